@@ -1,0 +1,260 @@
+"""The command line: parse, call, print. Whatever loads torch is imported inside the command that needs it."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from rank_search.config import StudyConfig, load_config
+from rank_search.errors import InputError, RankSearchError
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+    import pandas as pd
+    from optuna import Study
+
+    from rank_search.search.record import StudyRecord
+    from rank_search.search.storage import StudyFolder
+
+DEMO = Path("configs/demo.yaml")
+REPORTS = Path("reports")
+
+app = typer.Typer(
+    help="Which LoRA rank does each layer of your model deserve?",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+ConfigArgument = Annotated[Path, typer.Argument(help="Study file.", metavar="[CONFIG]")]
+StudyArgument = Annotated[str, typer.Argument(help="Name under studies/, or path of a study's folder.")]
+SetOption = Annotated[list[str] | None, typer.Option("--set", help="Override, such as search.trials=40; repeatable.")]
+StorageOption = Annotated[str | None, typer.Option(help="Optuna storage URL instead of the study's SQLite file.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
+RuleOption = Annotated[str, typer.Option(help="knee, best, within-one-se, max-parameters=N or min-score=X.")]
+
+
+def main() -> None:
+    """Entry point: 0 done, 2 the input is wrong, 1 it failed, 130 interrupted."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        app()
+    except RankSearchError as error:
+        print(f"rank_search: {error}", file=sys.stderr)
+        sys.exit(2 if isinstance(error, InputError) else 1)
+
+
+def _interrupt(_signal: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+@app.command()
+def run(config: ConfigArgument = DEMO, overrides: SetOption = None, storage: StorageOption = None) -> None:
+    """Runs a study, or goes on with it, and writes its report."""
+    settings, file = _load(config, overrides)
+    from rank_search.workflow import run_study
+
+    finished = run_study(settings, file, storage, _console())
+    _report(finished.study, finished.record, finished.folder)
+
+
+@app.command()
+def plan(config: ConfigArgument = DEMO, overrides: SetOption = None, as_json: JsonOption = False) -> None:
+    """Says what a study would search and cost; trains nothing."""
+    settings, _ = _load(config, overrides)
+    from rank_search.workflow import plan_study
+
+    planned = plan_study(settings)
+    space = planned.space
+    content = {
+        "study": planned.study,
+        "modules": {name: list(shape) for name, shape in space.shapes.items()},
+        "dimensions": {name: list(modules) for name, modules in space.dimensions.items()},
+        "ladder": list(space.ladder),
+        "space_size": space.size,
+        "least_parameters": space.least_parameters,
+        "most_parameters": space.most_parameters,
+        "trials": planned.trials,
+        "step_seconds": planned.step_seconds,
+        "evaluation_seconds": planned.evaluation_seconds,
+        "estimated_seconds": planned.trials * planned.trial_seconds,
+    }
+    if as_json:
+        print(json.dumps(content))
+        return
+    modules = [
+        (module, f"{shape.in_features} × {shape.out_features}", dimension)
+        for dimension, members in space.dimensions.items()
+        for module in members
+        for shape in [space.shapes[module]]
+    ]
+    _print_table(f"{planned.study}: adaptable modules", ("module", "in × out", "dimension"), modules)
+    print(f"{len(space.dimensions)} dimensions, ladder {list(space.ladder)}: {space.size:,} maps")
+    print(f"from {space.least_parameters:,} to {space.most_parameters:,} trainable parameters")
+    print(
+        f"{planned.trials} trials of {planned.trial_seconds:.0f} s ({settings.training.steps} steps of "
+        f"{planned.step_seconds:.2f} s, evaluation {planned.evaluation_seconds:.1f} s): "
+        f"about {planned.trials * planned.trial_seconds / 60:.0f} min"
+    )
+
+
+@app.command()
+def status(study: StudyArgument, storage: StorageOption = None, as_json: JsonOption = False) -> None:
+    """Shows how far a study is, and its front."""
+    opened, record, _ = _open(study, storage)
+    from rank_search.analysis.front import front, hypervolume, reference_point
+    from rank_search.search.table import is_running, trials_table
+
+    trials = trials_table(opened, record)
+    on_front = front(trials)
+    reference = reference_point(trials, record.most_parameters)
+    content = {
+        "study": opened.study_name,
+        "state": "running" if is_running(opened) else "idle",
+        "trials": {state: int(count) for state, count in trials["state"].value_counts().items()},
+        "front": on_front["number"].tolist(),
+        "hypervolume": hypervolume(trials, reference),
+        "failures": trials["reason"].dropna().value_counts().to_dict(),
+    }
+    if as_json:
+        print(json.dumps(content))
+        return
+    counts = ", ".join(f"{count} {state.lower()}" for state, count in content["trials"].items()) or "none"
+    print(f"{content['study']}: {content['state']}; trials: {counts}; hypervolume {content['hypervolume']:,.1f}")
+    for reason, count in content["failures"].items():
+        print(f"failed {count} ×: {reason}")
+    rows = [
+        (
+            str(row["number"]),
+            row["kind"],
+            f"{row['score']:.4f} ± {row['score_se']:.4f}",
+            f"{row['trainable_parameters']:,}",
+        )
+        for _, row in on_front.iterrows()
+    ]
+    _print_table("front", ("trial", "kind", "score", "parameters"), rows)
+
+
+@app.command()
+def report(study: StudyArgument, storage: StorageOption = None) -> None:
+    """Writes reports/STUDY/: the page, the figures, trials.csv and summary.json."""
+    _report(*_open(study, storage))
+
+
+@app.command(name="choose")
+def choose_command(
+    study: StudyArgument, rule: RuleOption = "within-one-se", storage: StorageOption = None, as_json: JsonOption = False
+) -> None:
+    """Prints the trial that a rule chooses, and its rank map."""
+    opened, record, _ = _open(study, storage)
+    row = _chosen(opened, record, rule)
+    content = {
+        "study": opened.study_name,
+        "rule": rule,
+        "trial": int(row["number"]),
+        "kind": row["kind"],
+        "score": row["score"],
+        "score_se": row["score_se"],
+        "trainable_parameters": int(row["trainable_parameters"]),
+        "ranks": row["ranks"],
+    }
+    if as_json:
+        print(json.dumps(content))
+        return
+    print(
+        f"trial {content['trial']} ({content['kind']}): {content['score']:.4f} ± {content['score_se']:.4f} "
+        f"with {content['trainable_parameters']:,} parameters"
+    )
+    rows = [(name, str(content["ranks"][modules[0]])) for name, modules in record.dimensions.items()]
+    _print_table(f"chosen by {rule}", ("dimension", "rank"), rows)
+
+
+@app.command()
+def export(
+    study: StudyArgument,
+    to: Annotated[str, typer.Option(help="peft, rank-map or lora-config.")],
+    out: Annotated[Path, typer.Option(help="Folder to write; new or empty.")],
+    trial: Annotated[int | None, typer.Option(help="Trial to export, instead of a rule's choice.")] = None,
+    rule: RuleOption = "within-one-se",
+    storage: StorageOption = None,
+) -> None:
+    """Writes a chosen map for other tools: a trained adapter, the map, or a config for a fresh training."""
+    opened, record, folder = _open(study, storage)
+    from rank_search.export.writers import Choice, write_export
+
+    row = _chosen(opened, record, rule) if trial is None else _trial(opened, record, trial)
+    write_export(Choice(opened.study_name, record, folder, row), to, out)
+    print(f"trial {row['number']} as {to}: {out}")
+
+
+def _load(config: Path, overrides: list[str] | None) -> tuple[StudyConfig, str]:
+    """The study file; one that ships with the package is found wherever it is installed."""
+    path = config
+    if not path.exists() and path.parent == DEMO.parent:
+        package = Path(str(files("rank_search")))
+        # In a wheel the configs lie inside the package; in a checkout, beside it.
+        shipped = [folder / path.name for folder in (package / "configs", package.parent / "configs")]
+        path = next((candidate for candidate in shipped if candidate.is_file()), path)
+    return load_config(path, overrides or ()), str(config)
+
+
+def _open(study: str, storage: str | None) -> tuple[Study, StudyRecord, StudyFolder]:
+    import optuna
+
+    from rank_search.search.storage import StudyFolder, load_study
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    folder = StudyFolder.of(study)
+    return (*load_study(folder, storage), folder)
+
+
+def _chosen(study: Study, record: StudyRecord, rule: str) -> pd.Series:
+    from rank_search.analysis.choice import Rule, choose
+
+    parsed = Rule.parse(rule)
+    from rank_search.search.table import trials_table
+
+    trials = trials_table(study, record)
+    return trials.set_index("number", drop=False).loc[choose(trials, parsed)]
+
+
+def _trial(study: Study, record: StudyRecord, number: int) -> pd.Series:
+    from rank_search.search.table import trials_table
+
+    trials = trials_table(study, record).query("state == 'COMPLETE'").set_index("number", drop=False)
+    if number not in trials.index:
+        raise InputError(f"{number} is no finished trial of {study.study_name!r}; see status", field="--trial")
+    return trials.loc[number]
+
+
+def _report(study: Study, record: StudyRecord, folder: StudyFolder) -> None:
+    from rank_search.report.page import write_report
+
+    out = REPORTS / folder.name
+    summary = write_report(study, record, folder, out)
+    print(summary.verdict.text)
+    print(f"report: {out / 'index.html'}")
+
+
+def _console() -> Any:
+    from rich.console import Console
+
+    return Console(stderr=True, highlight=False)
+
+
+def _print_table(title: str, columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(*columns, title=title, title_justify="left")
+    for row in rows:
+        table.add_row(*row)
+    Console().print(table)

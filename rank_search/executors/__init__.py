@@ -1,0 +1,1 @@
+"""Where training runs. An executor only trains; the study belongs to the driver."""

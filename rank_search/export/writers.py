@@ -1,0 +1,107 @@
+"""One writer an export format. Each fills an empty folder."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from rank_search.config import AdapterConfig
+from rank_search.errors import InputError, RankSearchError, did_you_mean
+from rank_search.files import whole_folder
+from rank_search.ranks import RankMap
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    import pandas as pd
+
+    from rank_search.search.record import StudyRecord
+    from rank_search.search.storage import StudyFolder
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The trial to export, and the study it comes from."""
+
+    study: str
+    record: StudyRecord
+    folder: StudyFolder
+    row: pd.Series
+
+    @property
+    def number(self) -> int:
+        """The trial's number."""
+        return int(self.row["number"])
+
+    @property
+    def rank_map(self) -> RankMap:
+        """The trial's map."""
+        return RankMap(self.row["ranks"])
+
+
+def write_export(choice: Choice, form: str, out: Path) -> None:
+    """Writes a trial's map in a format into ``out``, which must be empty or not exist.
+
+    Raises:
+        InputError: the format is unknown, or ``out`` holds something already.
+        RankSearchError: the trial lacks what the format needs.
+    """
+    if form not in WRITERS:
+        raise InputError(f"{form!r} is no format; {did_you_mean(form, WRITERS)}", field="--to")
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise InputError(f"{str(out)!r} exists and is not an empty folder; name a new one", field="--out")
+    if form != "rank-map" and not choice.rank_map.adapted:
+        raise RankSearchError(
+            f"trial {choice.number} leaves every module alone: use the base model as it is, or export another "
+            "trial (--trial N, or a --rule such as best)"
+        )
+    with whole_folder(out.absolute()) as partial:
+        WRITERS[form](choice, partial)
+
+
+def _peft(choice: Choice, out: Path) -> None:
+    """The trained adapter, as PEFT loads it."""
+    adapter = choice.folder.adapter(choice.number)
+    if not adapter.is_dir():
+        kept = sorted(int(path.name) for path in adapter.parent.glob("[0-9]*"))
+        raise RankSearchError(
+            f"trial {choice.number} has no saved adapter: only the front and the uniform maps keep theirs (trials "
+            f"{', '.join(map(str, kept)) or 'none'}); choose one of these, or train anew from --to lora-config"
+        )
+    shutil.copytree(adapter, out, dirs_exist_ok=True)
+
+
+def _rank_map(choice: Choice, out: Path) -> None:
+    """The map itself, and what it scored."""
+    content = {
+        "study": choice.study,
+        "trial": choice.number,
+        "model": choice.record.config["model"]["source"],
+        "score": choice.row["score"],
+        "trainable_parameters": int(choice.row["trainable_parameters"]),
+        "ranks": dict(choice.rank_map.ranks),
+    }
+    (out / "rank_map.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def _lora_config(choice: Choice, out: Path) -> None:
+    """``adapter_config.json`` without weights, for a fresh training by PEFT."""
+    from rank_search.adapters import lora_config  # loads torch, which the other formats do without
+
+    settings = AdapterConfig.model_validate(choice.record.config["adapter"])
+    lora_config(
+        choice.rank_map,
+        settings,
+        base_model=choice.record.config["model"]["source"],
+        fan_in_fan_out=choice.record.fan_in_fan_out,
+    ).save_pretrained(out)
+
+
+WRITERS: dict[str, Callable[[Choice, Path], None]] = {
+    "peft": _peft,
+    "rank-map": _rank_map,
+    "lora-config": _lora_config,
+}

@@ -1,0 +1,175 @@
+"""The figures of a report, drawn with matplotlib, each into a figure of its own."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+from rank_search.analysis.front import complete
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from matplotlib.axes import Axes
+
+    from rank_search.report.summary import Summary
+
+# Okabe & Ito's palette: distinct to colour-blind readers.
+_SEARCH, _UNIFORM, _CHOSEN, _FRONT = "#0072B2", "#E69F00", "#D55E00", "#555555"
+_MARKS = {"search": ("o", _SEARCH, "searched map"), "baseline:uniform": ("s", _UNIFORM, "uniform rank")}
+_STYLE = {
+    "font.size": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.alpha": 0.3,
+    "legend.frameon": False,
+    "svg.hashsalt": "rank_search",
+    "svg.fonttype": "none",
+}
+
+
+def write_figures(summary: Summary, folder: Path) -> list[str]:
+    """Draws every figure into a folder and returns the names of the PNG files."""
+    drawings = {
+        "pareto": _pareto,
+        "rank_heatmap": _rank_heatmap,
+        "hypervolume": _hypervolume,
+        "importance": _importance,
+    }
+    with mpl.rc_context(_STYLE):
+        for name, draw in drawings.items():
+            figure = Figure(figsize=(7.5, 4.8), layout="constrained")
+            draw(figure.subplots(), summary)
+            figure.savefig(folder / f"{name}.png", dpi=160)
+            if name == "pareto":
+                figure.savefig(folder / "pareto.svg", metadata={"Date": None})
+    return [f"{name}.png" for name in drawings]
+
+
+def _pareto(axes: Axes, summary: Summary) -> None:
+    """Score ± standard error against trainable parameters; the untrained model, which has none, as a line."""
+    trials = complete(summary.trials)
+    adapted = trials[trials["trainable_parameters"] > 0]
+    for kind, (marker, colour, label) in _MARKS.items():
+        rows = adapted[adapted["kind"] == kind]
+        if len(rows):
+            axes.errorbar(
+                rows["trainable_parameters"].astype(float),
+                rows["score"],
+                yerr=rows["score_se"],
+                fmt=marker,
+                color=colour,
+                ecolor=(*mpl.colors.to_rgb(colour), 0.25),
+                label=f"{label} ± standard error",
+            )
+    steps = summary.front[summary.front["trainable_parameters"] > 0]
+    axes.step(
+        steps["trainable_parameters"].astype(float), steps["score"], where="post", color=_FRONT, lw=1.2, label="front"
+    )
+    for _, row in trials[trials["trainable_parameters"] == 0].iterrows():
+        axes.axhline(row["score"], color=_FRONT, ls="--", lw=1, label="without fine-tuning")
+    for _, row in adapted[adapted["kind"] == "baseline:uniform"].iterrows():
+        _label(axes, row["trainable_parameters"], row["score"], f"r={max(row['ranks'].values())}", -12, _UNIFORM)
+    _mark_choice(axes, summary)
+    if len(adapted):
+        axes.set_xscale("log")
+    axes.xaxis.set_major_formatter(FuncFormatter(_thousands))
+    axes.set_xlabel("trainable parameters (log scale)")
+    axes.set_ylabel(f"{summary.record.config['task']['metric']}, validation")
+    axes.set_title(f"{summary.name}: score against price of {len(trials)} maps")
+    axes.legend(loc="lower right", fontsize=8)
+
+
+def _mark_choice(axes: Axes, summary: Summary) -> None:
+    chosen = summary.trial(summary.chosen)
+    if chosen["trainable_parameters"] == 0:
+        return
+    at = (float(chosen["trainable_parameters"]), chosen["score"])
+    axes.plot(*at, marker="o", ms=14, mfc="none", mec=_CHOSEN, mew=2, ls="none", label=f"chosen ({summary.rule})")
+    _label(axes, *at, f"trial {summary.chosen}", 12, _CHOSEN)
+
+
+def _label(axes: Axes, x: float, y: float, text: str, above: int, colour: str) -> None:
+    axes.annotate(
+        text,
+        (float(x), y),
+        xytext=(0, above),
+        textcoords="offset points",
+        ha="center",
+        va="bottom" if above > 0 else "top",
+        color=colour,
+        fontsize=8,
+        fontweight="bold",
+    )
+
+
+def _thousands(value: float, _position: int) -> str:
+    for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if value >= size:
+            return f"{value / size:g}{unit}"
+    return f"{value:g}"
+
+
+def _rank_heatmap(axes: Axes, summary: Summary) -> None:
+    """Rank of each dimension (rows) in each map of the front (columns, by ascending parameters)."""
+    dimensions = summary.record.dimensions
+    ladder = list(summary.record.ladder)
+    maps = summary.front["ranks"].tolist()
+    ranks = np.array([[of[modules[0]] for of in maps] for modules in dimensions.values()])
+    # Colour by the rung, not the rank, so that 1 and 2 look as far apart as 8 and 16.
+    rungs = np.vectorize(ladder.index)(ranks)
+    image = axes.imshow(rungs, aspect="auto", cmap="viridis", vmin=0, vmax=max(1, len(ladder) - 1))
+    if ranks.size <= 400:
+        for (row, column), rank in np.ndenumerate(ranks):
+            light = rungs[row, column] > (len(ladder) - 1) * 0.6
+            axes.text(column, row, str(rank), ha="center", va="center", fontsize=8, color="black" if light else "white")
+    shown = max(1, len(maps) // 12)
+    labels = [
+        f"{number}\n{_thousands(float(parameters), 0)}"
+        for number, parameters in zip(summary.front["number"], summary.front["trainable_parameters"], strict=True)
+    ]
+    axes.set_xticks(range(0, len(maps), shown), labels[::shown], fontsize=8)
+    for tick, number in zip(axes.get_xticklabels(), summary.front["number"].tolist()[::shown], strict=True):
+        if number == summary.chosen:
+            tick.set_color(_CHOSEN)
+            tick.set_fontweight("bold")
+    axes.set_yticks(range(len(dimensions)), list(dimensions), fontsize=max(4, min(9, 240 // len(dimensions))))
+    axes.grid(visible=False)
+    axes.set_xlabel("trial and its trainable parameters; the chosen one in colour")
+    axes.set_title("Ranks of the maps on the front")
+    bar = axes.figure.colorbar(image, ax=axes, ticks=range(len(ladder)))
+    bar.ax.set_yticklabels([str(rank) for rank in ladder])
+    bar.set_label("rank")
+
+
+def _hypervolume(axes: Axes, summary: Summary) -> None:
+    """Hypervolume after each trial, with the end of the baselines marked."""
+    numbers = summary.trials["number"]
+    axes.step(numbers + 1, summary.hypervolume, where="post", color=_SEARCH)
+    baselines = int((summary.trials["kind"] != "search").sum())
+    if 0 < baselines < len(numbers):
+        axes.axvline(baselines, color=_FRONT, ls="--", lw=1)
+        axes.annotate(" search starts", (baselines, axes.get_ylim()[0]), va="bottom", fontsize=8, color=_FRONT)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set_xlabel("trials")
+    axes.set_ylabel("hypervolume (score × parameters)")
+    axes.set_title(f"Hypervolume against ({summary.reference[0]:.4f}, {summary.reference[1]:,.0f})")
+
+
+def _importance(axes: Axes, summary: Summary) -> None:
+    """Share of each dimension in reaching the front."""
+    axes.set_title("Importance for reaching the front (PED-ANOVA)")
+    if not summary.importance:
+        axes.axis("off")
+        axes.text(0.5, 0.5, "too few trials to tell", ha="center", va="center", transform=axes.transAxes)
+        return
+    largest = list(summary.importance.items())[:30]
+    names = [name for name, _ in reversed(largest)]
+    axes.barh(names, [summary.importance[name] for name in names], color=_SEARCH)
+    axes.tick_params(axis="y", labelsize=max(5, min(9, 240 // len(names))))
+    axes.set_xlabel("share")

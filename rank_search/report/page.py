@@ -1,0 +1,71 @@
+"""Writes a study's report: one folder that opens offline."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import yaml
+from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+
+from rank_search.files import whole_folder
+from rank_search.report.figures import write_figures
+from rank_search.report.summary import summarise, summary_json, test_scores
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from optuna import Study
+
+    from rank_search.report.summary import Summary
+    from rank_search.search.record import StudyRecord
+    from rank_search.search.storage import StudyFolder
+
+
+def write_report(study: Study, record: StudyRecord, folder: StudyFolder, out: Path) -> Summary:
+    """Analyses a study and writes its report into ``out``, in place of an older one.
+
+    Raises:
+        RankSearchError: the study has no scored trial yet.
+    """
+    summary = summarise(study, record, folder)
+    with whole_folder(out) as partial:
+        figures = write_figures(summary, partial)
+        (partial / "summary.json").write_text(summary_json(summary), encoding="utf-8")
+        table = summary.trials.assign(ranks=summary.trials["ranks"].map(json.dumps))
+        table.to_csv(partial / "trials.csv", index=False)
+        (partial / "index.html").write_text(_page(summary, figures), encoding="utf-8")
+    return summary
+
+
+def _page(summary: Summary, figures: list[str]) -> str:
+    environment = Environment(
+        loader=PackageLoader("rank_search.report"),
+        autoescape=select_autoescape(default=True),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    chosen = summary.trial(summary.chosen)
+    return environment.get_template("index.html.j2").render(
+        summary=summary,
+        chosen=chosen,
+        layers=_by_dimension(summary, chosen["ranks"]),
+        figures=figures,
+        scores=test_scores(summary),
+        examples=summary.test.get("examples", []),
+        trials=summary.trials.to_dict(orient="records"),
+        on_front=set(summary.front["number"]),
+        config=yaml.safe_dump(dict(summary.record.config), sort_keys=False, allow_unicode=True),
+        environment=yaml.safe_dump(dict(summary.record.environment), sort_keys=False),
+    )
+
+
+def _by_dimension(summary: Summary, ranks: dict[str, int]) -> list[tuple[str, int, int, int]]:
+    """(dimension, modules, rank, parameters) of a map."""
+    rows = []
+    for name, modules in summary.record.dimensions.items():
+        rank = ranks[modules[0]]
+        parameters = rank * sum(sum(summary.record.shapes[module]) for module in modules)
+        rows.append((name, len(modules), rank, parameters))
+    return rows

@@ -1,0 +1,167 @@
+"""Everything the report says, gathered once: the page, the plots and ``summary.json`` are views of it."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from rank_search.analysis.choice import DEFAULT_RULE, Rule, choose
+from rank_search.analysis.front import front, hypervolume, hypervolume_history, reference_point
+from rank_search.analysis.importance import importance
+from rank_search.analysis.verdict import Verdict, judge, rival
+from rank_search.search.storage import DIRECTIONS
+from rank_search.search.table import trials_table
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from optuna import Study
+
+    from rank_search.search.record import StudyRecord
+    from rank_search.search.storage import StudyFolder
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A study, analysed.
+
+    Attributes:
+        name: the study's name.
+        record: its settings, space and machine.
+        trials: its table of trials.
+        front: the rows of the front, by ascending parameters.
+        reference: the reference point (score, parameters) of the hypervolume.
+        hypervolume: after each trial.
+        importance: dimension → share; empty when there are too few trials.
+        rule: the rule that chose.
+        chosen: number of the chosen trial.
+        verdict: the chosen map against its uniform rival.
+        test: what the run measured on the test split for this choice; empty if it did not get there.
+    """
+
+    name: str
+    record: StudyRecord
+    trials: pd.DataFrame
+    front: pd.DataFrame
+    reference: tuple[float, float]
+    hypervolume: Sequence[float]
+    importance: Mapping[str, float]
+    rule: Rule
+    chosen: int
+    verdict: Verdict
+    test: Mapping[str, Any]
+
+    def trial(self, number: int) -> pd.Series:
+        """The row of a trial."""
+        return self.trials.set_index("number", drop=False).loc[number]
+
+
+def summarise(study: Study, record: StudyRecord, folder: StudyFolder) -> Summary:
+    """Analyses a study.
+
+    Raises:
+        RankSearchError: it has no scored trial yet.
+    """
+    trials = trials_table(study, record)
+    rule = Rule.parse(DEFAULT_RULE)
+    chosen = choose(trials, rule)
+    test = folder.read_test()
+    if test.get("choice") != [chosen, rival(trials, chosen)]:
+        test = {}  # measured for another choice: the study has grown since
+    reference = reference_point(trials, record.most_parameters)
+    return Summary(
+        name=study.study_name,
+        record=record,
+        trials=trials,
+        front=front(trials),
+        reference=reference,
+        hypervolume=hypervolume_history(trials, reference),
+        importance=importance(study),
+        rule=rule,
+        chosen=chosen,
+        verdict=_verdict(trials, chosen, record, folder, test),
+        test=test,
+    )
+
+
+def _verdict(
+    trials: pd.DataFrame, chosen: int, record: StudyRecord, folder: StudyFolder, test: Mapping[str, Any]
+) -> Verdict:
+    """On the test split where the run measured it, else on the validation split."""
+    if test:
+        values = test["values"]
+        return judge(trials, chosen, values["chosen"], values["baseline"], "test")
+    baseline = rival(trials, chosen)
+    metric = record.config["task"]["metric"]
+
+    def values_of(trial: int | None) -> list[float]:
+        result = folder.read_result(trial) if trial is not None else {}
+        found: list[float] = result.get("values", {}).get(metric, [])
+        return found
+
+    return judge(trials, chosen, values_of(chosen), values_of(baseline), "validation")
+
+
+def summary_json(summary: Summary) -> str:
+    """The contents of ``summary.json``: a view for programs, with null for what is not known."""
+    chosen = summary.trial(summary.chosen)
+    task = summary.record.config["task"]
+    columns = [
+        "number",
+        "state",
+        "kind",
+        "score",
+        "score_se",
+        "trainable_parameters",
+        "ranks",
+        "seed",
+        "seconds",
+        "reason",
+    ]
+    content = {
+        "study": summary.name,
+        "model": summary.record.config["model"]["source"],
+        "task": task["kind"],
+        "metric": task["metric"],
+        "direction": DIRECTIONS[0],
+        "hypervolume": hypervolume(summary.trials, summary.reference),
+        "reference_point": list(summary.reference),
+        "front": summary.front["number"].tolist(),
+        "chosen": {
+            "trial": summary.chosen,
+            "rule": str(summary.rule),
+            "score": chosen["score"],
+            "trainable_parameters": chosen["trainable_parameters"],
+            "ranks": chosen["ranks"],
+        },
+        "verdict": asdict(summary.verdict),
+        "test": test_scores(summary),
+        "importance": dict(summary.importance),
+        "trials": summary.trials[columns].to_dict(orient="records"),
+        "data_fingerprint": summary.record.data_fingerprint,
+        "model_fingerprint": summary.record.model_fingerprint,
+        "environment": dict(summary.record.environment),
+    }
+    return json.dumps(_plain(content), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def test_scores(summary: Summary) -> dict[str, float]:
+    """Mean test score of the untrained model, the uniform rival and the chosen map, where measured."""
+    values = summary.test.get("values", {})
+    return {name: sum(scores) / len(scores) for name, scores in values.items() if scores}
+
+
+def _plain(value: Any) -> Any:
+    """The same in JSON's own types, with null for what is missing."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if value is pd.NA or (isinstance(value, float) and math.isnan(value)):
+        return None
+    return value.item() if isinstance(value, np.generic) else value

@@ -1,0 +1,1 @@
+"""The Optuna study: storage, samplers, baselines, leases and the ask/tell loop."""

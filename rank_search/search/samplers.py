@@ -1,0 +1,114 @@
+"""Optuna's samplers over the whole space, reproducible over restarts, and never proposing a map twice."""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from optuna.distributions import IntDistribution
+from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, RandomSampler, TPESampler
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from optuna import Study
+    from optuna.distributions import BaseDistribution
+    from optuna.trial import FrozenTrial
+
+    from rank_search.space import Space
+
+_DRAWS = 20  # before a repeated proposal is replaced by its nearest new neighbour
+_POPULATION = 16
+
+SAMPLERS: Mapping[str, Callable[[int], BaseSampler]] = {
+    "tpe": lambda seed: TPESampler(multivariate=True, seed=seed),
+    "gp": lambda seed: GPSampler(seed=seed),
+    "nsga2": lambda seed: NSGAIISampler(population_size=_POPULATION, seed=seed),
+    "random": lambda seed: RandomSampler(seed=seed),
+}
+
+
+def derive_seed(study_seed: int, *path: int) -> int:
+    """A 32-bit seed for one place in a study: independent streams from one seed (numpy's SeedSequence)."""
+    return int(np.random.SeedSequence([study_seed, *path]).generate_state(1)[0])
+
+
+def distributions(space: Space) -> dict[str, BaseDistribution]:
+    """Each dimension as an integer index into the ladder, so that samplers see the order of ranks."""
+    return {name: IntDistribution(0, len(space.ladder) - 1) for name in space.dimensions}
+
+
+class DistinctSampler(BaseSampler):
+    """Proposes maps by one of Optuna's samplers, none of them twice.
+
+    A fresh inner sampler is seeded for each trial from (study seed, trial number), since Optuna does not
+    store a sampler's state: a study in one sitting and a study in two propose the same maps.
+
+    Args:
+        kind: a key of `SAMPLERS`.
+        seed: the study's seed.
+    """
+
+    def __init__(self, kind: str, seed: int, space: Space) -> None:
+        self._make = SAMPLERS[kind]
+        self._seed = seed
+        self._space = distributions(space)
+
+    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        """The whole space, from the first trial on."""
+        return self._space
+
+    def sample_relative(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        """A proposal that no trial of the study has; any proposal once there is none left."""
+        seed = derive_seed(self._seed, trial.number)
+        inner = self._make(seed)
+        seen = proposals(other for other in study.get_trials(deepcopy=False) if other.number != trial.number)
+        proposal: dict[str, int] = {}
+        for _ in range(_DRAWS):
+            proposal = inner.sample_relative(study, trial, search_space)
+            for name, distribution in search_space.items():
+                if name not in proposal:
+                    proposal[name] = inner.sample_independent(study, trial, name, distribution)
+            if frozenset(proposal.items()) not in seen:
+                return proposal
+        return _nearest_new(proposal, seen, search_space, random.Random(seed))
+
+    def sample_independent(
+        self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        """Only asked for a dimension outside the space, of which there is none."""
+        raise NotImplementedError(f"{param_name!r} is not a dimension of this study")
+
+
+def proposals(trials: Iterable[FrozenTrial]) -> set[frozenset[tuple[str, int]]]:
+    """The distinct proposals among trials, whatever became of them."""
+    return {frozenset(trial.params.items()) for trial in trials}
+
+
+def _nearest_new(
+    start: Mapping[str, int],
+    seen: set[frozenset[tuple[str, int]]],
+    space: Mapping[str, BaseDistribution],
+    draw: random.Random,
+) -> dict[str, int]:
+    """A nearest proposal that was not seen, by steps of one rung in one dimension (breadth first)."""
+    names = list(space)
+    draw.shuffle(names)
+    queue = deque([dict(start)])
+    reached = {frozenset(start.items())}
+    while queue:
+        current = queue.popleft()
+        if frozenset(current.items()) not in seen:
+            return current
+        for name in names:
+            for step in (-1, 1):
+                neighbour = {**current, name: current[name] + step}
+                key = frozenset(neighbour.items())
+                if key not in reached and space[name]._contains(neighbour[name]):
+                    reached.add(key)
+                    queue.append(neighbour)
+    return dict(start)

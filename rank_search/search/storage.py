@@ -1,0 +1,171 @@
+"""Where studies live: one folder each, with an Optuna SQLite file unless another storage is named."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import optuna
+from filelock import FileLock, Timeout
+from optuna.storages import RDBStorage
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import SQLAlchemyError
+
+from rank_search.errors import InputError, RankSearchError, did_you_mean
+from rank_search.files import write_text
+from rank_search.search.record import StudyRecord
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator, Mapping
+
+    from optuna import Study
+
+STUDIES = Path("studies")
+DIRECTIONS = ("maximize", "minimize")  # score, trainable parameters
+_SQLITE_WAIT = 60  # seconds to wait for another reader or writer
+
+
+@dataclass(frozen=True)
+class StudyFolder:
+    """The files of a study beside its database.
+
+    ``study.yaml`` the frozen config; ``results/N.json`` per-example values and losses of trial N;
+    ``adapters/N/`` its adapter; ``test.json`` the chosen map on the test split.
+    """
+
+    path: Path
+
+    @classmethod
+    def of(cls, study: str) -> StudyFolder:
+        """The folder of a study given by name (under ``studies/``) or by path."""
+        return cls(Path(study) if "/" in study else STUDIES / study)
+
+    @property
+    def name(self) -> str:
+        """The study's name."""
+        return self.path.resolve().name
+
+    @property
+    def url(self) -> str:
+        """Storage URL of the folder's own database."""
+        return f"sqlite:///{self.path / 'study.db'}"
+
+    def adapter(self, trial: int) -> Path:
+        """Folder of a trial's adapter."""
+        return self.path / "adapters" / f"{trial:04d}"
+
+    def keep_adapters(self, trials: Collection[int]) -> None:
+        """Removes the adapters of all other trials."""
+        for folder in (self.path / "adapters").glob("[0-9]*"):
+            if int(folder.name) not in trials:
+                shutil.rmtree(folder)
+
+    def write_result(self, trial: int, result: Mapping[str, Any]) -> None:
+        """Keeps what of a trial is too long for the database."""
+        write_text(self._result(trial), json.dumps(result))
+
+    def read_result(self, trial: int) -> dict[str, Any]:
+        """What `write_result` kept; empty when there is nothing."""
+        return _read_json(self._result(trial))
+
+    def write_test(self, test: Mapping[str, Any]) -> None:
+        """Keeps the chosen map's results on the test split."""
+        write_text(self.path / "test.json", json.dumps(test))
+
+    def read_test(self) -> dict[str, Any]:
+        """What `write_test` kept; empty when there is nothing."""
+        return _read_json(self.path / "test.json")
+
+    def _result(self, trial: int) -> Path:
+        return self.path / "results" / f"{trial:04d}.json"
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keeps a second driver out: SQLite is for one writer.
+
+        The lock belongs to the open file, so it ends with the process however that ends.
+
+        Raises:
+            RankSearchError: another driver runs this study.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self.path / "driver.lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise RankSearchError(
+                f"{self.path}: another run of this study is at work; wait for it, or stop it"
+            ) from None
+        try:
+            yield
+        finally:
+            lock.release()
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return content
+
+
+def create_study(folder: StudyFolder, storage: str | None) -> Study:
+    """Opens the study, making it if it is new."""
+    return optuna.create_study(
+        storage=_open(storage or folder.url), study_name=folder.name, directions=list(DIRECTIONS), load_if_exists=True
+    )
+
+
+def find_study(folder: StudyFolder, storage: str | None) -> tuple[Study, StudyRecord] | None:
+    """The study and its record, or None where it was never begun. Creates nothing."""
+    url = storage or folder.url
+    if _is_missing_file(url):
+        return None
+    opened = _open(url)
+    names = optuna.get_all_study_names(opened)
+    # A copied or renamed folder holds one study, under its old name.
+    name = names[0] if storage is None and len(names) == 1 else folder.name
+    if name not in names:
+        return None
+    study = optuna.load_study(storage=opened, study_name=name)
+    record = StudyRecord.read(study)
+    return (study, record) if record else None
+
+
+def load_study(folder: StudyFolder, storage: str | None) -> tuple[Study, StudyRecord]:
+    """A study that exists, with its record.
+
+    Raises:
+        InputError: there is none.
+    """
+    found = find_study(folder, storage)
+    if found is None:
+        others = [path.parent.name for path in folder.path.parent.glob("*/study.db")]
+        raise InputError(f"no study {folder.name!r}; {did_you_mean(folder.name, others)}", field="STUDY")
+    return found
+
+
+def _is_missing_file(url: str) -> bool:
+    """Whether a URL names an SQLite file that is not there; opening it would make it."""
+    try:
+        parsed = make_url(url)
+    except SQLAlchemyError:
+        return False
+    return parsed.get_backend_name() == "sqlite" and not Path(parsed.database or "").is_file()
+
+
+def _open(url: str) -> RDBStorage:
+    """Optuna's storage at a URL.
+
+    Raises:
+        InputError: it can't be opened; no part of the URL is repeated, as it may hold a password.
+    """
+    connect = {"connect_args": {"timeout": _SQLITE_WAIT}} if url.startswith("sqlite") else None
+    try:
+        return RDBStorage(url, engine_kwargs=connect)
+    except (ImportError, SQLAlchemyError) as error:
+        raise InputError(
+            f"can't be opened ({type(error).__name__}); mend the URL, or install its driver", field="--storage"
+        ) from None

@@ -1,0 +1,75 @@
+"""A study as a table, one row a trial: what analysis and report work on."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pandas as pd
+from optuna.trial import TrialState
+
+from rank_search.ranks import RankMap
+from rank_search.search.leases import LEASE, is_live
+
+if TYPE_CHECKING:
+    from optuna import Study
+
+    from rank_search.search.record import StudyRecord
+
+SEARCH = "search"
+UNIFORM = "baseline:uniform"
+
+COLUMNS = (
+    "number",
+    "state",
+    "kind",
+    "score",
+    "score_se",
+    "trainable_parameters",
+    "ranks",
+    "key",
+    "seed",
+    "seconds",
+    "finished",
+    "reason",
+)
+
+
+def trials_table(study: Study, record: StudyRecord) -> pd.DataFrame:
+    """All trials in order of their number.
+
+    Columns: ``number``; ``state`` (Optuna's name of it); ``kind``; ``score`` and its standard error
+    ``score_se`` over examples; ``trainable_parameters``, known for every trial; ``ranks`` (module → rank,
+    zeros included) with the map's ``key``; ``seed``; ``seconds`` of training and evaluation; ``finished``,
+    the moment; ``reason`` of a failure. What a trial does not have is NaN or None.
+    """
+    rows = []
+    for trial in study.get_trials(deepcopy=False):
+        complete = trial.state == TrialState.COMPLETE
+        proposed = trial.params.keys() == record.dimensions.keys()
+        rank_map = RankMap(record.ranks(trial.params)) if proposed else None
+        attributes = trial.user_attrs
+        rows.append(
+            {
+                "number": trial.number,
+                "state": trial.state.name,
+                "kind": attributes.get("kind", SEARCH),
+                "score": trial.values[0] if complete else None,
+                "score_se": attributes.get("score_se"),
+                "trainable_parameters": record.parameters(rank_map) if rank_map else None,
+                "ranks": dict(rank_map.ranks) if rank_map else None,
+                "key": rank_map.key if rank_map else None,
+                "seed": attributes.get("seed"),
+                "seconds": attributes.get("seconds"),
+                "finished": trial.datetime_complete,
+                "reason": attributes.get("reason"),
+            }
+        )
+    return pd.DataFrame(rows, columns=list(COLUMNS)).astype(
+        {"score": float, "score_se": float, "seconds": float, "trainable_parameters": "Int64", "seed": "Int64"}
+    )
+
+
+def is_running(study: Study) -> bool:
+    """Whether some living driver trains a trial of the study now."""
+    running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+    return any(is_live(trial.user_attrs.get(LEASE)) for trial in running)

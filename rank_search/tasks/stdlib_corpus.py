@@ -1,0 +1,125 @@
+"""Code search over the Python standard library of the running interpreter.
+
+Real text that is on every machine: the query is the first sentence of a function's docstring, the
+document is the function's code without the docstring.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import re
+import sysconfig
+import textwrap
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_LEFT_OUT = {"test", "tests", "idle_test", "idlelib", "lib2to3", "turtledemo", "ensurepip", "site-packages"}
+_HELD_OUT_SHARE = 1 / 8  # of the pairs for validation, and as many for test
+_MIN_QUERY_WORDS = 3
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A query and the one document that answers it."""
+
+    query: str
+    document: str
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of both texts: the pair's identity, and what decides its split."""
+        return hashlib.sha256(f"{self.query}\0{self.document}".encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class PairedData:
+    """Query-document pairs in three splits that share no pair."""
+
+    train: tuple[Pair, ...]
+    validation: tuple[Pair, ...]
+    test: tuple[Pair, ...]
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes when any text, any split or any order changes."""
+        digest = hashlib.sha256()
+        for name in ("train", "validation", "test"):
+            digest.update(name.encode())
+            for pair in getattr(self, name):
+                digest.update(pair.digest.encode())
+        return f"sha256:{digest.hexdigest()}"
+
+
+def load_stdlib_pairs(validation_size: int, test_size: int, root: Path | None = None) -> PairedData:
+    """Reads the standard library and splits its pairs by their hash.
+
+    Args:
+        validation_size: at most this many validation pairs.
+        test_size: at most this many test pairs.
+        root: folder to read instead of the interpreter's own library.
+    """
+    pairs = sorted(_unique(_pairs(root or Path(sysconfig.get_path("stdlib")))), key=lambda pair: pair.digest)
+    held_out = int(_HELD_OUT_SHARE * 2**32)
+    train, validation, test = [], [], []
+    for pair in pairs:
+        position = int(pair.digest[-8:], 16)
+        split = validation if position < held_out else test if position < 2 * held_out else train
+        split.append(pair)
+    return PairedData(tuple(train), tuple(validation[:validation_size]), tuple(test[:test_size]))
+
+
+def _unique(pairs: Iterator[Pair]) -> Iterator[Pair]:
+    """Drops pairs whose query or document came before: each query has exactly one right document."""
+    queries: set[str] = set()
+    documents: set[str] = set()
+    for pair in pairs:
+        query = pair.query.casefold()
+        if query not in queries and pair.document not in documents:
+            queries.add(query)
+            documents.add(pair.document)
+            yield pair
+
+
+def _pairs(root: Path) -> Iterator[Pair]:
+    for path in sorted(root.rglob("*.py")):
+        folders = path.relative_to(root).parts[:-1]
+        if any(folder in _LEFT_OUT or folder.startswith("config-") for folder in folders):
+            continue
+        try:
+            source = path.read_text(encoding="utf-8")
+            tree = ast.parse(source)
+        except (OSError, SyntaxError, ValueError):
+            continue
+        lines = source.splitlines()
+        for node in ast.walk(tree):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                pair = _pair(node, lines)
+                if pair is not None:
+                    yield pair
+
+
+def _pair(node: ast.FunctionDef | ast.AsyncFunctionDef, lines: list[str]) -> Pair | None:
+    docstring = ast.get_docstring(node)
+    if not docstring or len(node.body) < 2:
+        return None
+    query = first_sentence(docstring)
+    if len(query.split()) < _MIN_QUERY_WORDS:
+        return None
+    quoted = node.body[0]
+    end = node.end_lineno or node.lineno
+    code = lines[node.lineno - 1 : quoted.lineno - 1] + lines[quoted.end_lineno or quoted.lineno : end]
+    return Pair(query, textwrap.dedent("\n".join(code)))
+
+
+def first_sentence(docstring: str) -> str:
+    """The first sentence of a docstring on one line.
+
+    It ends at a full stop before a capital letter, or at the first empty line.
+    """
+    paragraph = " ".join(re.split(r"\n\s*\n", docstring.strip(), maxsplit=1)[0].split())
+    return re.split(r"(?<=[.!?])\s+(?=[A-Z])", paragraph, maxsplit=1)[0]

@@ -1,0 +1,1 @@
+"""Fine-tunes rank maps on one frozen base model."""
