@@ -7,7 +7,7 @@ import re
 import warnings
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from peft import EvaConfig, LoraConfig, PeftModel, get_eva_state_dict, get_peft_model, get_peft_model_state_dict
@@ -83,8 +83,8 @@ def lora_config(
 
 
 def _number(alpha: float) -> int:
-    """α as PEFT's own files hold it: an integer where it is one. (PEFT types it so, and takes both.)"""
-    return int(alpha) if alpha == int(alpha) else alpha  # type: ignore[return-value]
+    """α as PEFT's own files hold it: an integer where it is one."""
+    return int(alpha) if alpha == int(alpha) else alpha  # type: ignore[return-value]  # PEFT takes both
 
 
 def _suffix_clashes(rank_map: RankMap) -> list[str]:
@@ -130,7 +130,7 @@ def adapted(
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         with _known_warnings():
-            peft_model = get_peft_model(model, peft_config, adapter_name=_ADAPTER)  # type: ignore[arg-type]
+            peft_model = get_peft_model(model, peft_config, adapter_name=_ADAPTER)
         try:
             # PEFT writes the folder that the model happened to be loaded from; its source is what we know.
             peft_config.base_model_name_or_path = base_model
@@ -145,7 +145,7 @@ def adapted(
 def loaded(model: nn.Module, folder: Path) -> Iterator[PeftModel]:
     """Puts a saved adapter into a model, and takes it out again at the end."""
     with _known_warnings():
-        peft_model = PeftModel.from_pretrained(model, folder, adapter_name=_ADAPTER)  # type: ignore[arg-type]
+        peft_model = PeftModel.from_pretrained(model, folder, adapter_name=_ADAPTER)
     try:
         yield peft_model
     finally:
@@ -168,7 +168,7 @@ def _stored_transposed(model: nn.Module, rank_map: RankMap) -> bool:
 def _start(model: nn.Module, config: AdapterConfig, directions: Mapping[str, Tensor] | None) -> None:
     """Sets A where the study's init rule is not the one that PEFT has applied already (kaiming)."""
     for name, layer in lora_layers(model).items():
-        weight = layer.lora_A[_ADAPTER].weight
+        weight: Any = layer.lora_A[_ADAPTER].weight
         if config.init.method == "gaussian":
             nn.init.normal_(weight, std=config.init.std)
         elif config.init.method == "eva":
@@ -240,10 +240,10 @@ class Adapter:
         """A copy of the model's adapter."""
         state = get_peft_model_state_dict(peft_model, save_embedding_layers=False)
         tensors = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in state.items()}
-        return cls(peft_model.peft_config[_ADAPTER], tensors)
+        return cls(cast("LoraConfig", peft_model.peft_config[_ADAPTER]), tensors)
 
     def save(self, folder: Path) -> None:
         """Writes a folder that ``PeftModel.from_pretrained`` loads, whole or not at all."""
         with whole_folder(folder) as partial:
             save_file(dict(self.tensors), partial / "adapter_model.safetensors", metadata={"format": "pt"})
-            self.config.save_pretrained(partial)
+            self.config.save_pretrained(str(partial))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import signal
 import sys
@@ -15,11 +16,13 @@ from rank_search.config import StudyConfig, load_config
 from rank_search.errors import InputError, RankSearchError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from types import FrameType
 
-    import pandas as pd
     from optuna import Study
+    from rich.console import Console
 
+    from rank_search.analysis.trials import ScoredTrial
     from rank_search.search.record import StudyRecord
     from rank_search.search.storage import StudyFolder
 
@@ -111,34 +114,35 @@ def status(study: StudyArgument, storage: StorageOption = None, as_json: JsonOpt
     """Shows how far a study is, and its front."""
     opened, record, _ = _open(study, storage)
     from rank_search.analysis.front import front, hypervolume, reference_point
+    from rank_search.analysis.trials import scored
     from rank_search.search.table import is_running, trials_table
 
     trials = trials_table(opened, record)
     on_front = front(trials)
     reference = reference_point(trials, record.most_parameters)
-    content = {
-        "study": opened.study_name,
-        "state": "running" if is_running(opened) else "idle",
-        "trials": {state: int(count) for state, count in trials["state"].value_counts().items()},
-        "front": on_front["number"].tolist(),
-        "hypervolume": hypervolume(trials, reference),
-        "failures": trials["reason"].dropna().value_counts().to_dict(),
-    }
+    states = {str(state): int(count) for state, count in trials["state"].value_counts().items()}
+    failures = {str(reason): int(count) for reason, count in trials["reason"].dropna().value_counts().items()}
+    state = "running" if is_running(opened) else "idle"
+    volume = hypervolume(trials, reference)
     if as_json:
+        content = {
+            "study": opened.study_name,
+            "state": state,
+            "trials": states,
+            "front": on_front["number"].tolist(),
+            "hypervolume": volume,
+            "failures": failures,
+        }
         print(json.dumps(content))
         return
-    counts = ", ".join(f"{count} {state.lower()}" for state, count in content["trials"].items()) or "none"
-    print(f"{content['study']}: {content['state']}; trials: {counts}; hypervolume {content['hypervolume']:,.1f}")
-    for reason, count in content["failures"].items():
+    counts = ", ".join(f"{count} {name.lower()}" for name, count in states.items()) or "none"
+    print(f"{opened.study_name}: {state}; trials: {counts}; hypervolume {volume:,.1f}")
+    for reason, count in failures.items():
         print(f"failed {count} ×: {reason}")
+    by_number = scored(trials)
     rows = [
-        (
-            str(row["number"]),
-            row["kind"],
-            f"{row['score']:.4f} ± {row['score_se']:.4f}",
-            f"{row['trainable_parameters']:,}",
-        )
-        for _, row in on_front.iterrows()
+        (str(number), trial.kind, f"{trial.score:.4f} ± {trial.score_se:.4f}", f"{trial.trainable_parameters:,}")
+        for number, trial in ((number, by_number[number]) for number in on_front["number"])
     ]
     _print_table("front", ("trial", "kind", "score", "parameters"), rows)
 
@@ -155,25 +159,15 @@ def choose_command(
 ) -> None:
     """Prints the trial that a rule chooses, and its rank map."""
     opened, record, _ = _open(study, storage)
-    row = _chosen(opened, record, rule)
-    content = {
-        "study": opened.study_name,
-        "rule": rule,
-        "trial": int(row["number"]),
-        "kind": row["kind"],
-        "score": row["score"],
-        "score_se": row["score_se"],
-        "trainable_parameters": int(row["trainable_parameters"]),
-        "ranks": row["ranks"],
-    }
+    trial = _chosen(opened, record, rule)
     if as_json:
-        print(json.dumps(content))
+        print(json.dumps({"study": opened.study_name, "rule": rule, **_plain(trial)}))
         return
     print(
-        f"trial {content['trial']} ({content['kind']}): {content['score']:.4f} ± {content['score_se']:.4f} "
-        f"with {content['trainable_parameters']:,} parameters"
+        f"trial {trial.number} ({trial.kind}): {trial.score:.4f} ± {trial.score_se:.4f} "
+        f"with {trial.trainable_parameters:,} parameters"
     )
-    rows = [(name, str(content["ranks"][modules[0]])) for name, modules in record.dimensions.items()]
+    rows = [(name, str(trial.ranks[modules[0]])) for name, modules in record.dimensions.items()]
     _print_table(f"chosen by {rule}", ("dimension", "rank"), rows)
 
 
@@ -190,9 +184,9 @@ def export(
     opened, record, folder = _open(study, storage)
     from rank_search.export.writers import Choice, write_export
 
-    row = _chosen(opened, record, rule) if trial is None else _trial(opened, record, trial)
-    write_export(Choice(opened.study_name, record, folder, row), to, out)
-    print(f"trial {row['number']} as {to}: {out}")
+    picked = _chosen(opened, record, rule) if trial is None else _trial(opened, record, trial)
+    write_export(Choice(opened.study_name, record, folder, picked), to, out)
+    print(f"trial {picked.number} as {to}: {out}")
 
 
 def _load(config: Path, overrides: list[str] | None) -> tuple[StudyConfig, str]:
@@ -216,23 +210,27 @@ def _open(study: str, storage: str | None) -> tuple[Study, StudyRecord, StudyFol
     return (*load_study(folder, storage), folder)
 
 
-def _chosen(study: Study, record: StudyRecord, rule: str) -> pd.Series:
+def _chosen(study: Study, record: StudyRecord, rule: str) -> ScoredTrial:
     from rank_search.analysis.choice import Rule, choose
-
-    parsed = Rule.parse(rule)
     from rank_search.search.table import trials_table
 
-    trials = trials_table(study, record)
-    return trials.set_index("number", drop=False).loc[choose(trials, parsed)]
+    return choose(trials_table(study, record), Rule.parse(rule))
 
 
-def _trial(study: Study, record: StudyRecord, number: int) -> pd.Series:
+def _trial(study: Study, record: StudyRecord, number: int) -> ScoredTrial:
+    from rank_search.analysis.trials import scored
     from rank_search.search.table import trials_table
 
-    trials = trials_table(study, record).query("state == 'COMPLETE'").set_index("number", drop=False)
-    if number not in trials.index:
+    trials = scored(trials_table(study, record))
+    if number not in trials:
         raise InputError(f"{number} is no finished trial of {study.study_name!r}; see status", field="--trial")
-    return trials.loc[number]
+    return trials[number]
+
+
+def _plain(trial: ScoredTrial) -> dict[str, Any]:
+    content = dataclasses.asdict(trial)
+    del content["seconds"]
+    return content
 
 
 def _report(study: Study, record: StudyRecord, folder: StudyFolder) -> None:
@@ -244,13 +242,13 @@ def _report(study: Study, record: StudyRecord, folder: StudyFolder) -> None:
     print(f"report: {out / 'index.html'}")
 
 
-def _console() -> Any:
+def _console() -> Console:
     from rich.console import Console
 
     return Console(stderr=True, highlight=False)
 
 
-def _print_table(title: str, columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+def _print_table(title: str, columns: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
     from rich.console import Console
     from rich.table import Table
 

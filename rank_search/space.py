@@ -13,7 +13,7 @@ from rank_search.errors import InputError, did_you_mean
 from rank_search.ranks import RankMap, Shape
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from rank_search.config import SpaceConfig
 
@@ -63,7 +63,8 @@ class Space:
     @property
     def size(self) -> int:
         """How many maps the space holds."""
-        return len(self.ladder) ** len(self.dimensions)
+        size: int = len(self.ladder) ** len(self.dimensions)
+        return size
 
     def rank_map(self, proposal: Mapping[str, int]) -> RankMap:
         """The map that a proposal stands for, with every adaptable module named."""
@@ -128,7 +129,8 @@ def build_space(model: nn.Module, config: SpaceConfig) -> Space:
                 f"rank {config.ladder[-1]} is above min(in, out) = {min(shapes[name])} of {name!r}; lower it",
                 field="space.ladder",
             )
-    group = {"layer": layer_of, "block": block_of, "module": str}[config.group_by]
+    grouping: dict[str, Callable[[str], str]] = {"layer": layer_of, "block": block_of, "module": str}
+    group = grouping[config.group_by]
     dimensions: dict[str, tuple[str, ...]] = {}
     for name in chosen:
         dimensions[group(name)] = (*dimensions.get(group(name), ()), name)

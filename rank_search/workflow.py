@@ -100,7 +100,8 @@ def _choice(study: Study, record: StudyRecord) -> list[int | None]:
     """The trial that the default rule chooses, and its uniform rival."""
     trials = trials_table(study, record)
     chosen = choose(trials, Rule.parse(DEFAULT_RULE))
-    return [chosen, rival(trials, chosen)]
+    baseline = rival(trials, chosen)
+    return [chosen.number, baseline.number if baseline else None]
 
 
 def _load_task(config: StudyConfig, data: PairedData) -> RetrievalTask:
@@ -191,7 +192,7 @@ def plan_study(config: StudyConfig) -> Plan:
     brief = config.model_copy(update={"training": config.training.model_copy(update={"steps": 2})})
     moments: list[float] = []
     job = Job(space.uniform(space.ladder[-1]), seed=config.seed, data_seed=config.seed)
-    LocalExecutor(brief, task, space).train(job, lambda step: moments.append(time.perf_counter()))
+    LocalExecutor(brief, task, space).train(job, lambda _steps: moments.append(time.perf_counter()))
     evaluation = time.perf_counter() - moments[1]
     step = moments[1] - moments[0]
     trial = config.training.steps * step + evaluation

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from rank_search.analysis.front import front
+from rank_search.analysis.trials import ScoredTrial, scored
 from rank_search.errors import InputError, RankSearchError, did_you_mean
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class Rule:
             number = float(bound.replace("_", "").replace(",", ""))
         except ValueError:
             raise InputError(f"{text!r} needs a number, such as {name}=50000", field="--rule") from None
-        if not np.isfinite(number):
+        if not math.isfinite(number):
             raise InputError(f"{text!r} needs a finite number", field="--rule")
         return cls(name, number)
 
@@ -50,8 +50,8 @@ class Rule:
         return self.name if self.bound is None else f"{self.name}={self.bound:g}"
 
 
-def choose(trials: pd.DataFrame, rule: Rule) -> int:
-    """Number of the trial that a rule chooses; it stands on the front.
+def choose(trials: pd.DataFrame, rule: Rule) -> ScoredTrial:
+    """The trial that a rule chooses; it stands on the front.
 
     ``best``: the highest score. ``within-one-se``: the smallest map whose score is within one standard
     error of the best (the one-standard-error rule of Breiman et al., 1984). ``knee``: the map farthest
@@ -62,34 +62,42 @@ def choose(trials: pd.DataFrame, rule: Rule) -> int:
     Raises:
         RankSearchError: the study has no scored trial yet, or none meets the bound.
     """
-    candidates = front(trials)
-    if candidates.empty:
+    by_number = scored(trials)
+    candidates = [by_number[number] for number in front(trials)["number"]]  # by ascending parameters, and score
+    if not candidates:
         raise RankSearchError("the study has no finished trial with a score yet; run it first")
-    best = candidates.iloc[-1]
+    best = candidates[-1]
+    bound = rule.bound or 0.0
     match rule.name:
         case "best":
-            chosen = candidates.tail(1)
-        case "within-one-se":
-            chosen = candidates[candidates["score"] >= best["score"] - best["score_se"]].head(1)
+            return best
         case "knee":
-            chosen = candidates.iloc[[_knee(candidates)]]
+            return _knee(candidates)
         case "max-parameters":
-            chosen = candidates[candidates["trainable_parameters"] <= rule.bound].tail(1)
+            chosen = [trial for trial in candidates if trial.trainable_parameters <= bound][-1:]
+        case "min-score":
+            chosen = [trial for trial in candidates if trial.score >= bound]
         case _:
-            chosen = candidates[candidates["score"] >= rule.bound].head(1)
-    if chosen.empty:
-        smallest = candidates.iloc[0]
+            # Without a standard error (a single example) only the best itself is within it.
+            bound = best.score - (best.score_se if math.isfinite(best.score_se) else 0.0)
+            chosen = [trial for trial in candidates if trial.score >= bound]
+    if not chosen:
+        smallest = candidates[0]
         raise RankSearchError(
-            f"no map meets {rule}: the smallest has {smallest['trainable_parameters']:,.0f} parameters "
-            f"and scores {smallest['score']:.4f}, the best scores {best['score']:.4f}"
+            f"no map meets {rule}: the smallest has {smallest.trainable_parameters:,} parameters "
+            f"and scores {smallest.score:.4f}, the best scores {best.score:.4f}"
         )
-    return int(chosen["number"].iloc[0])
+    return chosen[0]
 
 
-def _knee(candidates: pd.DataFrame) -> int:
-    """Position on the front, by ascending parameters, of the point farthest above the chord."""
-    if len(candidates) < 3:
-        return len(candidates) - 1
-    points = candidates[["trainable_parameters", "score"]].to_numpy(dtype=float)
-    scaled = (points - points[0]) / (points[-1] - points[0])
-    return int(np.argmax(scaled[:, 1] - scaled[:, 0]))
+def _knee(candidates: list[ScoredTrial]) -> ScoredTrial:
+    """The candidate farthest above the chord from the first to the last; the last where there is no third."""
+    first, last = candidates[0], candidates[-1]
+
+    def height(trial: ScoredTrial) -> float:
+        price = (trial.trainable_parameters - first.trainable_parameters) / (
+            last.trainable_parameters - first.trainable_parameters
+        )
+        return (trial.score - first.score) / (last.score - first.score) - price
+
+    return max(candidates, key=height) if len(candidates) > 2 else last

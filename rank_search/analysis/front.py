@@ -9,15 +9,12 @@ import numpy as np
 # Optuna has no public function for the hypervolume of points; this one is what its own plots call.
 from optuna._hypervolume import compute_hypervolume
 
+from rank_search.analysis.trials import complete
+
 if TYPE_CHECKING:
     import pandas as pd
 
 _REFERENCE_MARGIN = 1.1
-
-
-def complete(trials: pd.DataFrame) -> pd.DataFrame:
-    """The trials that have a score."""
-    return trials[trials["state"] == "COMPLETE"]
 
 
 def front(trials: pd.DataFrame) -> pd.DataFrame:

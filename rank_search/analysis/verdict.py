@@ -8,15 +8,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.stats import bootstrap
 
-from rank_search.analysis.front import complete
+from rank_search.analysis.trials import scored
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import pandas as pd
 
+    from rank_search.analysis.trials import ScoredTrial
+
 _RESAMPLES = 9_999
 _LEVEL = 0.95
+_UNIFORM = "baseline:uniform"
 
 
 @dataclass(frozen=True)
@@ -40,19 +43,19 @@ class Verdict:
     split: str
 
 
-def rival(trials: pd.DataFrame, chosen: int) -> int | None:
+def rival(trials: pd.DataFrame, chosen: ScoredTrial) -> ScoredTrial | None:
     """The uniform map with the best score among those with no more parameters than the chosen one.
 
     The untrained model counts as uniform rank 0. A chosen map that is uniform itself is its own rival.
     """
-    rows = complete(trials)
-    budget = rows.loc[rows["number"] == chosen, "trainable_parameters"].iloc[0]
-    uniform = rows[(rows["kind"] == "baseline:uniform") & (rows["trainable_parameters"] <= budget)]
-    if chosen in set(uniform["number"]):
+    if chosen.kind == _UNIFORM:
         return chosen
-    if uniform.empty:
-        return None
-    return int(uniform.sort_values(["score", "trainable_parameters"], ascending=[False, True])["number"].iloc[0])
+    uniform = [
+        trial
+        for trial in scored(trials).values()
+        if trial.kind == _UNIFORM and trial.trainable_parameters <= chosen.trainable_parameters
+    ]
+    return max(uniform, key=lambda trial: (trial.score, -trial.trainable_parameters), default=None)
 
 
 def paired_interval(differences: Sequence[float], seed: int = 0) -> tuple[float, float]:
@@ -73,37 +76,53 @@ def paired_interval(differences: Sequence[float], seed: int = 0) -> tuple[float,
 
 
 def judge(
-    trials: pd.DataFrame, chosen: int, chosen_values: Sequence[float], rival_values: Sequence[float], split: str
+    chosen: ScoredTrial,
+    baseline: ScoredTrial | None,
+    chosen_values: Sequence[float],
+    baseline_values: Sequence[float],
+    split: str,
 ) -> Verdict:
-    """The verdict, from the chosen map's and its rival's per-example scores on one split.
+    """The verdict, from per-example scores of the chosen map and of its rival on one split.
 
-    The two lists are in the same order of examples; when the study has no rival, the second is empty.
+    Args:
+        chosen: the chosen map.
+        baseline: its `rival`; None when the study has none.
+        chosen_values: the chosen map's score for each example; empty when it is not on record.
+        baseline_values: the rival's, in the same order.
+        split: the split's name.
     """
-    baseline = rival(trials, chosen)
-    rows = trials.set_index("number")
-    size = f"{rows.loc[chosen, 'trainable_parameters']:,.0f}"
     if baseline is None:
-        text = f"No verdict: the study has no uniform map of at most {size} parameters to compare with."
+        text = (
+            f"No verdict: the study has no uniform map of at most {chosen.trainable_parameters:,} parameters "
+            "to compare with."
+        )
         return Verdict(text, None, None, None, None, split)
-    rank = max(rows.loc[baseline, "ranks"].values())
-    name = f"uniform rank {rank}" if rank else "the model without fine-tuning"
+    name = _name(baseline)
     if baseline == chosen:
-        text = f"The search did not win: the rule chose {name} ({size} parameters); no searched map is preferred to it."
-        return Verdict(text, 0.0, 0.0, 0.0, baseline, split)
-    differences = np.subtract(chosen_values, rival_values)
+        text = f"The search did not win: the rule chose {name}; no searched map is preferred to it."
+        return Verdict(text, 0.0, 0.0, 0.0, baseline.number, split)
+    if not chosen_values or not baseline_values:
+        text = "No verdict: the per-example scores of this study are not on this machine."
+        return Verdict(text, None, None, None, baseline.number, split)
+    differences = np.subtract(chosen_values, baseline_values)
     delta = float(differences.mean())
     low, high = paired_interval(differences.tolist())
-    rival_size = f"{rows.loc[baseline, 'trainable_parameters']:,.0f}"
     figures = (
-        f"trial {chosen} ({size} parameters) scores {delta:+.4f} (95 % interval {low:+.4f} to {high:+.4f}) "
-        f"against {name} ({rival_size} parameters) on {len(differences)} {split} examples, one training seed each"
+        f"trial {chosen.number} ({chosen.trainable_parameters:,} parameters) scores {delta:+.4f} (95 % interval "
+        f"{low:+.4f} to {high:+.4f}) against {name}, on {len(differences)} {split} examples, one training seed each"
     )
     if low > 0:
         text = f"The search won: {figures}."
     elif high < 0:
-        text = f"The search lost: {figures}. Use {name}."
+        text = f"The search lost: {figures}. Use the latter."
     else:
-        text = f"No difference is shown: {figures}. {name[0].upper()}{name[1:]} is as good."
+        text = f"No difference is shown: {figures}. The latter is as good."
     if split == "validation":
         text += " The map was chosen on these very examples, which flatters it."
-    return Verdict(text, delta, low, high, baseline, split)
+    return Verdict(text, delta, low, high, baseline.number, split)
+
+
+def _name(uniform: ScoredTrial) -> str:
+    if uniform.top_rank == 0:
+        return "the model without fine-tuning"
+    return f"uniform rank {uniform.top_rank} ({uniform.trainable_parameters:,} parameters)"

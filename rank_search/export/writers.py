@@ -16,8 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    import pandas as pd
-
+    from rank_search.analysis.trials import ScoredTrial
     from rank_search.search.record import StudyRecord
     from rank_search.search.storage import StudyFolder
 
@@ -29,17 +28,12 @@ class Choice:
     study: str
     record: StudyRecord
     folder: StudyFolder
-    row: pd.Series
-
-    @property
-    def number(self) -> int:
-        """The trial's number."""
-        return int(self.row["number"])
+    trial: ScoredTrial
 
     @property
     def rank_map(self) -> RankMap:
         """The trial's map."""
-        return RankMap(self.row["ranks"])
+        return RankMap(self.trial.ranks)
 
 
 def write_export(choice: Choice, form: str, out: Path) -> None:
@@ -55,7 +49,7 @@ def write_export(choice: Choice, form: str, out: Path) -> None:
         raise InputError(f"{str(out)!r} exists and is not an empty folder; name a new one", field="--out")
     if form != "rank-map" and not choice.rank_map.adapted:
         raise RankSearchError(
-            f"trial {choice.number} leaves every module alone: use the base model as it is, or export another "
+            f"trial {choice.trial.number} leaves every module alone: use the base model as it is, or export another "
             "trial (--trial N, or a --rule such as best)"
         )
     with whole_folder(out.absolute()) as partial:
@@ -64,12 +58,12 @@ def write_export(choice: Choice, form: str, out: Path) -> None:
 
 def _peft(choice: Choice, out: Path) -> None:
     """The trained adapter, as PEFT loads it."""
-    adapter = choice.folder.adapter(choice.number)
+    adapter = choice.folder.adapter(choice.trial.number)
     if not adapter.is_dir():
         kept = sorted(int(path.name) for path in adapter.parent.glob("[0-9]*"))
         raise RankSearchError(
-            f"trial {choice.number} has no saved adapter: only the front and the uniform maps keep theirs (trials "
-            f"{', '.join(map(str, kept)) or 'none'}); choose one of these, or train anew from --to lora-config"
+            f"trial {choice.trial.number} has no saved adapter: only the front and the uniform maps keep theirs "
+            f"(trials {', '.join(map(str, kept)) or 'none'}); choose one of these, or train anew from --to lora-config"
         )
     shutil.copytree(adapter, out, dirs_exist_ok=True)
 
@@ -78,10 +72,10 @@ def _rank_map(choice: Choice, out: Path) -> None:
     """The map itself, and what it scored."""
     content = {
         "study": choice.study,
-        "trial": choice.number,
+        "trial": choice.trial.number,
         "model": choice.record.config["model"]["source"],
-        "score": choice.row["score"],
-        "trainable_parameters": int(choice.row["trainable_parameters"]),
+        "score": choice.trial.score,
+        "trainable_parameters": choice.trial.trainable_parameters,
         "ranks": dict(choice.rank_map.ranks),
     }
     (out / "rank_map.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
@@ -97,7 +91,7 @@ def _lora_config(choice: Choice, out: Path) -> None:
         settings,
         base_model=choice.record.config["model"]["source"],
         fan_in_fan_out=choice.record.fan_in_fan_out,
-    ).save_pretrained(out)
+    ).save_pretrained(str(out))
 
 
 WRITERS: dict[str, Callable[[Choice, Path], None]] = {

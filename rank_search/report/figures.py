@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from rank_search.analysis.front import complete
+from rank_search.analysis.trials import complete, scored
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from matplotlib.axes import Axes
 
+    from rank_search.analysis.trials import ScoredTrial
     from rank_search.report.summary import Summary
 
 # Okabe & Ito's palette: distinct to colour-blind readers.
 _SEARCH, _UNIFORM, _CHOSEN, _FRONT = "#0072B2", "#E69F00", "#D55E00", "#555555"
 _MARKS = {"search": ("o", _SEARCH, "searched map"), "baseline:uniform": ("s", _UNIFORM, "uniform rank")}
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "font.size": 10,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -71,10 +72,11 @@ def _pareto(axes: Axes, summary: Summary) -> None:
     axes.step(
         steps["trainable_parameters"].astype(float), steps["score"], where="post", color=_FRONT, lw=1.2, label="front"
     )
-    for _, row in trials[trials["trainable_parameters"] == 0].iterrows():
-        axes.axhline(row["score"], color=_FRONT, ls="--", lw=1, label="without fine-tuning")
-    for _, row in adapted[adapted["kind"] == "baseline:uniform"].iterrows():
-        _label(axes, row["trainable_parameters"], row["score"], f"r={max(row['ranks'].values())}", -12, _UNIFORM)
+    for trial in scored(summary.trials).values():
+        if trial.trainable_parameters == 0:
+            axes.axhline(trial.score, color=_FRONT, ls="--", lw=1, label="without fine-tuning")
+        elif trial.kind == "baseline:uniform":
+            _label(axes, trial, f"r={trial.top_rank}", -12, _UNIFORM)
     _mark_choice(axes, summary)
     if len(adapted):
         axes.set_xscale("log")
@@ -86,18 +88,27 @@ def _pareto(axes: Axes, summary: Summary) -> None:
 
 
 def _mark_choice(axes: Axes, summary: Summary) -> None:
-    chosen = summary.trial(summary.chosen)
-    if chosen["trainable_parameters"] == 0:
+    chosen = summary.chosen
+    if chosen.trainable_parameters == 0:
         return
-    at = (float(chosen["trainable_parameters"]), chosen["score"])
-    axes.plot(*at, marker="o", ms=14, mfc="none", mec=_CHOSEN, mew=2, ls="none", label=f"chosen ({summary.rule})")
-    _label(axes, *at, f"trial {summary.chosen}", 12, _CHOSEN)
+    axes.plot(
+        [chosen.trainable_parameters],
+        [chosen.score],
+        marker="o",
+        ms=14,
+        mfc="none",
+        mec=_CHOSEN,
+        mew=2,
+        ls="none",
+        label=f"chosen ({summary.rule})",
+    )
+    _label(axes, chosen, f"trial {chosen.number}", 12, _CHOSEN)
 
 
-def _label(axes: Axes, x: float, y: float, text: str, above: int, colour: str) -> None:
+def _label(axes: Axes, trial: ScoredTrial, text: str, above: int, colour: str) -> None:
     axes.annotate(
         text,
-        (float(x), y),
+        (trial.trainable_parameters, trial.score),
         xytext=(0, above),
         textcoords="offset points",
         ha="center",
@@ -135,7 +146,7 @@ def _rank_heatmap(axes: Axes, summary: Summary) -> None:
     ]
     axes.set_xticks(range(0, len(maps), shown), labels[::shown], fontsize=8)
     for tick, number in zip(axes.get_xticklabels(), summary.front["number"].tolist()[::shown], strict=True):
-        if number == summary.chosen:
+        if number == summary.chosen.number:
             tick.set_color(_CHOSEN)
             tick.set_fontweight("bold")
     axes.set_yticks(range(len(dimensions)), list(dimensions), fontsize=max(4, min(9, 240 // len(dimensions))))

@@ -13,6 +13,7 @@ from rank_search.report.figures import write_figures
 from rank_search.report.summary import summarise, summary_json, test_scores
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from optuna import Study
@@ -46,11 +47,10 @@ def _page(summary: Summary, figures: list[str]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    chosen = summary.trial(summary.chosen)
     return environment.get_template("index.html.j2").render(
         summary=summary,
-        chosen=chosen,
-        layers=_by_dimension(summary, chosen["ranks"]),
+        chosen=summary.chosen,
+        layers=_by_dimension(summary, summary.chosen.ranks),
         figures=figures,
         scores=test_scores(summary),
         examples=summary.test.get("examples", []),
@@ -61,7 +61,7 @@ def _page(summary: Summary, figures: list[str]) -> str:
     )
 
 
-def _by_dimension(summary: Summary, ranks: dict[str, int]) -> list[tuple[str, int, int, int]]:
+def _by_dimension(summary: Summary, ranks: Mapping[str, int]) -> list[tuple[str, int, int, int]]:
     """(dimension, modules, rank, parameters) of a map."""
     rows = []
     for name, modules in summary.record.dimensions.items():

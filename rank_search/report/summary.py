@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -18,10 +19,11 @@ from rank_search.search.storage import DIRECTIONS
 from rank_search.search.table import trials_table
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from optuna import Study
 
+    from rank_search.analysis.trials import ScoredTrial
     from rank_search.search.record import StudyRecord
     from rank_search.search.storage import StudyFolder
 
@@ -39,7 +41,7 @@ class Summary:
         hypervolume: after each trial.
         importance: dimension → share; empty when there are too few trials.
         rule: the rule that chose.
-        chosen: number of the chosen trial.
+        chosen: the chosen trial.
         verdict: the chosen map against its uniform rival.
         test: what the run measured on the test split for this choice; empty if it did not get there.
     """
@@ -52,13 +54,9 @@ class Summary:
     hypervolume: Sequence[float]
     importance: Mapping[str, float]
     rule: Rule
-    chosen: int
+    chosen: ScoredTrial
     verdict: Verdict
     test: Mapping[str, Any]
-
-    def trial(self, number: int) -> pd.Series:
-        """The row of a trial."""
-        return self.trials.set_index("number", drop=False).loc[number]
 
 
 def summarise(study: Study, record: StudyRecord, folder: StudyFolder) -> Summary:
@@ -71,7 +69,8 @@ def summarise(study: Study, record: StudyRecord, folder: StudyFolder) -> Summary
     rule = Rule.parse(DEFAULT_RULE)
     chosen = choose(trials, rule)
     test = folder.read_test()
-    if test.get("choice") != [chosen, rival(trials, chosen)]:
+    baseline = rival(trials, chosen)
+    if test.get("choice") != [chosen.number, baseline.number if baseline else None]:
         test = {}  # measured for another choice: the study has grown since
     reference = reference_point(trials, record.most_parameters)
     return Summary(
@@ -84,32 +83,34 @@ def summarise(study: Study, record: StudyRecord, folder: StudyFolder) -> Summary
         importance=importance(study),
         rule=rule,
         chosen=chosen,
-        verdict=_verdict(trials, chosen, record, folder, test),
+        verdict=_verdict(chosen, baseline, record, folder, test),
         test=test,
     )
 
 
 def _verdict(
-    trials: pd.DataFrame, chosen: int, record: StudyRecord, folder: StudyFolder, test: Mapping[str, Any]
+    chosen: ScoredTrial,
+    baseline: ScoredTrial | None,
+    record: StudyRecord,
+    folder: StudyFolder,
+    test: Mapping[str, Any],
 ) -> Verdict:
     """On the test split where the run measured it, else on the validation split."""
     if test:
-        values = test["values"]
-        return judge(trials, chosen, values["chosen"], values["baseline"], "test")
-    baseline = rival(trials, chosen)
+        return judge(chosen, baseline, test["values"]["chosen"], test["values"]["baseline"], "test")
     metric = record.config["task"]["metric"]
 
-    def values_of(trial: int | None) -> list[float]:
-        result = folder.read_result(trial) if trial is not None else {}
+    def values(trial: ScoredTrial | None) -> list[float]:
+        result = folder.read_result(trial.number) if trial else {}
         found: list[float] = result.get("values", {}).get(metric, [])
         return found
 
-    return judge(trials, chosen, values_of(chosen), values_of(baseline), "validation")
+    return judge(chosen, baseline, values(chosen), values(baseline), "validation")
 
 
 def summary_json(summary: Summary) -> str:
     """The contents of ``summary.json``: a view for programs, with null for what is not known."""
-    chosen = summary.trial(summary.chosen)
+    chosen = summary.chosen
     task = summary.record.config["task"]
     columns = [
         "number",
@@ -133,11 +134,11 @@ def summary_json(summary: Summary) -> str:
         "reference_point": list(summary.reference),
         "front": summary.front["number"].tolist(),
         "chosen": {
-            "trial": summary.chosen,
+            "trial": chosen.number,
             "rule": str(summary.rule),
-            "score": chosen["score"],
-            "trainable_parameters": chosen["trainable_parameters"],
-            "ranks": chosen["ranks"],
+            "score": chosen.score,
+            "trainable_parameters": chosen.trainable_parameters,
+            "ranks": chosen.ranks,
         },
         "verdict": asdict(summary.verdict),
         "test": test_scores(summary),
@@ -158,7 +159,7 @@ def test_scores(summary: Summary) -> dict[str, float]:
 
 def _plain(value: Any) -> Any:
     """The same in JSON's own types, with null for what is missing."""
-    if isinstance(value, dict):
+    if isinstance(value, Mapping):
         return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]

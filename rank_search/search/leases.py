@@ -45,7 +45,7 @@ def is_live(lease: Mapping[str, Any] | None) -> bool:
     if lease["host"] != socket.gethostname():
         return bool(lease["expires"] > time.time())
     try:
-        return abs(psutil.Process(lease["pid"]).create_time() - lease["started"]) < 1
+        return bool(abs(psutil.Process(lease["pid"]).create_time() - lease["started"]) < 1)
     except psutil.NoSuchProcess:
         return False
 

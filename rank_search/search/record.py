@@ -58,7 +58,8 @@ class StudyRecord:
     @property
     def space_size(self) -> int:
         """How many maps the study can propose."""
-        return len(self.ladder) ** len(self.dimensions)
+        size: int = len(self.ladder) ** len(self.dimensions)
+        return size
 
     @property
     def most_parameters(self) -> int:

@@ -35,7 +35,7 @@ def derive_seed(study_seed: int, *path: int) -> int:
     return int(np.random.SeedSequence([study_seed, *path]).generate_state(1)[0])
 
 
-def distributions(space: Space) -> dict[str, BaseDistribution]:
+def distributions(space: Space) -> dict[str, IntDistribution]:
     """Each dimension as an integer index into the ladder, so that samplers see the order of ranks."""
     return {name: IntDistribution(0, len(space.ladder) - 1) for name in space.dimensions}
 
@@ -58,7 +58,7 @@ class DistinctSampler(BaseSampler):
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         """The whole space, from the first trial on."""
-        return self._space
+        return dict(self._space)
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]

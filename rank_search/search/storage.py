@@ -7,7 +7,7 @@ import shutil
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import optuna
 from filelock import FileLock, Timeout
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from optuna import Study
 
 STUDIES = Path("studies")
-DIRECTIONS = ("maximize", "minimize")  # score, trainable parameters
+DIRECTIONS: list[Literal["maximize", "minimize"]] = ["maximize", "minimize"]  # score, trainable parameters
 _SQLITE_WAIT = 60  # seconds to wait for another reader or writer
 
 
@@ -114,7 +114,7 @@ def _read_json(path: Path) -> dict[str, Any]:
 def create_study(folder: StudyFolder, storage: str | None) -> Study:
     """Opens the study, making it if it is new."""
     return optuna.create_study(
-        storage=_open(storage or folder.url), study_name=folder.name, directions=list(DIRECTIONS), load_if_exists=True
+        storage=_open(storage or folder.url), study_name=folder.name, directions=DIRECTIONS, load_if_exists=True
     )
 
 

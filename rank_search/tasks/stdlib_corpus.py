@@ -65,11 +65,11 @@ def load_stdlib_pairs(validation_size: int, test_size: int, root: Path | None = 
     """
     pairs = sorted(_unique(_pairs(root or Path(sysconfig.get_path("stdlib")))), key=lambda pair: pair.digest)
     held_out = int(_HELD_OUT_SHARE * 2**32)
-    train, validation, test = [], [], []
-    for pair in pairs:
-        position = int(pair.digest[-8:], 16)
-        split = validation if position < held_out else test if position < 2 * held_out else train
-        split.append(pair)
+    # The digest's last 32 bits decide the split; its first ones, by the sort, the order.
+    positions = [int(pair.digest[-8:], 16) // held_out for pair in pairs]
+    validation = [pair for pair, position in zip(pairs, positions, strict=True) if position == 0]
+    test = [pair for pair, position in zip(pairs, positions, strict=True) if position == 1]
+    train = [pair for pair, position in zip(pairs, positions, strict=True) if position > 1]
     return PairedData(tuple(train), tuple(validation[:validation_size]), tuple(test[:test_size]))
 
 

@@ -37,7 +37,7 @@ def autocast(setting: str, device: torch.device) -> AbstractContextManager[Any]:
 def _has_bf16(device: torch.device) -> bool:
     """Whether the device multiplies bf16 matrices in hardware."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device.type == "cpu":
         capabilities = torch.cpu.get_capabilities()
         return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
@@ -52,7 +52,7 @@ def fine_tune(
     *,
     base_model: str,
     directions: Mapping[str, Tensor] | None = None,
-    on_step: Callable[[int], None] = lambda step: None,
+    on_step: Callable[[int], None] = lambda _steps: None,
 ) -> FineTuned:
     """Fine-tunes one rank map and scores it on the validation split.
 
@@ -102,7 +102,7 @@ def _train(
         losses.append(loss.item())
         if not math.isfinite(losses[-1]):
             raise TrainingFailed(f"the loss is {losses[-1]} at step {step}; lower the learning rate or alpha")
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         torch.nn.utils.clip_grad_norm_(parameters, training.max_grad_norm)
         optimiser.step()
         schedule.step()
