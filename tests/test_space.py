@@ -1,0 +1,97 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rank_search.config import ModelConfig, SpaceConfig
+from rank_search.errors import InputError
+from rank_search.models import skeleton
+from rank_search.ranks import RankMap
+from rank_search.space import build_space
+from tests.conftest import EMBEDDED, small_model
+
+
+def space_of(architecture: str, **settings):
+    return build_space(small_model(architecture), SpaceConfig.model_validate(settings))
+
+
+@pytest.mark.parametrize(
+    ("architecture", "layer", "linear", "attention"),
+    [("bert", "encoder.layer.0", 6, 4), ("llama", "layers.0", 7, 4), ("gpt2", "h.0", 4, 2)],
+)
+def test_groups(architecture, layer, linear, attention) -> None:
+    by_layer = space_of(architecture, group_by="layer").dimensions
+    assert list(by_layer) == [layer, layer.replace("0", "1")]
+    assert len(by_layer[layer]) == linear
+    by_block = space_of(architecture, group_by="block").dimensions
+    assert len(by_block[f"{layer}/attention"]) == attention
+    assert len(by_block[f"{layer}/feed-forward"]) == linear - attention
+    by_module = space_of(architecture, group_by="module").dimensions
+    assert list(by_module.values()) == [(name,) for name in by_module]
+    assert len(by_module) == 2 * linear
+
+
+def test_gpt2_shapes_are_in_then_out() -> None:
+    shapes = space_of("gpt2").shapes
+    assert shapes["h.0.attn.c_attn"] == (32, 96)
+    assert shapes["h.0.mlp.c_proj"] == (128, 32)
+
+
+def test_pooler_is_adapted_only_when_named() -> None:
+    assert not any("pooler" in name for name in space_of("bert").shapes)
+    space = space_of("bert", targets=["pooler.dense", "query"])
+    assert list(space.shapes) == [
+        "encoder.layer.0.attention.self.query",
+        "encoder.layer.1.attention.self.query",
+        "pooler.dense",
+    ]
+    assert list(space.dimensions) == ["encoder.layer.0", "encoder.layer.1", "pooler.dense"]
+
+
+def test_targets_by_half() -> None:
+    assert len(space_of("bert", targets="attention").shapes) == 8
+    assert len(space_of("bert", targets="feed-forward").shapes) == 4
+
+
+def test_embedded_model_has_six_layers_without_loading_weights() -> None:
+    model = skeleton(ModelConfig(source=EMBEDDED))
+    assert {parameter.device.type for parameter in model.parameters()} == {"meta"}
+    space = build_space(model, SpaceConfig())
+    assert list(space.dimensions) == [f"encoder.layer.{i}" for i in range(6)]
+    assert space.size == 5**6
+    # 4 × (384 + 384) in attention and 2 × (384 + 1536) in the feed-forward of each of 6 layers, at rank 8
+    assert (space.least_parameters, space.most_parameters) == (0, 8 * 6 * (4 * 768 + 2 * 1920))
+
+
+SPACES = {group: space_of("bert", group_by=group, ladder=[0, 1, 3, 8]) for group in ("layer", "block", "module")}
+
+
+@given(st.sampled_from(sorted(SPACES)), st.data())
+def test_proposal_and_map_are_two_names_of_one_thing(group, data) -> None:
+    space = SPACES[group]
+    proposal = {name: data.draw(st.integers(0, 3)) for name in space.dimensions}
+    rank_map = space.rank_map(proposal)
+    assert rank_map.ranks.keys() == space.shapes.keys()
+    assert space.proposal(rank_map) == proposal
+    assert space.least_parameters <= space.parameters(rank_map) <= space.most_parameters
+
+
+def test_map_outside_the_space_is_refused() -> None:
+    space = SPACES["layer"]
+    with pytest.raises(ValueError, match="not an adaptable module"):
+        space.proposal(RankMap({"pooler.dense": 1}))
+    with pytest.raises(ValueError, match=r"rank 2 .* not on the ladder"):
+        space.proposal(space.uniform(2))
+    with pytest.raises(ValueError, match="one rank in this study"):
+        space.proposal(RankMap({**space.uniform(1).ranks, "encoder.layer.0.attention.self.query": 3}))
+
+
+def test_rank_above_a_module_is_refused() -> None:
+    with pytest.raises(InputError, match=r"space\.ladder: rank 33 is above min\(in, out\) = 32 of 'encoder"):
+        space_of("bert", ladder=[1, 33])
+
+
+def test_unknown_target_is_refused() -> None:
+    with pytest.raises(InputError, match=r"space\.targets: 'qurey' names no linear layer .* did you mean 'query'\?"):
+        space_of("bert", targets=["qurey"])
+    with pytest.raises(InputError, match=r"'dens' names no"):
+        space_of("bert", targets=["dens"])
