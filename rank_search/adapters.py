@@ -110,7 +110,8 @@ def adapted(
     """Puts fresh adapters into a frozen model, and takes them out again at the end.
 
     A starts by the study's init rule and B at zero, so the model's output is unchanged. With a map of
-    zeros there is nothing to put in, and None is given. Inside the context torch draws from ``seed``.
+    zeros there is nothing to put in, and None is given. Inside the context torch draws from ``seed``; the
+    model stands in evaluation mode, as it came.
 
     Args:
         model: the base model.
@@ -135,6 +136,7 @@ def adapted(
             # PEFT writes the folder that the model happened to be loaded from; its source is what we know.
             peft_config.base_model_name_or_path = base_model
             _start(peft_model, config, directions)
+            peft_model.eval()
             check_injection(peft_model, rank_map, config)
             yield peft_model
         finally:
@@ -180,7 +182,7 @@ def _start(model: nn.Module, config: AdapterConfig, directions: Mapping[str, Ten
 def eva_directions(
     model: nn.Module, rank_map: RankMap, config: AdapterConfig, batches: Sequence[Mapping[str, Tensor]]
 ) -> dict[str, Tensor]:
-    """Leading right-singular vectors of each module's inputs (EVA, arXiv:2410.07170), by PEFT.
+    """Leading principal directions of each module's inputs (EVA, arXiv:2410.07170), by PEFT.
 
     Computed once for the largest ranks: the vectors of a smaller rank are the first of a larger one's.
     EVA's own redistribution of ranks is off (ρ = 1), since here the map decides.

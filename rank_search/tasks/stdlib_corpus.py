@@ -96,11 +96,19 @@ def _pairs(root: Path) -> Iterator[Pair]:
         except (OSError, SyntaxError, ValueError):
             continue
         lines = source.splitlines()
-        for node in ast.walk(tree):
-            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-                pair = _pair(node, lines)
-                if pair is not None:
-                    yield pair
+        for function in _functions(tree.body):
+            pair = _pair(function, lines)
+            if pair is not None:
+                yield pair
+
+
+def _functions(statements: list[ast.stmt]) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
+    """Functions at any depth. It looks at statements alone, which is several times as fast as ``ast.walk``."""
+    for statement in statements:
+        if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield statement
+        for block in ("body", "handlers", "orelse", "finalbody"):
+            yield from _functions(getattr(statement, block, []))
 
 
 def _pair(node: ast.FunctionDef | ast.AsyncFunctionDef, lines: list[str]) -> Pair | None:

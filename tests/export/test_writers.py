@@ -1,0 +1,70 @@
+import json
+
+import pytest
+from peft import LoraConfig
+
+from rank_search.analysis.trials import scored
+from rank_search.errors import InputError, RankSearchError
+from rank_search.export.writers import Choice, write_export
+from rank_search.search.table import trials_table
+from tests.bench import record
+
+
+@pytest.fixture
+def choice_of(bench):
+    study = bench.search(8)
+    trials = scored(trials_table(study, record()))
+    return lambda number: Choice("small", record(), bench.folder, trials[number])
+
+
+def test_rank_map(choice_of, tmp_path) -> None:
+    choice = choice_of(2)
+    write_export(choice, "rank-map", tmp_path / "out")
+    written = json.loads((tmp_path / "out" / "rank_map.json").read_text())
+    assert written["ranks"] == {f"layer.{i}.w": 2 for i in range(4)}
+    assert (written["study"], written["trial"], written["score"]) == ("small", 2, choice.trial.score)
+    assert written["trainable_parameters"] == choice.trial.trainable_parameters
+
+
+def test_lora_config_is_one_that_peft_reads(choice_of, tmp_path) -> None:
+    write_export(choice_of(3), "lora-config", tmp_path / "out")
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["adapter_config.json"]
+    config = LoraConfig.from_pretrained(str(tmp_path / "out"))
+    assert config.rank_pattern == {f"^layer\\.{i}\\.w": 4 for i in range(4)}
+    assert config.use_rslora
+    assert config.lora_alpha == 4
+
+
+def test_trained_adapter_is_copied_as_it_is(choice_of, tmp_path) -> None:
+    (tmp_path / "out").mkdir()
+    write_export(choice_of(1), "peft", tmp_path / "out")
+    assert (tmp_path / "out" / "adapter_model.safetensors").read_text() == "adapter"
+
+
+def test_trial_without_an_adapter_says_which_have_one(choice_of, tmp_path, bench) -> None:
+    bench.folder.keep_adapters({1, 3})
+    with pytest.raises(RankSearchError, match=r"trial 2 has no saved adapter: .*\(trials 1, 3\)"):
+        write_export(choice_of(2), "peft", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("form", ["peft", "lora-config"])
+def test_map_of_zeros_has_no_adapter_to_export(choice_of, tmp_path, form) -> None:
+    with pytest.raises(RankSearchError, match="use the base model as it is"):
+        write_export(choice_of(0), form, tmp_path / "out")
+    write_export(choice_of(0), "rank-map", tmp_path / "out")
+
+
+def test_full_folder_is_left_alone(choice_of, tmp_path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mine.txt").write_text("mine")
+    with pytest.raises(InputError, match=r"--out: .* is not an empty folder"):
+        write_export(choice_of(1), "peft", tmp_path / "out")
+    with pytest.raises(InputError, match="--out"):
+        write_export(choice_of(1), "peft", tmp_path / "out" / "mine.txt")
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["mine.txt"]
+
+
+def test_unknown_format(choice_of, tmp_path) -> None:
+    with pytest.raises(InputError, match=r"--to: 'pfet' is no format; did you mean 'peft'\?"):
+        write_export(choice_of(1), "pfet", tmp_path / "out")

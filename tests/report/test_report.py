@@ -1,0 +1,112 @@
+import json
+import re
+
+import pandas as pd
+import pytest
+
+from rank_search.errors import RankSearchError
+from rank_search.report.page import write_report
+from rank_search.training.result import TrainingFailed
+from tests.bench import Landscape, record
+
+FILES = {
+    "index.html",
+    "pareto.png",
+    "pareto.svg",
+    "rank_heatmap.png",
+    "hypervolume.png",
+    "importance.png",
+    "trials.csv",
+    "summary.json",
+}
+FIELDS = {"number", "state", "kind", "score", "score_se", "trainable_parameters", "ranks", "seed", "seconds"}
+
+
+def reported(bench, out, trials=12, executor=None):
+    study = bench.search(trials, executor)
+    summary = write_report(study, record(), bench.folder, out)
+    return study, summary, json.loads((out / "summary.json").read_text())
+
+
+def test_report_holds_what_the_design_says(bench, tmp_path) -> None:
+    out = tmp_path / "report"
+    study, _, summary = reported(bench, out)
+    assert {path.name for path in out.iterdir()} == FILES
+    assert summary["study"] == "small"
+    assert (summary["task"], summary["metric"], summary["direction"]) == ("retrieval", "ndcg@10", "maximize")
+    assert set(summary["front"]) == {trial.number for trial in study.best_trials}
+    assert set(summary["chosen"]) == {"trial", "rule", "score", "trainable_parameters", "ranks"}
+    assert {"text", "delta", "ci_low", "ci_high", "baseline"} <= set(summary["verdict"])
+    assert len(summary["reference_point"]) == 2
+    for row, trial in zip(summary["trials"], study.trials, strict=True):
+        assert set(row) >= FIELDS
+        assert (row["score"], row["trainable_parameters"]) == tuple(trial.values)
+        assert isinstance(row["trainable_parameters"], int)
+
+
+def test_hypervolume_follows_from_the_front_and_the_reference_point(bench, tmp_path) -> None:
+    _, _, summary = reported(bench, tmp_path / "report")
+    score, parameters = summary["reference_point"]
+    rows = {row["number"]: row for row in summary["trials"]}
+    area, floor = 0.0, score
+    for number in summary["front"]:
+        row = rows[number]
+        area += max(0.0, row["score"] - floor) * (parameters - row["trainable_parameters"])
+        floor = max(floor, row["score"])
+    assert summary["hypervolume"] == pytest.approx(area)
+
+
+def test_failures_are_reported_and_numbers_stay_json(bench, tmp_path) -> None:
+    executor = Landscape({2: TrainingFailed("<b>loss</b> is nan")})
+    _, _, summary = reported(bench, tmp_path / "report", 6, executor)
+    failed = summary["trials"][2]
+    assert (failed["state"], failed["score"], failed["reason"]) == ("FAIL", None, "<b>loss</b> is nan")
+    page = (tmp_path / "report" / "index.html").read_text()
+    assert "&lt;b&gt;loss&lt;/b&gt;" in page
+    table = pd.read_csv(tmp_path / "report" / "trials.csv")
+    assert table["state"].tolist() == ["COMPLETE", "COMPLETE", "FAIL", "COMPLETE", "COMPLETE", "COMPLETE"]
+    assert json.loads(table["ranks"][3])["layer.0.w"] == 4
+
+
+def test_page_opens_offline(bench, tmp_path) -> None:
+    out = tmp_path / "report"
+    reported(bench, out)
+    page = (out / "index.html").read_text()
+    links = re.findall(r'(?:src|href)="([^"]+)"', page)
+    assert links
+    assert all((out / link).is_file() for link in links)
+    assert "http" not in page
+
+
+def test_page_shows_the_examples_of_the_test_split(bench, tmp_path) -> None:
+    study, summary, _ = reported(bench, tmp_path / "report")
+    shown = [{"text": "def f(): pass", "relevant": True}, {"text": "<script>", "relevant": False}]
+    values = {"untrained": [0.1, 0.2], "baseline": [0.3, 0.4], "chosen": [0.4, 0.6]}
+    baseline = summary.verdict.baseline
+    test = {
+        "choice": [summary.chosen.number, baseline],
+        "values": values,
+        "examples": [{"title": "largest gain", "query": "find f", "before": shown, "after": shown}],
+    }
+    bench.folder.write_test(test)
+    again = write_report(study, record(), bench.folder, tmp_path / "report")
+    page = (tmp_path / "report" / "index.html").read_text()
+    assert "find f" in page
+    assert '<pre class="relevant">1. def f(): pass</pre>' in page
+    assert "&lt;script&gt;" in page
+    assert again.verdict.split == "test"
+    bench.folder.write_test({**test, "choice": [99, baseline]})
+    assert write_report(study, record(), bench.folder, tmp_path / "report").verdict.split == "validation"
+
+
+@pytest.mark.parametrize("trials", [1, 2, 3])
+def test_small_studies_can_be_reported(bench, tmp_path, trials) -> None:
+    reported(bench, tmp_path / "report", trials)
+    assert {path.name for path in (tmp_path / "report").iterdir()} == FILES
+
+
+def test_study_without_scores_writes_nothing(bench, tmp_path) -> None:
+    executor = Landscape({0: TrainingFailed("x"), 1: TrainingFailed("y")})
+    with pytest.raises(RankSearchError, match="no finished trial"):
+        reported(bench, tmp_path / "report", 2, executor)
+    assert not (tmp_path / "report").exists()

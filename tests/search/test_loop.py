@@ -1,0 +1,196 @@
+import math
+
+import pytest
+from optuna.trial import TrialState
+
+from rank_search.errors import SearchStopped
+from rank_search.ranks import Shape
+from rank_search.search.loop import MAX_ATTEMPTS, Search
+from rank_search.search.storage import StudyFolder
+from rank_search.search.table import trials_table
+from rank_search.space import Space
+from rank_search.tasks.base import Evaluation
+from rank_search.training.result import FineTuned, TrainingFailed
+from tests.bench import SPACE, Bench, Landscape, Silent, record, study_config
+
+
+def maps(study) -> list[dict]:
+    return [trial.params for trial in study.trials]
+
+
+def test_uniform_ladder_comes_first(bench) -> None:
+    study = bench.search(8)
+    assert maps(study)[:4] == [dict.fromkeys(SPACE.dimensions, index) for index in range(4)]
+    table = trials_table(study, record())
+    assert table["kind"].tolist() == ["baseline:uniform"] * 4 + ["search"] * 4
+    assert all(trial.state == TrialState.COMPLETE for trial in study.trials)
+
+
+def test_objectives_are_the_score_and_the_exact_count(bench) -> None:
+    study = bench.search(8)
+    for trial in study.trials:
+        assert trial.values[1] == SPACE.parameters(SPACE.rank_map(trial.params))
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "gp", "nsga2", "random"])
+def test_same_seed_same_maps_in_one_sitting_or_two(tmp_path, sampler) -> None:
+    studies = []
+    for name, sittings in (("one", [16]), ("again", [16]), ("two", [8, 16])):
+        bench = Bench(_folder(tmp_path, name))
+        for trials in sittings:
+            study = bench.search(trials, sampler=sampler)
+        studies.append(maps(study))
+    assert studies[0] == studies[1] == studies[2]
+    assert len({tuple(sorted(proposal.items())) for proposal in studies[0]}) == 16
+
+
+def _folder(tmp_path, name) -> StudyFolder:
+    (tmp_path / name).mkdir()
+    return StudyFolder(tmp_path / name)
+
+
+def test_another_seed_proposes_other_maps(tmp_path) -> None:
+    proposed = []
+    for seed in (0, 1):
+        bench = Bench(_folder(tmp_path, str(seed)))
+        study = bench.study()
+        config = study_config(seed=seed, search={"trials": 10})
+        Search(study, bench.folder, config, SPACE, Landscape(), Silent()).run()
+        proposed.append(maps(study)[4:])
+    assert proposed[0] != proposed[1]
+
+
+def test_every_map_of_a_small_space_is_tried_once_and_then_the_search_ends(bench) -> None:
+    space = Space(SPACE.shapes, {"a": ("layer.0.w", "layer.1.w"), "b": ("layer.2.w", "layer.3.w")}, (0, 1, 2, 4))
+    study = bench.search(50, space=space, sampler="tpe")
+    assert len(study.trials) == 16
+    assert len({key_of(space, trial) for trial in study.trials}) == 16
+
+
+def key_of(space, trial) -> str:
+    return space.rank_map(trial.params).key
+
+
+def test_failed_trial_is_recorded_with_its_reason_and_the_study_goes_on(bench) -> None:
+    wrongs = {
+        1: TrainingFailed("the loss is nan at step 3"),
+        3: MemoryError("no memory"),
+        5: math.nan,
+        6: math.inf,
+    }
+    study = bench.search(8, Landscape(wrongs))
+    table = trials_table(study, record())
+    assert table["state"].tolist() == ["COMPLETE", "FAIL", "COMPLETE", "FAIL", "COMPLETE", "FAIL", "FAIL", "COMPLETE"]
+    reasons = table["reason"].dropna().tolist()
+    assert reasons[:2] == ["the loss is nan at step 3", "MemoryError: no memory"]
+    assert [reason.startswith("the score is") for reason in reasons[2:]] == [True, True]
+    assert not (bench.folder.adapter(6)).exists()
+
+
+def test_failed_map_is_not_proposed_again(bench) -> None:
+    study = bench.search(16, Landscape({5: TrainingFailed("x")}))
+    assert len({key_of(SPACE, trial) for trial in study.trials}) == 16
+
+
+def test_too_many_failures_in_a_row_stop_the_search(bench) -> None:
+    wrongs = {n: TrainingFailed(f"reason {n}") for n in (1, 3, 4, 5)}
+    with pytest.raises(SearchStopped, match=r"3 trials failed in a row, the last one \(trial 5\) because: reason 5"):
+        bench.search(16, Landscape(wrongs), max_failures=2)
+    assert len(bench.study().trials) == 6
+    assert len(bench.search(16).trials) == 16
+
+
+class Killed(BaseException):
+    """What no ``except Exception`` catches; the trial is left as a kill would leave it."""
+
+
+def forget_lease(study) -> None:
+    """As if the process that holds the lease had died."""
+    for trial in study.get_trials(states=(TrialState.RUNNING,)):
+        lease = {**trial.user_attrs["lease"], "started": 0.0}
+        study._storage.set_trial_user_attr(trial._trial_id, "lease", lease)
+
+
+def test_trial_of_a_dead_driver_is_taken_over_as_if_nothing_had_happened(tmp_path) -> None:
+    whole, broken = (Bench(_folder(tmp_path, name)) for name in ("whole", "broken"))
+    expected = whole.search(10, sampler="tpe")
+    for trials in (2, 6):
+        with pytest.raises(Killed):
+            broken.search(10, Landscape({trials: Killed()}), sampler="tpe")
+        study = broken.study()
+        assert study.trials[-1].state == TrialState.RUNNING
+        forget_lease(study)
+    resumed = broken.search(10, sampler="tpe")
+    assert [(trial.number, trial.params, trial.values, trial.state) for trial in resumed.trials] == [
+        (trial.number, trial.params, trial.values, trial.state) for trial in expected.trials
+    ]
+    assert trials_table(resumed, record())["seed"].tolist() == trials_table(expected, record())["seed"].tolist()
+
+
+def test_trial_of_a_living_driver_is_left_alone(bench) -> None:
+    with pytest.raises(Killed):
+        bench.search(10, Landscape({2: Killed()}))  # this very process holds the lease, and lives
+    executor = Landscape()
+    study = bench.search(10, executor)
+    assert study.trials[2].state == TrialState.RUNNING
+    assert len(executor.jobs) == 7
+    assert sum(trial.state == TrialState.COMPLETE for trial in study.trials) == 9
+
+
+def test_trial_that_kills_its_process_is_given_up_in_the_end(bench) -> None:
+    for _ in range(MAX_ATTEMPTS):
+        with pytest.raises(Killed):
+            bench.search(4, Landscape({0: Killed()}))
+        forget_lease(bench.study())
+    study = bench.search(4)
+    assert study.trials[0].state == TrialState.FAIL
+    assert study.trials[0].user_attrs["reason"] == f"its process died {MAX_ATTEMPTS} times"
+    assert all(trial.state == TrialState.COMPLETE for trial in study.trials[1:])
+
+
+def test_adapters_of_the_front_and_the_uniform_maps_are_kept(bench) -> None:
+    study = bench.search(16)
+    kept = {int(path.name) for path in (bench.folder.path / "adapters").iterdir()}
+    front = {trial.number for trial in study.best_trials}
+    assert kept == (front | {1, 2, 3}) - {0}
+    assert len(kept) < 16
+
+
+def test_results_of_every_trial_are_on_disk(bench) -> None:
+    study = bench.search(6)
+    for trial in study.trials:
+        result = bench.folder.read_result(trial.number)
+        assert sum(result["values"]["ndcg@10"]) / 2 == pytest.approx(trial.values[0])
+        assert result["losses"] == [1.0, 0.5]
+    assert not list(bench.folder.path.rglob("*.partial"))
+
+
+def test_seeds_differ_by_trial_and_batches_do_not(bench) -> None:
+    executor = Landscape()
+    bench.search(6, executor)
+    assert len({job.seed for job in executor.jobs}) == 6
+    assert len({job.data_seed for job in executor.jobs}) == 1
+
+
+def test_raised_budget_goes_on_where_the_study_ended(bench) -> None:
+    bench.search(5)
+    executor = Landscape()
+    study = bench.search(7, executor)
+    assert len(executor.jobs) == 2
+    assert len(study.trials) == 7
+
+
+def test_baselines_above_the_budget_wait_for_a_larger_one(bench) -> None:
+    assert maps(bench.search(2)) == [dict.fromkeys(SPACE.dimensions, index) for index in range(2)]
+    assert maps(bench.search(5))[:4] == [dict.fromkeys(SPACE.dimensions, index) for index in range(4)]
+
+
+def test_ladder_without_zero_of_a_single_dimension(bench) -> None:
+    space = Space({"a": Shape(4, 4)}, {"a": ("a",)}, (1, 2, 3))
+    study = bench.search(3, _OneLayer(), space=space)
+    assert [trial.params for trial in study.trials] == [{"a": 0}, {"a": 1}, {"a": 2}]
+
+
+class _OneLayer(Landscape):
+    def train(self, job, on_step):
+        return FineTuned(Evaluation("ndcg@10", {"ndcg@10": [0.5, 0.6]}), (), 0.0, None)

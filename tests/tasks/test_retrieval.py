@@ -1,0 +1,122 @@
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from sentence_transformers import SentenceTransformer
+from torch.nn import functional
+
+from rank_search.config import ModelConfig, RetrievalConfig, TrainingConfig
+from rank_search.models import load_retriever, locate
+from rank_search.tasks.retrieval import RetrievalTask, score_rankings
+from rank_search.tasks.stdlib_corpus import PairedData
+from tests.conftest import EMBEDDED, words
+
+
+@given(st.integers(1, 40), st.data())
+def test_metrics_of_one_relevant_document_follow_from_its_rank(count, data) -> None:
+    own = data.draw(st.integers(0, count - 1))
+    scores = torch.tensor(data.draw(st.permutations(range(-20, count - 20)))).float()
+    rank = 1 + int((scores > scores[own]).sum())
+    relevant = torch.arange(count) == own
+    expected = {
+        "ndcg@10": 1 / math.log2(1 + rank) if rank <= 10 else 0,
+        "mrr@10": 1 / rank if rank <= 10 else 0,
+        "recall@1": float(rank <= 1),
+        "recall@5": float(rank <= 5),
+        "recall@10": float(rank <= 10),
+    }
+    found = {name: values[0] for name, values in score_rankings(scores[None], relevant[None]).items()}
+    assert found == pytest.approx(expected)
+
+
+def token_lists(batches) -> list:
+    return [(batch.queries["input_ids"].tolist(), batch.documents["input_ids"].tolist()) for batch in batches]
+
+
+def test_batches_depend_on_the_seed_alone(small_task) -> None:
+    one, same, other = (token_lists(small_task.training_batches(25, seed)) for seed in (1, 1, 2))
+    assert one == same
+    assert one != other
+
+
+def test_a_pass_over_the_data_repeats_no_pair(small_task) -> None:
+    queries = [
+        tuple(ids) for batch in small_task.training_batches(10, 0) for ids in batch.queries["input_ids"].tolist()
+    ]
+    assert len(queries) == len(set(queries)) == 40
+
+
+def test_query_and_document_of_a_pair_stand_in_the_same_row(small_task) -> None:
+    decode = small_task._retriever.tokenizer.decode
+    for batch in small_task.training_batches(3, 0):
+        for query, document in zip(batch.queries["input_ids"], batch.documents["input_ids"], strict=True):
+            word = decode(query, skip_special_tokens=True).split()[2]
+            assert decode(document, skip_special_tokens=True).startswith(f"def {word}")
+
+
+def test_loss_is_the_cross_entropy_of_the_own_document(small_task) -> None:
+    batch = next(iter(small_task.training_batches(1, 0)))
+    encoder = small_task._retriever.encoder
+    with torch.no_grad():
+        queries, documents = (functional.normalize(encoder(dict(side))) for side in (batch.queries, batch.documents))
+        expected = 0.0
+        for i in range(4):
+            scores = [20 * float(queries[i] @ documents[j]) for j in range(4)]
+            expected -= (scores[i] - math.log(sum(math.exp(score) for score in scores))) / 4
+        assert small_task.loss(batch).item() == pytest.approx(expected, abs=1e-4)
+
+
+def test_evaluation_equals_ranking_one_text_at_a_time(small_task) -> None:
+    evaluation = small_task.evaluate("validation")
+    pairs = words(20, 50)
+    retriever = small_task._retriever
+
+    def vector(text: str) -> torch.Tensor:
+        tokens = retriever.tokenizer(text, return_tensors="pt")
+        with torch.no_grad():
+            embedding = retriever.encoder({name: tokens[name] for name in ("input_ids", "attention_mask")})
+        return functional.normalize(embedding[0], dim=0)
+
+    documents = torch.stack([vector(pair.document) for pair in pairs])
+    for i, pair in enumerate(pairs):
+        scores = documents @ vector(pair.query)
+        rank = 1 + int((scores > scores[i]).sum())
+        assert evaluation.values["mrr@10"][i] == pytest.approx(1 / rank if rank <= 10 else 0)
+        assert evaluation.outputs[i][0] == int(scores.argmax())
+    values = evaluation.values["ndcg@10"]
+    assert evaluation.score == pytest.approx(sum(values) / 20)
+    assert evaluation.standard_error == pytest.approx(torch.tensor(values).std().item() / 20**0.5)
+
+
+def test_examples_show_the_largest_gain_and_loss(small_task) -> None:
+    before = small_task.evaluate("test")
+    swapped = type(before)(before.metric, {before.metric: list(reversed(before.values[before.metric]))}, before.outputs)
+    gain, _, loss = small_task.examples("test", before, swapped)
+    gains = [b - a for a, b in zip(before.values["ndcg@10"], swapped.values["ndcg@10"], strict=True)]
+    assert gain.title == f"largest gain: ndcg@10 {max(gains):+.3f}"
+    assert loss.title == f"largest loss: ndcg@10 {min(gains):+.3f}"
+    assert all(shown.relevant == (shown.text.split("(")[0] in gain.query) for shown in gain.before if shown.relevant)
+    assert len(gain.before) == len(gain.after) == 5
+
+
+def test_embedded_model_embeds_as_sentence_transformers_does() -> None:
+    retriever = load_retriever(ModelConfig(source=EMBEDDED))
+    texts = ["Return a copy of the list.", "def f(x):\n    return x + 1"]
+    tokens = retriever.tokenizer(texts, padding=True, return_tensors="pt")
+    with torch.no_grad():
+        found = retriever.encoder({name: tokens[name] for name in ("input_ids", "attention_mask")})
+    reference = SentenceTransformer(locate(ModelConfig(source=EMBEDDED)), device="cpu").encode(texts)
+    assert torch.allclose(found, torch.from_numpy(reference), atol=1e-5)
+    assert not any(parameter.requires_grad for parameter in retriever.encoder.parameters())
+
+
+def test_texts_are_cut_to_the_lengths_of_the_study_file() -> None:
+    retriever = load_retriever(ModelConfig(source=EMBEDDED))
+    data = PairedData(words(8, 0), words(4, 10), words(4, 20))
+    settings = RetrievalConfig(kind="retrieval", query_length=4, document_length=6)
+    task = RetrievalTask(settings, TrainingConfig(batch_size=4), data, retriever)
+    batch = next(iter(task.training_batches(1, 0)))
+    assert batch.queries["input_ids"].shape == (4, 4)
+    assert batch.documents["input_ids"].shape == (4, 6)

