@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import sys
+from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -15,12 +16,13 @@ from rank_search.config import StudyConfig, load_config
 from rank_search.errors import InputError, RankSearchError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from types import FrameType
 
     from optuna import Study
     from rich.console import Console
 
+    from rank_search.analysis.choice import Rule
     from rank_search.analysis.trials import ScoredTrial
     from rank_search.search.record import StudyRecord
     from rank_search.search.storage import StudyFolder
@@ -61,20 +63,22 @@ def _interrupt(_signal: int, _frame: FrameType | None) -> None:
 @app.command()
 def run(config: ConfigArgument = DEMO, overrides: SetOption = None, storage: StorageOption = None) -> None:
     """Runs a study, or goes on with it, and writes its report."""
-    settings, file = _load(config, overrides)
+    settings = _load(config, overrides)
     from rank_search.workflow import run_study
 
-    finished = run_study(settings, file, storage, _console())
+    with _naming(config):
+        finished = run_study(settings, str(config), storage, _console())
     _report(finished.study, finished.record, finished.folder)
 
 
 @app.command()
 def plan(config: ConfigArgument = DEMO, overrides: SetOption = None, as_json: JsonOption = False) -> None:
     """Says what a study would search and cost; trains nothing."""
-    settings, _ = _load(config, overrides)
+    settings = _load(config, overrides)
     from rank_search.workflow import plan_study
 
-    planned = plan_study(settings)
+    with _naming(config):
+        planned = plan_study(settings)
     space = planned.space
     content = {
         "study": planned.study,
@@ -157,8 +161,11 @@ def choose_command(
     study: StudyArgument, rule: RuleOption = "within-one-se", storage: StorageOption = None, as_json: JsonOption = False
 ) -> None:
     """Prints the trial that a rule chooses, and its rank map."""
+    from rank_search.analysis.choice import Rule
+
+    parsed = Rule.parse(rule)
     opened, record, _ = _open(study, storage)
-    trial = _chosen(opened, record, rule)
+    trial = _chosen(opened, record, parsed)
     if as_json:
         content = {
             "study": opened.study_name,
@@ -190,15 +197,17 @@ def export(
     storage: StorageOption = None,
 ) -> None:
     """Writes a chosen map for other tools: a trained adapter, the map, or a config for a fresh training."""
-    opened, record, folder = _open(study, storage)
+    from rank_search.analysis.choice import Rule
     from rank_search.export.writers import Choice, write_export
 
-    picked = _chosen(opened, record, rule) if trial is None else _trial(opened, record, trial)
+    parsed = Rule.parse(rule)
+    opened, record, folder = _open(study, storage)
+    picked = _chosen(opened, record, parsed) if trial is None else _trial(opened, record, trial)
     write_export(Choice(opened.study_name, record, folder, picked), to, out)
     print(f"trial {picked.number} as {to}: {out}")
 
 
-def _load(config: Path, overrides: list[str] | None) -> tuple[StudyConfig, str]:
+def _load(config: Path, overrides: list[str] | None) -> StudyConfig:
     """The study file; one that ships with the package is found wherever it is installed."""
     path = config
     if not path.exists() and path.parent == DEMO.parent:
@@ -206,7 +215,16 @@ def _load(config: Path, overrides: list[str] | None) -> tuple[StudyConfig, str]:
         # In a wheel the configs lie inside the package; in a checkout, beside it.
         shipped = [folder / path.name for folder in (package / "configs", package.parent / "configs")]
         path = next((candidate for candidate in shipped if candidate.is_file()), path)
-    return load_config(path, overrides or ()), str(config)
+    return load_config(path, overrides or ())
+
+
+@contextmanager
+def _naming(config: Path) -> Iterator[None]:
+    """Names the study file in errors about its fields that only the model could reveal."""
+    try:
+        yield
+    except InputError as error:
+        raise (error if error.field == "--storage" else error.in_file(str(config))) from None
 
 
 def _open(study: str, storage: str | None) -> tuple[Study, StudyRecord, StudyFolder]:
@@ -219,11 +237,11 @@ def _open(study: str, storage: str | None) -> tuple[Study, StudyRecord, StudyFol
     return (*load_study(folder, storage), folder)
 
 
-def _chosen(study: Study, record: StudyRecord, rule: str) -> ScoredTrial:
-    from rank_search.analysis.choice import Rule, choose
+def _chosen(study: Study, record: StudyRecord, rule: Rule) -> ScoredTrial:
+    from rank_search.analysis.choice import choose
     from rank_search.search.table import trials_table
 
-    return choose(trials_table(study, record), Rule.parse(rule))
+    return choose(trials_table(study, record), rule)
 
 
 def _trial(study: Study, record: StudyRecord, number: int) -> ScoredTrial:

@@ -119,7 +119,7 @@ class TrainingConfig(Section):
     warmup: Fraction = Field(0.1, description="share of the steps with rising learning rate")
     max_grad_norm: Annotated[float, Field(gt=0)] = Field(1.0, description="gradients are clipped to this norm")
     autocast: Literal["auto", "bf16", "off"] = Field(
-        "auto", description="bf16 matrix products; auto: where the device has them in hardware"
+        "auto", description="bf16 in training; auto: where the device has them in hardware"
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from rank_search.adapters import eva_directions, loaded
-from rank_search.training.trainer import evaluate, fine_tune
+from rank_search.training.trainer import fine_tune
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,6 +48,6 @@ class LocalExecutor:
     def evaluate(self, adapter: Path | None, split: Split) -> Evaluation:
         """Scores a saved adapter, or the base model alone where there is none."""
         if adapter is None:
-            return evaluate(self._task, self._config.training, split)
+            return self._task.evaluate(split)
         with loaded(self._task.backbone, adapter):
-            return evaluate(self._task, self._config.training, split)
+            return self._task.evaluate(split)

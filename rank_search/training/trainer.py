@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from rank_search.config import AdapterConfig, TrainingConfig
-    from rank_search.tasks.base import Evaluation, Split, Task
+    from rank_search.tasks.base import Task
     from rank_search.training.result import Job
 
 
@@ -57,7 +57,8 @@ def fine_tune(
     """Fine-tunes one rank map and scores it on the validation split.
 
     AdamW on the adapter alone, linear warm-up and decay, gradients clipped to ``max_grad_norm``. A map
-    of zeros is not trained: it is the base model, and is scored as it stands.
+    of zeros is not trained: it is the base model, and is scored as it stands. Scores are computed without
+    autocast: bf16 moves them by up to 0.001, and whoever loads the adapter would not see the same ones.
 
     Args:
         task: holds the frozen base model; it leaves as it came.
@@ -81,7 +82,7 @@ def fine_tune(
         else:
             losses = _train(task, peft_model, job.data_seed, training, on_step)
             save = Adapter.of(peft_model).save
-        evaluation = evaluate(task, training)
+        evaluation = task.evaluate("validation")
     return FineTuned(evaluation, tuple(losses), time.perf_counter() - started, save)
 
 
@@ -117,10 +118,3 @@ def _set_dropout(model: nn.Module, *, training: bool) -> None:
     for name, module in model.named_modules():
         if name.rpartition(".")[0].endswith("lora_dropout"):
             module.train(training)
-
-
-def evaluate(task: Task, training: TrainingConfig, split: Split = "validation") -> Evaluation:
-    """Scores the task's model as it stands, in the precision that the study trains in."""
-    device = next(task.backbone.parameters()).device
-    with autocast(training.autocast, device):
-        return task.evaluate(split)

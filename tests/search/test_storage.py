@@ -88,8 +88,7 @@ def test_folder_that_fails_to_fill_leaves_the_old_one(tmp_path) -> None:
     for name in ("one", "two"):
         with whole_folder(tmp_path / "out") as partial:
             (partial / name).write_text(name)
-    with pytest.raises(RuntimeError), whole_folder(tmp_path / "out") as partial:
-        (partial / "three").write_text("half")
-        raise RuntimeError
+    with pytest.raises(FileNotFoundError), whole_folder(tmp_path / "out") as partial:
+        (partial / "three").write_text((partial / "absent").read_text())
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["two"]

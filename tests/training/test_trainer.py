@@ -7,7 +7,7 @@ from rank_search.adapters import adapted, lora_layers
 from rank_search.config import AdapterConfig, TrainingConfig
 from rank_search.ranks import RankMap
 from rank_search.training.result import Job, TrainingFailed
-from rank_search.training.trainer import autocast, evaluate, fine_tune
+from rank_search.training.trainer import autocast, fine_tune
 
 TRAINING = TrainingConfig(steps=30, batch_size=4, autocast="off", learning_rate=1e-2)
 ADAPTER = AdapterConfig(alpha=4.0)
@@ -18,7 +18,7 @@ def train(task, rank_map, *, seed=0, data_seed=0, training=TRAINING, adapter=ADA
 
 
 def test_training_lowers_the_loss_and_raises_the_score(small_task, small_space) -> None:
-    before = evaluate(small_task, TRAINING)
+    before = small_task.evaluate("validation")
     steps: list[int] = []
     result = train(small_task, small_space.uniform(4), on_step=steps.append)
     assert len(result.losses) == 30
@@ -29,12 +29,12 @@ def test_training_lowers_the_loss_and_raises_the_score(small_task, small_space) 
 
 def test_base_model_is_left_as_it_was(small_task, small_space) -> None:
     weights = {name: weight.clone() for name, weight in small_task.backbone.state_dict().items()}
-    before = evaluate(small_task, TRAINING)
+    before = small_task.evaluate("validation")
     train(small_task, small_space.uniform(2))
     after = small_task.backbone.state_dict()
     assert after.keys() == weights.keys()
     assert all(torch.equal(after[name], weight) for name, weight in weights.items())
-    assert evaluate(small_task, TRAINING).values == before.values
+    assert small_task.evaluate("validation").values == before.values
 
 
 def test_seeds_decide_the_result(small_task, small_space) -> None:
@@ -58,7 +58,7 @@ def test_map_of_zeros_is_scored_without_training(small_task, small_space) -> Non
     result = train(small_task, small_space.uniform(0))
     assert result.losses == ()
     assert result.save_adapter is None
-    assert result.evaluation.values == evaluate(small_task, TRAINING).values
+    assert result.evaluation.values == small_task.evaluate("validation").values
 
 
 def test_modules_with_rank_zero_get_no_tensors(small_task, small_space, tmp_path) -> None:
@@ -76,7 +76,7 @@ def test_dropout_is_on_in_training_and_off_in_evaluation(small_task, small_space
     with adapted(small_task.backbone, rank_map, AdapterConfig(dropout=0.5), seed=0):
         for layer in lora_layers(small_task.backbone).values():
             torch.nn.init.normal_(layer.lora_B["default"].weight)
-        assert evaluate(small_task, TRAINING).values == evaluate(small_task, TRAINING).values
+        assert small_task.evaluate("validation").values == small_task.evaluate("validation").values
 
 
 def test_non_finite_loss_fails_with_its_reason(small_task, small_space) -> None:

@@ -1,0 +1,212 @@
+"""The main job on the real model and real text, through the command line, as its users run it."""
+
+from __future__ import annotations
+
+import json
+import random
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+from rank_search.config import ModelConfig
+from rank_search.models import locate
+from rank_search.tasks.stdlib_corpus import load_stdlib_pairs
+from tests.bench import EMBEDDED
+from tests.conftest import Command
+
+SMALL = [
+    *("--set", "training.steps=6"),
+    *("--set", "task.validation_size=80"),
+    *("--set", "task.test_size=40"),
+]
+REPORT = {
+    "index.html",
+    "pareto.png",
+    "pareto.svg",
+    "rank_heatmap.png",
+    "hypervolume.png",
+    "importance.png",
+    "trials.csv",
+    "summary.json",
+}
+PLAIN_PEFT = Path(__file__).parent / "plain_peft.py"
+
+
+def small_run(trials: int) -> list[str]:
+    return ["run", "--set", f"search.trials={trials}", *SMALL]
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory) -> Command:
+    """A demo of 8 trials, run in one sitting in an empty folder."""
+    command = Command(tmp_path_factory.mktemp("demo"))
+    result = command(*small_run(8))
+    assert result.returncode == 0, result.stderr
+    return command
+
+
+def summary(command: Command) -> dict:
+    return json.loads((command.folder / "reports" / "demo" / "summary.json").read_text())
+
+
+def outcome(command: Command) -> list[tuple]:
+    """What a study has found, trial by trial."""
+    study = optuna.load_study(storage=f"sqlite:///{command.folder}/studies/demo/study.db", study_name="demo")
+    return [(trial.number, trial.state, trial.params, trial.values) for trial in study.trials]
+
+
+def test_run_leaves_a_study_and_a_report(demo) -> None:
+    assert {path.name for path in (demo.folder / "reports" / "demo").iterdir()} == REPORT
+    assert [state for _, state, _, _ in outcome(demo)] == [TrialState.COMPLETE] * 8
+    found = summary(demo)
+    assert len(found["trials"]) == 8
+    assert set(found["test"]) == {"untrained", "baseline", "chosen"}
+    assert "Before and after" in (demo.folder / "reports" / "demo" / "index.html").read_text()
+    assert (demo.folder / "studies" / "demo" / "study.yaml").is_file()
+
+
+def test_fine_tuning_helps(demo) -> None:
+    rows = {row["number"]: row for row in summary(demo)["trials"]}
+    assert rows[0]["trainable_parameters"] == 0
+    assert rows[4]["score"] > rows[0]["score"]
+
+
+def test_second_run_trains_nothing_and_says_so(demo) -> None:
+    before = (demo.folder / "studies" / "demo" / "study.db").read_bytes()
+    result = demo(*small_run(8))
+    assert result.returncode == 0
+    assert "all 8 trials are finished; nothing to train" in result.stderr
+    assert (demo.folder / "studies" / "demo" / "study.db").read_bytes() == before
+
+
+def test_killed_five_times_it_ends_as_if_nothing_had_happened(demo, tmp_path) -> None:
+    """8 trials in one sitting, and 8 with a resumed budget of 4 and five kills: the same maps and scores."""
+    broken = Command(tmp_path)
+    draw = random.Random(0)
+    kills = 0
+    for trials in (4, 8, 8, 8, 8):
+        process = start(broken, trials)
+        time.sleep(draw.uniform(0, 1.5))
+        kills += process.poll() is None
+        process.kill()
+        process.wait()
+    assert kills == 5
+    result = broken(*small_run(8))
+    assert result.returncode == 0, result.stderr
+    assert outcome(broken) == outcome(demo)
+
+
+def start(command: Command, trials: int) -> subprocess.Popen:
+    """Starts a run and waits until it has told of its first trial, or has ended."""
+    log = command.folder / "log.txt"
+    with log.open("w") as stderr:
+        process = subprocess.Popen(
+            command.line(*small_run(trials)), cwd=command.folder, env=command.environment(), stderr=stderr
+        )
+    while "trial " not in log.read_text() and process.poll() is None:
+        time.sleep(0.05)
+    return process
+
+
+def test_interrupt_keeps_everything_and_exits_130(tmp_path) -> None:
+    command = Command(tmp_path)
+    process = start(command, 8)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(60) == 130
+    told = [trial for trial in outcome(command) if trial[1] == TrialState.COMPLETE]
+    assert told
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        (
+            "training.learning_rate=0.5",
+            "configs/demo.yaml: training.learning_rate: is 0.5, but the study was begun with",
+        ),
+        ("search.sampler=gp", "configs/demo.yaml: search.sampler: is 'gp', but the study was begun with 'tpe'"),
+        ("space.ladder=[0, 1, 2]", "configs/demo.yaml: space.ladder: is [0, 1, 2], but"),
+    ],
+)
+def test_study_is_not_resumed_with_changed_settings(demo, override, expected) -> None:
+    before = outcome(demo)
+    result = demo(*small_run(9), "--set", override)
+    assert result.returncode == 2
+    assert result.stderr.startswith(f"rank_search: {expected}")
+    assert len(result.stderr.splitlines()) == 1
+    assert outcome(demo) == before
+
+
+def test_study_is_not_resumed_on_other_data(demo) -> None:
+    """The record is made to hold another fingerprint, as if the interpreter's library had changed."""
+    study = optuna.load_study(storage=f"sqlite:///{demo.folder}/studies/demo/study.db", study_name="demo")
+    record = study.user_attrs["rank_search"]
+    study.set_user_attr("rank_search", {**record, "data_fingerprint": "sha256:other"})
+    try:
+        result = demo(*small_run(9))
+    finally:
+        study.set_user_attr("rank_search", record)
+    assert result.returncode == 2
+    assert result.stderr.startswith("rank_search: configs/demo.yaml: task.data: is 'sha256:")
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_exported_adapter_scores_the_same_under_plain_peft(demo, tmp_path) -> None:
+    chosen = json.loads(demo("choose", "demo", "--rule", "best", "--json").stdout)
+    assert chosen["trainable_parameters"] > 0
+    result = demo("export", "demo", "--rule", "best", "--to", "peft", "--out", str(tmp_path / "adapter"))
+    assert result.returncode == 0, result.stderr
+    pairs = tmp_path / "pairs.json"
+    validation = load_stdlib_pairs(80, 40).validation
+    pairs.write_text(json.dumps([[pair.query, pair.document] for pair in validation]))
+    base = locate(ModelConfig(source=EMBEDDED))
+    script = [sys.executable, str(PLAIN_PEFT), base, str(tmp_path / "adapter"), str(pairs)]
+    printed = json.loads(subprocess.run(script, capture_output=True, text=True, check=True, cwd=tmp_path).stdout)
+    assert printed["score"] == pytest.approx(chosen["score"], abs=1e-3)
+    assert printed["trainable_parameters"] == chosen["trainable_parameters"]
+
+
+def test_plan_trains_nothing_and_writes_nothing(command) -> None:
+    result = command("plan", "--json")
+    assert result.returncode == 0, result.stderr
+    content = json.loads(result.stdout)
+    assert content["space_size"] == 5**6
+    assert (content["least_parameters"], content["most_parameters"]) == (0, 331_776)
+    assert content["modules"]["encoder.layer.0.intermediate.dense"] == [384, 1536]
+    assert content["estimated_seconds"] > 17 * 40 * content["step_seconds"]
+    assert command.files() == set()
+
+
+def test_optuna_dashboard_opens_the_study(demo) -> None:
+    port = "18099"
+    url = f"sqlite:///{demo.folder}/studies/demo/study.db"
+    server = subprocess.Popen(
+        [str(Path(sys.executable).parent / "optuna-dashboard"), url, "--port", port, "--host", "127.0.0.1"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        studies = _get_json(f"http://127.0.0.1:{port}/api/studies")
+        assert [study["study_name"] for study in studies["study_summaries"]] == ["demo"]
+        detail = _get_json(f"http://127.0.0.1:{port}/api/studies/{studies['study_summaries'][0]['study_id']}")
+        assert len(detail["trials"]) == 8
+    finally:
+        server.kill()
+        server.wait()
+
+
+def _get_json(url: str) -> dict:
+    for _ in range(60):
+        try:
+            with urllib.request.urlopen(url, timeout=10) as response:
+                return json.load(response)
+        except OSError:
+            time.sleep(0.5)
+    raise TimeoutError(url)
