@@ -10,8 +10,8 @@ import optuna
 import psutil
 import transformers
 
-from rank_search.analysis.choice import DEFAULT_RULE, Rule, choose
-from rank_search.analysis.verdict import rival
+from rank_search.analysis.verdict import Contest
+from rank_search.errors import RankSearchError
 from rank_search.executors.local import LocalExecutor
 from rank_search.files import write_text
 from rank_search.models import choose_device, load_retriever, skeleton
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from optuna import Study
     from rich.console import Console
 
+    from rank_search.analysis.trials import ScoredTrial
     from rank_search.config import StudyConfig
     from rank_search.space import Space
     from rank_search.tasks.base import Evaluation
@@ -89,19 +90,9 @@ def run_study(config: StudyConfig, file: str, storage: str | None, console: Cons
 def _is_done(study: Study, record: StudyRecord, config: StudyConfig, folder: StudyFolder) -> bool:
     """Whether a run would find nothing to do: no trial to train, and the choice measured already."""
     trials = study.get_trials(deepcopy=False)
-    return (
-        not orphaned(trials)
-        and not wants_more(trials, config.search.trials, record.space_size)
-        and folder.read_test().get("choice") == _choice(study, record)
-    )
-
-
-def _choice(study: Study, record: StudyRecord) -> list[int | None]:
-    """The trial that the default rule chooses, and its uniform rival."""
-    trials = trials_table(study, record)
-    chosen = choose(trials, Rule.parse(DEFAULT_RULE))
-    baseline = rival(trials, chosen)
-    return [chosen.number, baseline.number if baseline else None]
+    if orphaned(trials) or wants_more(trials, config.search.trials, record.space_size):
+        return False
+    return bool(folder.read_test(Contest.of(trials_table(study, record)).numbers))
 
 
 def _load_task(config: StudyConfig, data: PairedData) -> RetrievalTask:
@@ -126,34 +117,44 @@ def _search(begun: Finished, config: StudyConfig, space: Space, task: RetrievalT
     executor = LocalExecutor(config, task, space)
     with ProgressBar(console, config.search.trials, config.training.steps) as progress:
         search = Search(begun.study, begun.folder, config, space, executor, progress)
-        trained = search.run()
+        search.run()
+    finished = len(begun.study.get_trials(deepcopy=False))
+    if finished < config.search.trials:
+        console.print(
+            f"every map of the space is trained: {finished} trials, fewer than the {config.search.trials} asked"
+        )
     started = time.perf_counter()
     _measure_choice(begun, executor, task)
-    busy = trained + time.perf_counter() - started
+    busy = search.busy + time.perf_counter() - started
     wall = time.time() - psutil.Process().create_time()
     console.print(f"{wall:.0f} s since the start of this process, {busy / wall:.0%} of it training and evaluation")
 
 
 def _measure_choice(begun: Finished, executor: LocalExecutor, task: RetrievalTask) -> None:
     """Scores the untrained model, the chosen map and its uniform rival on the test split."""
-    choice = _choice(begun.study, begun.record)
-    if begun.folder.read_test().get("choice") == choice:
+    contest = Contest.of(trials_table(begun.study, begun.record))
+    if begun.folder.read_test(contest.numbers):
         return
     untrained = executor.evaluate(None, "test")
 
-    def measured(trial: int | None) -> Evaluation:
-        adapter = begun.folder.adapter(trial) if trial is not None else None
-        return executor.evaluate(adapter, "test") if adapter and adapter.is_dir() else untrained
+    def measured(trial: ScoredTrial) -> Evaluation:
+        if trial.trainable_parameters == 0:
+            return untrained
+        adapter = begun.folder.adapter(trial.number)
+        if not adapter.is_dir():
+            raise RankSearchError(f"{adapter}: the adapter of trial {trial.number} is gone, so it can't be tested")
+        return executor.evaluate(adapter, "test")
 
-    chosen = measured(choice[0])
-    baseline = chosen if choice[1] == choice[0] else measured(choice[1])
-    scores = {"untrained": untrained, "baseline": baseline, "chosen": chosen}
+    evaluations = {"untrained": untrained, "chosen": measured(contest.chosen)}
+    if contest.baseline is not None:
+        same = contest.baseline == contest.chosen
+        evaluations["baseline"] = evaluations["chosen"] if same else measured(contest.baseline)
     begun.folder.write_test(
+        contest.numbers,
         {
-            "choice": choice,
-            "values": {name: evaluation.values[evaluation.metric] for name, evaluation in scores.items()},
-            "examples": [asdict(example) for example in task.examples("test", untrained, chosen)],
-        }
+            "values": {name: evaluation.values[evaluation.metric] for name, evaluation in evaluations.items()},
+            "examples": [asdict(example) for example in task.examples("test", untrained, evaluations["chosen"])],
+        },
     )
 
 

@@ -72,7 +72,7 @@ class Silent:
     def step(self, steps):
         pass
 
-    def trial_finished(self, study):
+    def trial_finished(self, study, number):
         pass
 
 

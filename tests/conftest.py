@@ -14,7 +14,16 @@ import torch
 import transformers
 from sentence_transformers.sentence_transformer.modules import Pooling
 from torch import nn
-from transformers import AutoTokenizer, BertConfig, BertModel, GPT2Config, GPT2Model, LlamaConfig, LlamaModel
+from transformers import (
+    AutoTokenizer,
+    BertConfig,
+    BertForSequenceClassification,
+    BertModel,
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+)
 
 from rank_search.config import ModelConfig, RetrievalConfig, TrainingConfig
 from rank_search.models import Retriever, SentenceEncoder, locate
@@ -26,6 +35,13 @@ from tests.bench import EMBEDDED, Bench, study_config
 
 ROOT = Path(__file__).parent.parent
 
+# Settings that cut the demo short.
+SMALL = [
+    *("--set", "training.steps=6"),
+    *("--set", "task.validation_size=80"),
+    *("--set", "task.test_size=40"),
+]
+
 
 @pytest.fixture(autouse=True, scope="session")
 def quiet_libraries():
@@ -34,15 +50,20 @@ def quiet_libraries():
     optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 
+SMALL_MODELS = {
+    "bert": (BertConfig, BertForSequenceClassification),
+    "llama": (LlamaConfig, LlamaForCausalLM),
+    "gpt2": (GPT2Config, GPT2LMHeadModel),
+}
+
+
 def small_model(architecture: str) -> nn.Module:
-    """A random model of two layers; its linear layers are of several shapes."""
+    """A random model of two layers with its head; its linear layers are of several shapes."""
     torch.manual_seed(0)
+    config, model = SMALL_MODELS[architecture]
+    # GPT-2's config takes these names too, but for the feed-forward size, which is four times the hidden one.
     sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48}
-    if architecture == "bert":
-        return BertModel(BertConfig(vocab_size=64, max_position_embeddings=32, **sizes)).eval()
-    if architecture == "llama":
-        return LlamaModel(LlamaConfig(vocab_size=64, num_key_value_heads=2, **sizes)).eval()
-    return GPT2Model(GPT2Config(vocab_size=64, n_positions=32, n_embd=32, n_layer=2, n_head=4)).eval()
+    return model(config(vocab_size=64, pad_token_id=0, bos_token_id=1, eos_token_id=2, **sizes)).eval()
 
 
 def words(count: int, start: int) -> tuple[Pair, ...]:
@@ -110,3 +131,17 @@ def bench(tmp_path) -> Bench:
 @pytest.fixture
 def command(tmp_path) -> Command:
     return Command(tmp_path)
+
+
+def small_run(trials: int) -> list[str]:
+    """Arguments of a demo that is cut short."""
+    return ["run", "--set", f"search.trials={trials}", *SMALL]
+
+
+@pytest.fixture(scope="session")
+def demo(tmp_path_factory) -> Command:
+    """A small demo of 8 trials, run in one sitting in an empty folder."""
+    command = Command(tmp_path_factory.mktemp("demo"))
+    result = command(*small_run(8))
+    assert result.returncode == 0, result.stderr
+    return command

@@ -22,7 +22,7 @@ TOKENS = torch.arange(10).reshape(2, 5)
 
 def output(model: nn.Module) -> torch.Tensor:
     with torch.no_grad():
-        return model(input_ids=TOKENS).last_hidden_state
+        return model(input_ids=TOKENS).logits
 
 
 @settings(max_examples=60, deadline=None)
@@ -134,9 +134,9 @@ def test_eva_starts_along_the_inputs_leading_directions() -> None:
     assert all(torch.allclose(start[name], directions[name][:2].float()) for name in start)
     # The first module sees the embeddings: its directions are their principal ones.
     with torch.no_grad():
-        seen = model.embeddings(tokens).reshape(-1, 32)
+        seen = model.bert.embeddings(tokens).reshape(-1, 32)
     _, _, exact = torch.linalg.svd(seen - seen.mean(0), full_matrices=False)
-    first = directions["encoder.layer.0.attention.self.query"].float()
+    first = directions["bert.encoder.layer.0.attention.self.query"].float()
     assert (exact[:2] @ first[:2].T).abs().diag().min().item() > 0.99
 
 

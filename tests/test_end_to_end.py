@@ -19,13 +19,8 @@ from rank_search.config import ModelConfig
 from rank_search.models import locate
 from rank_search.tasks.stdlib_corpus import load_stdlib_pairs
 from tests.bench import EMBEDDED
-from tests.conftest import Command
+from tests.conftest import Command, small_run
 
-SMALL = [
-    *("--set", "training.steps=6"),
-    *("--set", "task.validation_size=80"),
-    *("--set", "task.test_size=40"),
-]
 REPORT = {
     "index.html",
     "pareto.png",
@@ -37,19 +32,6 @@ REPORT = {
     "summary.json",
 }
 PLAIN_PEFT = Path(__file__).parent / "plain_peft.py"
-
-
-def small_run(trials: int) -> list[str]:
-    return ["run", "--set", f"search.trials={trials}", *SMALL]
-
-
-@pytest.fixture(scope="module")
-def demo(tmp_path_factory) -> Command:
-    """A demo of 8 trials, run in one sitting in an empty folder."""
-    command = Command(tmp_path_factory.mktemp("demo"))
-    result = command(*small_run(8))
-    assert result.returncode == 0, result.stderr
-    return command
 
 
 def summary(command: Command) -> dict:

@@ -16,7 +16,7 @@ def space_of(architecture: str, **settings):
 
 @pytest.mark.parametrize(
     ("architecture", "layer", "linear", "attention"),
-    [("bert", "encoder.layer.0", 6, 4), ("llama", "layers.0", 7, 4), ("gpt2", "h.0", 4, 2)],
+    [("bert", "bert.encoder.layer.0", 6, 4), ("llama", "model.layers.0", 7, 4), ("gpt2", "transformer.h.0", 4, 2)],
 )
 def test_groups(architecture, layer, linear, attention) -> None:
     by_layer = space_of(architecture, group_by="layer").dimensions
@@ -32,19 +32,22 @@ def test_groups(architecture, layer, linear, attention) -> None:
 
 def test_gpt2_shapes_are_in_then_out() -> None:
     shapes = space_of("gpt2").shapes
-    assert shapes["h.0.attn.c_attn"] == (32, 96)
-    assert shapes["h.0.mlp.c_proj"] == (128, 32)
+    assert shapes["transformer.h.0.attn.c_attn"] == (32, 96)
+    assert shapes["transformer.h.0.mlp.c_proj"] == (128, 32)
 
 
-def test_pooler_is_adapted_only_when_named() -> None:
-    assert not any("pooler" in name for name in space_of("bert").shapes)
+def test_pooler_and_heads_are_adapted_only_when_named() -> None:
+    for architecture in ("bert", "llama", "gpt2"):
+        assert not any(
+            "pooler" in name or "head" in name or "classifier" in name for name in space_of(architecture).shapes
+        )
     space = space_of("bert", targets=["pooler.dense", "query"])
     assert list(space.shapes) == [
-        "encoder.layer.0.attention.self.query",
-        "encoder.layer.1.attention.self.query",
-        "pooler.dense",
+        "bert.encoder.layer.0.attention.self.query",
+        "bert.encoder.layer.1.attention.self.query",
+        "bert.pooler.dense",
     ]
-    assert list(space.dimensions) == ["encoder.layer.0", "encoder.layer.1", "pooler.dense"]
+    assert list(space.dimensions) == ["bert.encoder.layer.0", "bert.encoder.layer.1", "bert.pooler.dense"]
 
 
 def test_targets_by_half() -> None:
@@ -78,15 +81,15 @@ def test_proposal_and_map_are_two_names_of_one_thing(group, data) -> None:
 def test_map_outside_the_space_is_refused() -> None:
     space = SPACES["layer"]
     with pytest.raises(ValueError, match="not an adaptable module"):
-        space.proposal(RankMap({"pooler.dense": 1}))
+        space.proposal(RankMap({"bert.pooler.dense": 1}))
     with pytest.raises(ValueError, match=r"rank 2 .* not on the ladder"):
         space.proposal(space.uniform(2))
     with pytest.raises(ValueError, match="one rank in this study"):
-        space.proposal(RankMap({**space.uniform(1).ranks, "encoder.layer.0.attention.self.query": 3}))
+        space.proposal(RankMap({**space.uniform(1).ranks, "bert.encoder.layer.0.attention.self.query": 3}))
 
 
 def test_rank_above_a_module_is_refused() -> None:
-    with pytest.raises(InputError, match=r"space\.ladder: rank 33 is above min\(in, out\) = 32 of 'encoder"):
+    with pytest.raises(InputError, match=r"space\.ladder: rank 33 is above min\(in, out\) = 32 of 'bert.encoder"):
         space_of("bert", ladder=[1, 33])
 
 

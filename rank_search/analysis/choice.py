@@ -65,7 +65,7 @@ def choose(trials: pd.DataFrame, rule: Rule) -> ScoredTrial:
     by_number = scored(trials)
     candidates = [by_number[number] for number in front(trials)["number"]]  # by ascending parameters, and score
     if not candidates:
-        raise RankSearchError("the study has no finished trial with a score yet; run it first")
+        raise RankSearchError("no trial of the study has a score yet; see its status, and run it")
     best = candidates[-1]
     bound = rule.bound or 0.0
     match rule.name:

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.stats import bootstrap
 
+from rank_search.analysis.choice import DEFAULT_RULE, Rule, choose
 from rank_search.analysis.trials import scored
+from rank_search.search.table import UNIFORM
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,7 +22,6 @@ if TYPE_CHECKING:
 
 _RESAMPLES = 9_999
 _LEVEL = 0.95
-_UNIFORM = "baseline:uniform"
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,29 @@ class Verdict:
     split: str
 
 
+@dataclass(frozen=True)
+class Contest:
+    """The trial that the default rule chooses, and the uniform map that it has to beat, if there is one."""
+
+    chosen: ScoredTrial
+    baseline: ScoredTrial | None
+
+    @classmethod
+    def of(cls, trials: pd.DataFrame) -> Contest:
+        """The contest of a study.
+
+        Raises:
+            RankSearchError: no trial has a score yet.
+        """
+        chosen = choose(trials, Rule.parse(DEFAULT_RULE))
+        return cls(chosen, rival(trials, chosen))
+
+    @property
+    def numbers(self) -> list[int | None]:
+        """Numbers of the two trials, which name the contest."""
+        return [self.chosen.number, self.baseline.number if self.baseline else None]
+
+
 def rival(trials: pd.DataFrame, chosen: ScoredTrial) -> ScoredTrial | None:
     """The uniform map that the chosen map has to beat.
 
@@ -51,9 +75,9 @@ def rival(trials: pd.DataFrame, chosen: ScoredTrial) -> ScoredTrial | None:
     against the smallest of them; a study without any has the untrained model, if it was scored. A chosen
     map that is uniform itself is its own rival.
     """
-    if chosen.kind == _UNIFORM:
+    if chosen.kind == UNIFORM:
         return chosen
-    uniform = [trial for trial in scored(trials).values() if trial.kind == _UNIFORM]
+    uniform = [trial for trial in scored(trials).values() if trial.kind == UNIFORM]
     trained = [trial for trial in uniform if trial.top_rank > 0]
     affordable = [trial for trial in trained if trial.trainable_parameters <= chosen.trainable_parameters]
     if affordable:

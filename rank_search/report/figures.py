@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from rank_search.analysis.trials import complete, scored
+from rank_search.search.table import SEARCH, UNIFORM
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,8 +21,8 @@ if TYPE_CHECKING:
     from rank_search.report.summary import Summary
 
 # Okabe & Ito's palette: distinct to colour-blind readers.
-_SEARCH, _UNIFORM, _CHOSEN, _FRONT = "#0072B2", "#E69F00", "#D55E00", "#555555"
-_MARKS = {"search": ("o", _SEARCH, "searched map"), "baseline:uniform": ("s", _UNIFORM, "uniform rank")}
+_BLUE, _ORANGE, _RED, _GREY = "#0072B2", "#E69F00", "#D55E00", "#555555"
+_MARKS = {SEARCH: ("o", _BLUE, "searched map"), UNIFORM: ("s", _ORANGE, "uniform rank")}
 _STYLE: dict[Any, Any] = {
     "font.size": 10,
     "axes.spines.top": False,
@@ -70,13 +71,13 @@ def _pareto(axes: Axes, summary: Summary) -> None:
             )
     steps = summary.front[summary.front["trainable_parameters"] > 0]
     axes.step(
-        steps["trainable_parameters"].astype(float), steps["score"], where="post", color=_FRONT, lw=1.2, label="front"
+        steps["trainable_parameters"].astype(float), steps["score"], where="post", color=_GREY, lw=1.2, label="front"
     )
     for trial in scored(summary.trials).values():
         if trial.trainable_parameters == 0:
-            axes.axhline(trial.score, color=_FRONT, ls="--", lw=1, label="without fine-tuning")
-        elif trial.kind == "baseline:uniform":
-            _label(axes, trial, f"r={trial.top_rank}", -12, _UNIFORM)
+            axes.axhline(trial.score, color=_GREY, ls="--", lw=1, label="without fine-tuning")
+        elif trial.kind == UNIFORM:
+            _label(axes, trial, f"r={trial.top_rank}", -12, _ORANGE)
     _mark_choice(axes, summary)
     if len(adapted):
         axes.set_xscale("log")
@@ -99,12 +100,12 @@ def _mark_choice(axes: Axes, summary: Summary) -> None:
         marker="o",
         ms=14,
         mfc="none",
-        mec=_CHOSEN,
+        mec=_RED,
         mew=2,
         ls="none",
         label=f"chosen ({summary.rule})",
     )
-    _label(axes, chosen, f"trial {chosen.number}", 12, _CHOSEN)
+    _label(axes, chosen, f"trial {chosen.number}", 12, _RED)
 
 
 def _label(axes: Axes, trial: ScoredTrial, text: str, above: int, colour: str) -> None:
@@ -149,7 +150,7 @@ def _rank_heatmap(axes: Axes, summary: Summary) -> None:
     axes.set_xticks(range(0, len(maps), shown), labels[::shown], fontsize=8)
     for tick, number in zip(axes.get_xticklabels(), summary.front["number"].tolist()[::shown], strict=True):
         if number == summary.chosen.number:
-            tick.set_color(_CHOSEN)
+            tick.set_color(_RED)
             tick.set_fontweight("bold")
     axes.set_yticks(range(len(dimensions)), list(dimensions), fontsize=max(4, min(9, 240 // len(dimensions))))
     axes.grid(visible=False)
@@ -163,11 +164,11 @@ def _rank_heatmap(axes: Axes, summary: Summary) -> None:
 def _hypervolume(axes: Axes, summary: Summary) -> None:
     """Hypervolume after each trial, with the end of the baselines marked."""
     numbers = summary.trials["number"]
-    axes.step(numbers + 1, summary.hypervolume, where="post", color=_SEARCH)
-    baselines = int((summary.trials["kind"] != "search").sum())
+    axes.step(numbers + 1, summary.hypervolume, where="post", color=_BLUE)
+    baselines = int((summary.trials["kind"] != SEARCH).sum())
     if 0 < baselines < len(numbers):
-        axes.axvline(baselines, color=_FRONT, ls="--", lw=1)
-        axes.annotate(" search starts", (baselines, axes.get_ylim()[0]), va="bottom", fontsize=8, color=_FRONT)
+        axes.axvline(baselines, color=_GREY, ls="--", lw=1)
+        axes.annotate(" search starts", (baselines, axes.get_ylim()[0]), va="bottom", fontsize=8, color=_GREY)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("trials")
     axes.set_ylabel("hypervolume (score × parameters)")
@@ -183,6 +184,6 @@ def _importance(axes: Axes, summary: Summary) -> None:
         return
     largest = list(summary.importance.items())[:30]
     names = [name for name, _ in reversed(largest)]
-    axes.barh(names, [summary.importance[name] for name in names], color=_SEARCH)
+    axes.barh(names, [summary.importance[name] for name in names], color=_BLUE)
     axes.tick_params(axis="y", labelsize=max(5, min(9, 240 // len(names))))
     axes.set_xlabel("share")

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from rank_search.analysis.choice import DEFAULT_RULE, Rule, choose
+from rank_search.analysis.choice import DEFAULT_RULE, Rule
 from rank_search.analysis.front import front, hypervolume, hypervolume_history, reference_point
 from rank_search.analysis.importance import importance
-from rank_search.analysis.verdict import Verdict, judge, rival
+from rank_search.analysis.verdict import Contest, Verdict, judge
 from rank_search.search.storage import DIRECTIONS
 from rank_search.search.table import trials_table
 
@@ -66,12 +66,8 @@ def summarise(study: Study, record: StudyRecord, folder: StudyFolder) -> Summary
         RankSearchError: it has no scored trial yet.
     """
     trials = trials_table(study, record)
-    rule = Rule.parse(DEFAULT_RULE)
-    chosen = choose(trials, rule)
-    test = folder.read_test()
-    baseline = rival(trials, chosen)
-    if test.get("choice") != [chosen.number, baseline.number if baseline else None]:
-        test = {}  # measured for another choice: the study has grown since
+    contest = Contest.of(trials)
+    test = folder.read_test(contest.numbers)
     reference = reference_point(trials, record.most_parameters)
     return Summary(
         name=study.study_name,
@@ -81,23 +77,23 @@ def summarise(study: Study, record: StudyRecord, folder: StudyFolder) -> Summary
         reference=reference,
         hypervolume=hypervolume_history(trials, reference),
         importance=importance(study),
-        rule=rule,
-        chosen=chosen,
-        verdict=_verdict(chosen, baseline, record, folder, test),
+        rule=Rule.parse(DEFAULT_RULE),
+        chosen=contest.chosen,
+        verdict=_verdict(contest, record, folder, test),
         test=test,
     )
 
 
 def _verdict(
-    chosen: ScoredTrial,
-    baseline: ScoredTrial | None,
+    contest: Contest,
     record: StudyRecord,
     folder: StudyFolder,
     test: Mapping[str, Any],
 ) -> Verdict:
     """On the test split where the run measured it, else on the validation split."""
+    chosen, baseline = contest.chosen, contest.baseline
     if test:
-        return judge(chosen, baseline, test["values"]["chosen"], test["values"]["baseline"], "test")
+        return judge(chosen, baseline, test["values"]["chosen"], test["values"].get("baseline", []), "test")
     metric = record.config["task"]["metric"]
 
     def values(trial: ScoredTrial | None) -> list[float]:

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import psutil
+from optuna.exceptions import UpdateFinishedTrialError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -58,7 +59,10 @@ def held(trial: Trial) -> Iterator[None]:
 
     def renew() -> None:
         while not done.wait(_DURATION / _RENEWALS):
-            trial.set_user_attr(LEASE, _new_lease())
+            try:
+                trial.set_user_attr(LEASE, _new_lease())
+            except UpdateFinishedTrialError:  # told to the study a moment ago
+                return
 
     thread = threading.Thread(target=renew, name="lease", daemon=True)
     thread.start()

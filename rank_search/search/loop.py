@@ -50,8 +50,8 @@ class Progress(Protocol):
     def step(self, steps: int) -> None:
         """The running trial has done so many steps."""
 
-    def trial_finished(self, study: Study) -> None:
-        """A trial was told to the study."""
+    def trial_finished(self, study: Study, number: int) -> None:
+        """The trial of this number was told to the study."""
 
 
 def orphaned(trials: list[FrozenTrial]) -> list[FrozenTrial]:
@@ -71,7 +71,11 @@ def wants_more(trials: list[FrozenTrial], budget: int, space_size: int) -> bool:
 
 @dataclass
 class Search:
-    """One driver at work on one study."""
+    """One driver at work on one study.
+
+    Attributes:
+        busy: seconds that the executor has been at work.
+    """
 
     study: Study
     folder: StudyFolder
@@ -79,33 +83,27 @@ class Search:
     space: Space
     executor: Executor
     progress: Progress
+    busy: float = 0.0
 
     def __post_init__(self) -> None:
         self.study.sampler = DistinctSampler(self.config.search.sampler, self.config.seed, self.space)
 
-    def run(self) -> float:
+    def run(self) -> None:
         """Trains until the study has ``search.trials`` finished trials, or the space is exhausted.
-
-        Returns:
-            Seconds that the executor was at work.
 
         Raises:
             SearchStopped: more than ``search.max_failures`` trials failed in a row.
         """
         failures = 0
-        busy = 0.0
         while (trial := self._next_trial()) is not None:
-            started = time.perf_counter()
             reason = self._run_trial(trial)
-            busy += time.perf_counter() - started
-            self.progress.trial_finished(self.study)
+            self.progress.trial_finished(self.study, trial.number)
             failures = failures + 1 if reason else 0
             if failures > self.config.search.max_failures:
                 raise SearchStopped(
                     f"{failures} trials failed in a row, the last one (trial {trial.number}) because: {reason}; "
                     "mend that, and run the same command to go on"
                 )
-        return busy
 
     def _next_trial(self) -> Trial | None:
         """A trial to train: one that a dead driver left, or a new one; None when the study is done."""
@@ -153,7 +151,9 @@ class Search:
             data_seed=derive_seed(self.config.seed, _DATA_STREAM),
         )
         self.progress.trial_started(trial, parameters)
+        started = time.perf_counter()
         result = self.executor.train(job, self.progress.step)
+        self.busy += time.perf_counter() - started
         evaluation = result.evaluation
         if not math.isfinite(evaluation.score):  # Optuna would fail a NaN, but take an infinity
             raise TrainingFailed(f"the score is {evaluation.score} after training; lower the learning rate")

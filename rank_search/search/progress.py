@@ -57,13 +57,14 @@ class ProgressBar:
         """Moves the bar by a step's share of a trial."""
         self._bar.update(self._task, completed=self._before + steps / self._steps)
 
-    def trial_finished(self, study: Study) -> None:
+    def trial_finished(self, study: Study, number: int) -> None:
         """Shows the study's state after a trial."""
-        finished = study.get_trials(deepcopy=False)[-1]
-        complete = [trial for trial in study.get_trials(deepcopy=False) if trial.state == TrialState.COMPLETE]
+        trials = study.get_trials(deepcopy=False)
+        finished = trials[number]
+        complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
         best = max((trial.values[0] for trial in complete), default=float("nan"))
         state = f"best {best:.4f}, front {len(study.best_trials)}"
-        self._bar.update(self._task, completed=finished.number + 1, description=state)
+        self._bar.update(self._task, completed=number + 1, description=state)
         if not self._console.is_terminal:
             told = f"{finished.values[0]:.4f}" if finished.state == TrialState.COMPLETE else finished.state.name
-            self._console.print(f"trial {finished.number + 1}/{self._trials}: {told}; {state}", highlight=False)
+            self._console.print(f"trial {number + 1}/{self._trials}: {told}; {state}", highlight=False)

@@ -72,13 +72,14 @@ class StudyFolder:
         """What `write_result` kept; empty when there is nothing."""
         return _read_json(self._result(trial))
 
-    def write_test(self, test: Mapping[str, Any]) -> None:
-        """Keeps the chosen map's results on the test split."""
-        write_text(self.path / "test.json", json.dumps(test))
+    def write_test(self, contest: list[int | None], test: Mapping[str, Any]) -> None:
+        """Keeps what a chosen trial and its baseline, named by their numbers, did on the test split."""
+        write_text(self.path / "test.json", json.dumps({"contest": contest, **test}))
 
-    def read_test(self) -> dict[str, Any]:
-        """What `write_test` kept; empty when there is nothing."""
-        return _read_json(self.path / "test.json")
+    def read_test(self, contest: list[int | None]) -> dict[str, Any]:
+        """What `write_test` kept; empty when there is nothing, or only for another contest."""
+        test = _read_json(self.path / "test.json")
+        return test if test.get("contest") == contest else {}
 
     def _result(self, trial: int) -> Path:
         return self.path / "results" / f"{trial:04d}.json"

@@ -15,6 +15,7 @@ from torchmetrics.functional.retrieval import (
     retrieval_reciprocal_rank,
 )
 
+from rank_search.errors import InputError
 from rank_search.tasks.base import Evaluation, Example, Shown
 
 if TYPE_CHECKING:
@@ -57,7 +58,11 @@ class RetrievalBatch:
 
 
 class RetrievalTask:
-    """Sentence embedding with in-batch negatives; implements `rank_search.tasks.base.Task`."""
+    """Sentence embedding with in-batch negatives; implements `rank_search.tasks.base.Task`.
+
+    Raises:
+        InputError: a batch is larger than the training split.
+    """
 
     def __init__(
         self, settings: RetrievalConfig, training: TrainingConfig, data: PairedData, retriever: Retriever
@@ -66,6 +71,11 @@ class RetrievalTask:
         self._training = training
         self._data = data
         self._retriever = retriever
+        if training.batch_size > len(data.train):
+            raise InputError(
+                f"{training.batch_size} is more than the {len(data.train)} training pairs; lower it",
+                field="training.batch_size",
+            )
         self._device = next(retriever.encoder.parameters()).device
         self._tokens = {name: self._tokenise(name) for name in ("train", "validation", "test")}
 

@@ -66,5 +66,5 @@ def test_bound_that_nothing_meets_says_what_there_is() -> None:
 
 
 def test_study_without_scores_has_no_choice() -> None:
-    with pytest.raises(RankSearchError, match="no finished trial"):
+    with pytest.raises(RankSearchError, match="no trial of the study has a score yet"):
         choose(table((0.5, 1), states=["FAIL"]), Rule("best"))

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from rank_search.analysis.trials import scored
-from rank_search.analysis.verdict import judge, paired_interval, rival
+from rank_search.analysis.verdict import Contest, judge, paired_interval, rival
 from tests.analysis.conftest import table
 
 UNIFORM = "baseline:uniform"
@@ -16,6 +16,13 @@ BY_NUMBER = scored(TRIALS)
 def test_rival(chosen, expected) -> None:
     """No more parameters and the best score; the smallest uniform map for one below all; itself if uniform."""
     assert rival(TRIALS, BY_NUMBER[chosen]).number == expected
+
+
+def test_contest_is_between_the_default_choice_and_its_rival() -> None:
+    contest = Contest.of(TRIALS)
+    assert contest.chosen.number == 4  # the smallest within 0.01 of the best, 0.72
+    assert contest.numbers == [4, 2]
+    assert Contest.of(table((0.6, 5))).numbers == [0, None]
 
 
 def test_rival_without_trained_uniform_maps() -> None:

@@ -84,18 +84,17 @@ def test_page_shows_the_examples_of_the_test_split(bench, tmp_path) -> None:
     values = {"untrained": [0.1, 0.2], "baseline": [0.3, 0.4], "chosen": [0.4, 0.6]}
     baseline = summary.verdict.baseline
     test = {
-        "choice": [summary.chosen.number, baseline],
         "values": values,
         "examples": [{"title": "largest gain", "query": "find f", "before": shown, "after": shown}],
     }
-    bench.folder.write_test(test)
+    bench.folder.write_test([summary.chosen.number, baseline], test)
     again = write_report(study, record(), bench.folder, tmp_path / "report")
     page = (tmp_path / "report" / "index.html").read_text()
     assert "find f" in page
     assert '<pre class="relevant">1. def f(): pass</pre>' in page
     assert "&lt;script&gt;" in page
     assert again.verdict.split == "test"
-    bench.folder.write_test({**test, "choice": [99, baseline]})
+    bench.folder.write_test([99, baseline], test)
     assert write_report(study, record(), bench.folder, tmp_path / "report").verdict.split == "validation"
 
 
@@ -107,6 +106,6 @@ def test_small_studies_can_be_reported(bench, tmp_path, trials) -> None:
 
 def test_study_without_scores_writes_nothing(bench, tmp_path) -> None:
     executor = Landscape({0: TrainingFailed("x"), 1: TrainingFailed("y")})
-    with pytest.raises(RankSearchError, match="no finished trial"):
+    with pytest.raises(RankSearchError, match="no trial of the study has a score yet"):
         reported(bench, tmp_path / "report", 2, executor)
     assert not (tmp_path / "report").exists()

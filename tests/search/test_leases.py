@@ -44,6 +44,16 @@ def test_no_lease_is_not_live() -> None:
     assert not leases.is_live(None)
 
 
+def test_lease_of_a_trial_that_is_told_ends_quietly(monkeypatch) -> None:
+    monkeypatch.setattr(leases, "_DURATION", 0.05)
+    study = optuna.create_study()
+    trial = study.ask()
+    with leases.held(trial):
+        study.tell(trial, 1.0)
+        time.sleep(0.2)
+    assert study.trials[0].value == 1.0
+
+
 def test_lease_is_renewed_while_held(trial, monkeypatch) -> None:
     monkeypatch.setattr(leases, "_DURATION", 0.1)
     with leases.held(trial):

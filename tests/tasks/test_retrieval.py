@@ -8,6 +8,7 @@ from sentence_transformers import SentenceTransformer
 from torch.nn import functional
 
 from rank_search.config import ModelConfig, RetrievalConfig, TrainingConfig
+from rank_search.errors import InputError
 from rank_search.models import load_retriever, locate
 from rank_search.tasks.retrieval import RetrievalTask, score_rankings
 from rank_search.tasks.stdlib_corpus import PairedData
@@ -110,6 +111,12 @@ def test_embedded_model_embeds_as_sentence_transformers_does() -> None:
     reference = SentenceTransformer(locate(ModelConfig(source=EMBEDDED)), device="cpu").encode(texts)
     assert torch.allclose(found, torch.from_numpy(reference), atol=1e-5)
     assert not any(parameter.requires_grad for parameter in retriever.encoder.parameters())
+
+
+def test_batch_larger_than_the_data_is_refused(small_task) -> None:
+    training = TrainingConfig(batch_size=41)
+    with pytest.raises(InputError, match=r"training\.batch_size: 41 is more than the 40 training pairs"):
+        RetrievalTask(RetrievalConfig(kind="retrieval"), training, small_task._data, small_task._retriever)
 
 
 def test_texts_are_cut_to_the_lengths_of_the_study_file() -> None:

@@ -1,0 +1,70 @@
+"""Every command of README.md, run as it is written there."""
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT, Command, small_run
+
+README = (ROOT / "README.md").read_text()
+BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README, re.DOTALL)
+COMMANDS = [line for language, block in BLOCKS if language == "sh" for line in block.splitlines()]
+SCRIPTS = [block for language, block in BLOCKS if language == "python"]
+
+RUN_ELSEWHERE = {
+    "make test": "it is what runs this test",
+    "pip install -c constraints.txt .": "tests/test_wheel.py installs the same into an empty environment",
+    "optuna-dashboard sqlite:///studies/demo/study.db": "tests/test_end_to_end.py starts and asks it",
+}
+VERBS = [command for command in COMMANDS if command.startswith("python -m rank_search")]
+
+
+def test_every_command_is_run_somewhere() -> None:
+    assert set(COMMANDS) == {*VERBS, *RUN_ELSEWHERE, "make demo", "make check"}
+    for name in re.findall(r"tests/\w+\.py", " ".join(RUN_ELSEWHERE.values())):
+        assert (ROOT / name).is_file()
+
+
+def test_verbs_in_the_order_of_the_page(demo: Command) -> None:
+    """A run is cut short by the settings of the small demo, whose study it then finds; the rest is as written."""
+    for line in VERBS:
+        arguments = shlex.split(line)[3:]
+        if arguments[0] == "run":
+            arguments = [*small_run(8), arguments[1]]
+        result = demo(*arguments)
+        assert result.returncode == 0, f"{line}\n{result.stderr}"
+    for script in SCRIPTS:  # they load what the commands have exported
+        subprocess.run([sys.executable, "-c", script], cwd=demo.folder, check=True, capture_output=True)
+
+
+@pytest.mark.parametrize("target", ["demo", "test", "check"])
+def test_make_targets_are_plain_commands(target) -> None:
+    """What `make demo` runs is among the verbs above; its set-up is that of every test run."""
+    printed = subprocess.run(["make", "-n", target], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    expected = {"demo": "-m rank_search run configs/demo.yaml", "test": "-m pytest", "check": "mypy"}[target]
+    assert expected in printed
+
+
+def test_study_file_of_the_page_is_one() -> None:
+    import yaml
+
+    from rank_search.config import StudyConfig
+
+    (excerpt,) = (block for language, block in BLOCKS if language == "yaml")
+    whole = yaml.safe_load((ROOT / "configs" / "demo.yaml").read_text())
+    assert StudyConfig.model_validate({**whole, **yaml.safe_load(excerpt)}).search.trials == 17
+
+
+def test_refusal_of_the_page_is_what_is_printed(command: Command) -> None:
+    (quoted,) = (block.strip() for language, block in BLOCKS if language == "text")
+    assert command("run", "--set", "training.stepz=5").stderr.strip() == quoted
+
+
+def test_links_lead_somewhere() -> None:
+    targets = re.findall(r"\]\((?!http)([^)]+)\)", README)
+    assert targets
+    assert all(Path(ROOT, target).exists() for target in targets)

@@ -1,0 +1,40 @@
+"""The wheel, in an empty environment and an empty folder."""
+
+import json
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+from tests.conftest import ROOT
+
+
+def check(*command: str, cwd: Path) -> None:
+    result = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False, env=clean_environment())
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+def clean_environment() -> dict[str, str]:
+    hidden = ("PYTHONPATH", "VIRTUAL_ENV", "PYTEST_CURRENT_TEST")
+    return {name: value for name, value in os.environ.items() if name not in hidden}
+
+
+def test_wheel_runs_in_an_empty_folder(tmp_path) -> None:
+    check(sys.executable, "-m", "build", "--wheel", "--outdir", str(tmp_path / "dist"), str(ROOT), cwd=tmp_path)
+    (wheel,) = (tmp_path / "dist").iterdir()
+    names = zipfile.ZipFile(wheel).namelist()
+    assert {f"rank_search/configs/{path.name}" for path in (ROOT / "configs").iterdir()} <= set(names)
+    assert not any(name.startswith(("tests/", "configs/")) for name in names)
+
+    check(sys.executable, "-m", "venv", "env", cwd=tmp_path)
+    python = str(tmp_path / "env" / "bin" / "python")
+    constraints = str(ROOT / "constraints.txt")
+    check(python, "-m", "pip", "install", "--quiet", "-c", constraints, str(wheel), cwd=tmp_path)
+
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    check(python, "-m", "rank_search", "run", "--set", "search.trials=2", "--set", "training.steps=5", cwd=empty)
+    summary = json.loads((empty / "reports" / "demo" / "summary.json").read_text())
+    assert [trial["state"] for trial in summary["trials"]] == ["COMPLETE", "COMPLETE"]
+    check(str(tmp_path / "env" / "bin" / "rank-search"), "status", "demo", cwd=empty)
