@@ -69,13 +69,14 @@ def run_study(config: StudyConfig, file: str, storage: str | None, console: Cons
         if _is_done(study, kept, config, folder):
             console.print(f"{config.study}: all {len(study.trials)} trials are finished; nothing to train")
             return Finished(study, kept, folder)
-    space = build_space(skeleton(config.model), config.space)
-    data = load_stdlib_pairs(config.task.validation_size, config.task.test_size)
-    if known is not None:
-        refuse_change(kept.data_fingerprint, data.fingerprint, file, "task.data")
-    task = _load_task(config, data)
-    if known is not None:
-        refuse_change(kept.model_fingerprint, task.fingerprint, file, "model.source")
+    with console.status(f"reading {config.task.data} and {config.model.source}"):
+        space = build_space(skeleton(config.model), config.space)
+        data = load_stdlib_pairs(config.task.validation_size, config.task.test_size)
+        if known is not None:
+            refuse_change(kept.data_fingerprint, data.fingerprint, file, "task.data")
+        task = _load_task(config, data)
+        if known is not None:
+            refuse_change(kept.model_fingerprint, task.fingerprint, file, "model.source")
     record = kept if known else _new_record(config, space, data, task)
     with folder.locked():
         study = create_study(folder, storage)
@@ -115,7 +116,7 @@ def _new_record(config: StudyConfig, space: Space, data: PairedData, task: Retri
 def _search(begun: Finished, config: StudyConfig, space: Space, task: RetrievalTask, console: Console) -> None:
     """Trains what is left to train, measures the choice, and says what it cost."""
     executor = LocalExecutor(config, task, space)
-    with ProgressBar(console, config.search.trials, config.training.steps) as progress:
+    with ProgressBar(console, begun.study, config.search.trials, config.training.steps) as progress:
         search = Search(begun.study, begun.folder, config, space, executor, progress)
         search.run()
     finished = len(begun.study.get_trials(deepcopy=False))

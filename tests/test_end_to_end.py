@@ -18,19 +18,9 @@ from optuna.trial import TrialState
 from rank_search.config import ModelConfig
 from rank_search.models import locate
 from rank_search.tasks.stdlib_corpus import load_stdlib_pairs
-from tests.bench import EMBEDDED
+from tests.bench import EMBEDDED, REPORT
 from tests.conftest import Command, small_run
 
-REPORT = {
-    "index.html",
-    "pareto.png",
-    "pareto.svg",
-    "rank_heatmap.png",
-    "hypervolume.png",
-    "importance.png",
-    "trials.csv",
-    "summary.json",
-}
 PLAIN_PEFT = Path(__file__).parent / "plain_peft.py"
 
 

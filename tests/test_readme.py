@@ -18,6 +18,7 @@ SCRIPTS = [block for language, block in BLOCKS if language == "python"]
 RUN_ELSEWHERE = {
     "make test": "it is what runs this test",
     "pip install -c constraints.txt .": "tests/test_wheel.py installs the same into an empty environment",
+    "python benchmarks/seed_noise.py": "tests/test_benchmarks.py runs it cut short",
     "optuna-dashboard sqlite:///studies/demo/study.db": "tests/test_end_to_end.py starts and asks it",
 }
 VERBS = [command for command in COMMANDS if command.startswith("python -m rank_search")]

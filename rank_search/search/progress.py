@@ -19,12 +19,20 @@ class ProgressBar:
     """A rich progress bar over training steps; implements `rank_search.search.loop.Progress`.
 
     Where the console is no terminal, such as a log file, it prints one line for each finished trial.
+
+    Args:
+        console: where to draw.
+        study: the study as the run finds it.
+        trials: how many trials it is to have.
+        steps: training steps of a trial.
     """
 
-    def __init__(self, console: Console, trials: int, steps: int) -> None:
+    def __init__(self, console: Console, study: Study, trials: int, steps: int) -> None:
         self._console = console
-        self._steps = steps
         self._trials = trials
+        self._steps = steps
+        self._found = _found(study)
+        self._begun = sum(trial.state.is_finished() for trial in study.get_trials(deepcopy=False))
         self._bar = Progress(
             TextColumn("trials"),
             MofNCompleteColumn(),
@@ -36,8 +44,7 @@ class ProgressBar:
             console=console,
             disable=not console.is_terminal,
         )
-        self._task = self._bar.add_task("", total=trials)
-        self._before = 0
+        self._task = self._bar.add_task(self._found, total=trials, completed=self._begun)
 
     def __enter__(self) -> ProgressBar:
         self._bar.start()
@@ -50,21 +57,26 @@ class ProgressBar:
 
     def trial_started(self, trial: Trial, parameters: int) -> None:
         """Shows what is training."""
-        self._before = trial.number
-        self._bar.update(self._task, completed=self._before, description=f"{parameters:,} parameters")
+        self._begun = trial.number
+        self._bar.update(self._task, description=f"{self._found}; training {parameters:,} parameters")
 
     def step(self, steps: int) -> None:
         """Moves the bar by a step's share of a trial."""
-        self._bar.update(self._task, completed=self._before + steps / self._steps)
+        self._bar.update(self._task, completed=self._begun + steps / self._steps)
 
     def trial_finished(self, study: Study, number: int) -> None:
         """Shows the study's state after a trial."""
-        trials = study.get_trials(deepcopy=False)
-        finished = trials[number]
-        complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
-        best = max((trial.values[0] for trial in complete), default=float("nan"))
-        state = f"best {best:.4f}, front {len(study.best_trials)}"
-        self._bar.update(self._task, completed=number + 1, description=state)
+        self._found = _found(study)
+        self._bar.update(self._task, completed=number + 1, description=self._found)
         if not self._console.is_terminal:
+            finished = study.get_trials(deepcopy=False)[number]
             told = f"{finished.values[0]:.4f}" if finished.state == TrialState.COMPLETE else finished.state.name
-            self._console.print(f"trial {number + 1}/{self._trials}: {told}; {state}", highlight=False)
+            self._console.print(f"trial {number + 1}/{self._trials}: {told}; {self._found}")
+
+
+def _found(study: Study) -> str:
+    """What the study has found so far."""
+    complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    if not complete:
+        return "nothing found yet"
+    return f"best {max(trial.values[0] for trial in complete):.4f}, front {len(study.best_trials)}"

@@ -7,18 +7,8 @@ import pytest
 from rank_search.errors import RankSearchError
 from rank_search.report.page import write_report
 from rank_search.training.result import TrainingFailed
-from tests.bench import Landscape, record
+from tests.bench import REPORT, Landscape, record
 
-FILES = {
-    "index.html",
-    "pareto.png",
-    "pareto.svg",
-    "rank_heatmap.png",
-    "hypervolume.png",
-    "importance.png",
-    "trials.csv",
-    "summary.json",
-}
 FIELDS = {"number", "state", "kind", "score", "score_se", "trainable_parameters", "ranks", "seed", "seconds"}
 
 
@@ -31,7 +21,7 @@ def reported(bench, out, trials=12, executor=None):
 def test_report_holds_what_the_design_says(bench, tmp_path) -> None:
     out = tmp_path / "report"
     study, _, summary = reported(bench, out)
-    assert {path.name for path in out.iterdir()} == FILES
+    assert {path.name for path in out.iterdir()} == REPORT
     assert summary["study"] == "small"
     assert (summary["task"], summary["metric"], summary["direction"]) == ("retrieval", "ndcg@10", "maximize")
     assert set(summary["front"]) == {trial.number for trial in study.best_trials}
@@ -101,7 +91,7 @@ def test_page_shows_the_examples_of_the_test_split(bench, tmp_path) -> None:
 @pytest.mark.parametrize("trials", [1, 2, 3])
 def test_small_studies_can_be_reported(bench, tmp_path, trials) -> None:
     reported(bench, tmp_path / "report", trials)
-    assert {path.name for path in (tmp_path / "report").iterdir()} == FILES
+    assert {path.name for path in (tmp_path / "report").iterdir()} == REPORT
 
 
 def test_study_without_scores_writes_nothing(bench, tmp_path) -> None:

@@ -1,0 +1,56 @@
+"""How far apart two trainings of the same map score, with and without common batches.
+
+The same uniform map is trained with several seeds: first with other adapter starts on the same batches, as the trials
+of a study are; then with other batches too, as independent trainings would be. Prints one JSON object.
+
+    python benchmarks/seed_noise.py > benchmarks/seed_noise.json
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from rank_search.config import load_config
+from rank_search.executors.local import LocalExecutor
+from rank_search.models import choose_device, load_retriever, skeleton
+from rank_search.search.record import environment
+from rank_search.space import build_space
+from rank_search.tasks.retrieval import RetrievalTask
+from rank_search.tasks.stdlib_corpus import load_stdlib_pairs
+from rank_search.training.result import Job
+
+DEMO = Path(__file__).parent.parent / "configs" / "demo.yaml"
+
+
+def main(seeds: int = 6, rank: int = 2, overrides: Annotated[list[str] | None, typer.Option("--set")] = None) -> None:
+    """Trains the uniform map of the demo twice ``seeds`` times."""
+    config = load_config(DEMO, overrides or ())
+    space = build_space(skeleton(config.model), config.space)
+    data = load_stdlib_pairs(config.task.validation_size, config.task.test_size)
+    task = RetrievalTask(config.task, config.training, data, load_retriever(config.model))
+    executor = LocalExecutor(config, task, space)
+
+    def scores(jobs: list[Job]) -> dict[str, object]:
+        found = [executor.train(job, lambda _steps: None).evaluation.score for job in jobs]
+        return {"scores": found, "mean": statistics.fmean(found), "standard_deviation": statistics.stdev(found)}
+
+    rank_map = space.uniform(rank)
+    result = {
+        "command": " ".join(["python", *sys.argv]),
+        "metric": config.task.metric,
+        "rank": rank,
+        "common_batches": scores([Job(rank_map, seed, data_seed=1) for seed in range(1, seeds + 1)]),
+        "own_batches": scores([Job(rank_map, seed, data_seed=seed) for seed in range(1, seeds + 1)]),
+        "environment": environment(str(choose_device(config.model))),
+    }
+    print(json.dumps(result, indent=2))
+
+
+if __name__ == "__main__":
+    typer.run(main)
