@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from huggingface_hub import hf_hub_download
 from torch import Tensor, nn
 
 from rank_search.errors import InputError
@@ -187,14 +188,19 @@ def load_retriever(config: ModelConfig) -> Retriever:
         max_length=model.max_seq_length,
         query_prompt=prompts.get("query", ""),
         document_prompt=prompts.get("document", prompts.get("passage", "")),
-        fingerprint=fingerprint(source, transformer.model),
+        fingerprint=fingerprint(source, config.revision),
     )
 
 
-def fingerprint(source: str, model: PreTrainedModel) -> str:
-    """What identifies the weights: the hub commit, or a digest of the folder's safetensors files."""
+def fingerprint(source: str, revision: str | None) -> str:
+    """A digest of the model's safetensors files, the same for a hub id and for a copy of it in a folder.
+
+    Args:
+        source: a folder, or a hub id whose files are in the hub's cache by now.
+        revision: the hub id's revision.
+    """
     folder = Path(source)
     if not folder.is_dir():
-        return f"hub:{getattr(model.config, '_commit_hash', None)}"
+        folder = Path(hf_hub_download(source, "config.json", revision=revision)).parent
     digests = [file_sha256(weights) for weights in sorted(folder.glob("*.safetensors"))]
     return "sha256:" + (digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest())

@@ -1,4 +1,7 @@
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -74,3 +77,24 @@ def test_absent_device_is_refused(monkeypatch) -> None:
     assert choose_device(config("x")) == torch.device("cpu")
     with pytest.raises(InputError, match=r"model\.device: 'cuda' is not present"):
         choose_device(config("x", device="cuda"))
+
+
+COMMIT = "c9745ed1d9f207416be6d2e6f8de32d1f16199bf"
+
+
+def test_hub_id_loads_through_the_hubs_own_cache(tmp_path) -> None:
+    """The hub's client, offline, on a cache laid out as a download would leave it."""
+    repository = tmp_path / "models--sentence-transformers--all-MiniLM-L6-v2"
+    shutil.copytree(locate(config(EMBEDDED)), repository / "snapshots" / COMMIT)
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text(COMMIT)
+    script = (
+        "from rank_search.config import ModelConfig\n"
+        "from rank_search.models import load_retriever, skeleton\n"
+        "config = ModelConfig(source='sentence-transformers/all-MiniLM-L6-v2')\n"
+        "print(len(dict(skeleton(config).named_modules())), load_retriever(config).fingerprint)\n"
+    )
+    environment = {**os.environ, "HF_HUB_CACHE": str(tmp_path), "HF_HUB_OFFLINE": "1"}
+    result = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True)
+    modules = len(dict(skeleton(config(EMBEDDED)).named_modules()))
+    assert result.stdout.split() == [str(modules), f"sha256:{SHA256}"]

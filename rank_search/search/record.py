@@ -96,7 +96,7 @@ def environment(device: str) -> dict[str, Any]:
     """The machine and the versions in use, for the record."""
     return {
         "python": platform.python_version(),
-        "platform": platform.platform(),
+        "platform": f"{platform.system()} {platform.machine()}",
         "device": device,
         "cpus": os.cpu_count(),
         "versions": {package: version(package) for package in _PACKAGES},
