@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
+from rank_search.errors import InputError
 from rank_search.files import whole_folder
 
 if TYPE_CHECKING:
@@ -191,11 +192,22 @@ def eva_directions(
         model: the base model, without adapters.
         rank_map: the largest rank that each module may get.
         config: the adapters' settings.
-        batches: backbone inputs to look at; together they need at least as many tokens as ranks.
+        batches: backbone inputs to look at; each needs at least as many tokens as the largest rank.
 
     Returns:
         Module name → ``[rank, in]``.
+
+    Raises:
+        InputError: a batch has fewer tokens than that, with which PEFT would never be done.
     """
+    tokens = min(int(batch["attention_mask"].sum()) for batch in batches)
+    top = max(rank_map.ranks.values())
+    if tokens < top:
+        raise InputError(
+            f"'eva' needs at least as many tokens in a batch as ranks, but one has {tokens} for rank {top}; raise "
+            "training.batch_size, or lower space.ladder",
+            field="adapter.init.method",
+        )
     peft_config = lora_config(rank_map, config, fan_in_fan_out=_stored_transposed(model, rank_map))
     peft_config.init_lora_weights = "eva"
     peft_config.eva_config = EvaConfig(rho=1.0)
@@ -246,6 +258,6 @@ class Adapter:
 
     def save(self, folder: Path) -> None:
         """Writes a folder that ``PeftModel.from_pretrained`` loads, whole or not at all."""
-        with whole_folder(folder) as partial:
+        with whole_folder(folder, replace=True) as partial:
             save_file(dict(self.tensors), partial / "adapter_model.safetensors", metadata={"format": "pt"})
             self.config.save_pretrained(str(partial))

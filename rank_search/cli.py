@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import signal
 import sys
 from contextlib import contextmanager
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rank_search.config import StudyConfig, load_config
+from rank_search.config import StudyConfig, load_config, source_of
 from rank_search.errors import InputError, RankSearchError
 
 if TYPE_CHECKING:
@@ -54,6 +55,9 @@ def main() -> None:
     except RankSearchError as error:
         print(f"rank_search: {error}", file=sys.stderr)
         sys.exit(2 if isinstance(error, InputError) else 1)
+    except OSError as error:  # a full disk, a folder that may not be written
+        print(f"rank_search: {error}", file=sys.stderr)
+        sys.exit(1)
 
 
 def _interrupt(_signal: int, _frame: FrameType | None) -> None:
@@ -66,8 +70,8 @@ def run(config: ConfigArgument = DEMO, overrides: SetOption = None, storage: Sto
     settings = _load(config, overrides)
     from rank_search.workflow import run_study
 
-    with _naming(config):
-        finished = run_study(settings, str(config), storage, _console())
+    with _naming(config, overrides):
+        finished = run_study(settings, storage, _console())
     _report(finished.study, finished.record, finished.folder)
 
 
@@ -77,7 +81,7 @@ def plan(config: ConfigArgument = DEMO, overrides: SetOption = None, as_json: Js
     settings = _load(config, overrides)
     from rank_search.workflow import plan_study
 
-    with _naming(config):
+    with _naming(config, overrides):
         planned = plan_study(settings)
     space = planned.space
     content = {
@@ -173,7 +177,7 @@ def choose_command(
             "trial": trial.number,
             "kind": trial.kind,
             "score": trial.score,
-            "score_se": trial.score_se,
+            "score_se": trial.score_se if math.isfinite(trial.score_se) else None,
             "trainable_parameters": trial.trainable_parameters,
             "ranks": trial.ranks,
         }
@@ -219,12 +223,14 @@ def _load(config: Path, overrides: list[str] | None) -> StudyConfig:
 
 
 @contextmanager
-def _naming(config: Path) -> Iterator[None]:
-    """Names the study file in errors about its fields that only the model could reveal."""
+def _naming(config: Path, overrides: list[str] | None) -> Iterator[None]:
+    """Names the study file, or ``--set``, in errors about fields that only the model or the study could reveal."""
     try:
         yield
     except InputError as error:
-        raise (error if error.field == "--storage" else error.in_file(str(config))) from None
+        if error.field is None or error.field.startswith("--"):
+            raise
+        raise error.in_file(source_of(error.field, config, overrides or ())) from None
 
 
 def _open(study: str, storage: str | None) -> tuple[Study, StudyRecord, StudyFolder]:

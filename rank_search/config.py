@@ -10,15 +10,34 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StrictInt,
+    ValidationError,
+    field_validator,
+)
 
 from rank_search.errors import InputError, did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+
+def _no_bool(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise ValueError("is no number; write one")
+    return value
+
+
 PositiveInt = Annotated[StrictInt, Field(gt=0)]
-Fraction = Annotated[float, Field(ge=0, lt=1)]
+# Text is let through to pydantic: YAML 1.1 reads 2e-3, without a point, as text.
+Number = Annotated[float, BeforeValidator(_no_bool)]
+PositiveNumber = Annotated[Number, Field(gt=0)]
+Fraction = Annotated[Number, Field(ge=0, lt=1)]
 
 
 class Section(BaseModel):
@@ -55,7 +74,7 @@ class RetrievalConfig(Section):
     document_length: PositiveInt | None = Field(
         None, description="tokens; longer documents are cut. Default: the model's own limit"
     )
-    similarity_scale: Annotated[float, Field(gt=0)] = Field(
+    similarity_scale: PositiveNumber = Field(
         20.0, description="factor on cosine similarities in the loss (1 / temperature)"
     )
 
@@ -94,7 +113,7 @@ class InitConfig(Section):
     """How A starts; B starts at zero, so a fresh adapter changes nothing."""
 
     method: Literal["gaussian", "kaiming", "eva"] = Field("kaiming", description="law of A")
-    std: Annotated[float, Field(gt=0)] = Field(0.02, description="standard deviation, for gaussian")
+    std: PositiveNumber = Field(0.02, description="standard deviation, for gaussian")
 
 
 class AdapterConfig(Section):
@@ -103,7 +122,7 @@ class AdapterConfig(Section):
     scale: Literal["rslora", "alpha/r", "constant"] = Field(
         "rslora", description="s = α/√r (arXiv:2312.03732), α/r (LoRA), or α itself at every rank"
     )
-    alpha: Annotated[float, Field(gt=0)] = Field(4.0, description="the α of the scale rule")
+    alpha: PositiveNumber = Field(4.0, description="the α of the scale rule")
     dropout: Fraction = Field(0.0, description="dropout on the adapter's input")
     init: InitConfig = Field(InitConfig(), description="how A starts")
 
@@ -114,10 +133,10 @@ class TrainingConfig(Section):
     steps: PositiveInt = Field(60, description="optimiser steps")
     batch_size: PositiveInt = Field(16, description="examples a step")
     eval_batch_size: PositiveInt = Field(64, description="texts at once in evaluation")
-    learning_rate: Annotated[float, Field(gt=0)] = Field(2e-3, description="AdamW's peak learning rate")
-    weight_decay: Annotated[float, Field(ge=0)] = Field(0.0, description="AdamW's weight decay")
+    learning_rate: PositiveNumber = Field(2e-3, description="AdamW's peak learning rate")
+    weight_decay: Annotated[Number, Field(ge=0)] = Field(0.0, description="AdamW's weight decay")
     warmup: Fraction = Field(0.1, description="share of the steps with rising learning rate")
-    max_grad_norm: Annotated[float, Field(gt=0)] = Field(1.0, description="gradients are clipped to this norm")
+    max_grad_norm: PositiveNumber = Field(1.0, description="gradients are clipped to this norm")
     autocast: Literal["auto", "bf16", "off"] = Field(
         "auto", description="bf16 in training; auto: where the device has them in hardware"
     )
@@ -126,7 +145,7 @@ class TrainingConfig(Section):
 class SearchConfig(Section):
     """The Optuna study."""
 
-    trials: PositiveInt = Field(17, description="finished trials to reach, baselines included")
+    trials: PositiveInt = Field(17, description="finished trials to reach, baselines and failures included")
     sampler: Literal["tpe", "gp", "nsga2", "random"] = Field("tpe", description="who proposes")
     max_failures: PositiveInt = Field(3, description="stop after more failed trials in a row than this")
 
@@ -161,13 +180,13 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> StudyConfig:
         InputError: the file is missing, is not YAML, or holds something wrong.
     """
     settings = _read_yaml(path)
-    overridden = [_apply(override, settings) for override in overrides]
+    for override in overrides:
+        _apply(override, settings)
     try:
         return StudyConfig.model_validate(settings)
     except ValidationError as error:
         field, problem = _explain(error)
-        by_option = any(_one_holds_the_other(field, name) for name in overridden)
-        raise InputError(problem, field=field, file="--set" if by_option else str(path)) from None
+        raise InputError(problem, field=field, file=source_of(field, path, overrides)) from None
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
@@ -184,8 +203,8 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     return settings
 
 
-def _apply(override: str, settings: dict[str, Any]) -> str:
-    """Writes one ``a.b=value`` into the settings and returns the field's dotted name."""
+def _apply(override: str, settings: dict[str, Any]) -> None:
+    """Writes one ``a.b=value`` into the settings."""
     field, equals, text = override.partition("=")
     if not equals or not field:
         raise InputError(f"{override!r} must read section.field=value, such as search.trials=40", file="--set")
@@ -200,7 +219,12 @@ def _apply(override: str, settings: dict[str, Any]) -> str:
         target[last] = yaml.safe_load(text)
     except yaml.YAMLError:
         raise InputError(f"{text!r} is not a YAML value", field=field, file="--set") from None
-    return field
+
+
+def source_of(field: str, path: Path, overrides: Sequence[str]) -> str:
+    """Where a field's value comes from, for an error about it: ``--set``, or the study file."""
+    overridden = any(_one_holds_the_other(field, override.partition("=")[0]) for override in overrides)
+    return "--set" if overridden else str(path)
 
 
 def _one_holds_the_other(field: str, other: str) -> bool:
@@ -211,7 +235,8 @@ def _explain(error: ValidationError) -> tuple[str, str]:
     """Dotted field and one line for the first thing that is wrong."""
     # A wrong key explains the missing one beside it, so unknown keys come first.
     first = min(error.errors(), key=lambda item: item["type"] != "extra_forbidden")
-    path = [part for part in first["loc"] if not (isinstance(part, str) and ("literal" in part or "tuple" in part))]
+    # pydantic names the members of a union in the path; no key of ours looks like these.
+    path = [part for part in first["loc"] if not str(part).startswith(("literal[", "tuple["))]
     field = ".".join(str(part) for part in path)
     value = list(first["input"]) if isinstance(first["input"], tuple) else first["input"]
     if first["type"] == "extra_forbidden":
@@ -220,6 +245,10 @@ def _explain(error: ValidationError) -> tuple[str, str]:
         return field, "is missing; add it"
     if first["type"] == "value_error":
         return field, f"{value!r} {first['ctx']['error']}"
+    if first["type"] == "model_type":
+        return field, f"{value!r} is wrong: it holds fields ({', '.join(_known_keys(path))})"
+    if first["type"] == "tuple_type":
+        return field, f"{value!r} is wrong: it must be a list"
     return field, f"{value!r} is wrong: {first['msg'][0].lower()}{first['msg'][1:]}"
 
 

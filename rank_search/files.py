@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, whatever moment the process dies at."""
+"""Files and folders that are never there by halves, whatever moment the process dies at."""
 
 from __future__ import annotations
 
@@ -23,23 +23,38 @@ def write_text(path: Path, text: str) -> None:
 
 
 @contextmanager
-def whole_folder(folder: Path) -> Iterator[Path]:
-    """Gives an empty folder to fill; at the end it takes the place of ``folder`` in one step.
+def whole_folder(folder: Path, *, replace: bool = False) -> Iterator[Path]:
+    """Gives an empty folder to fill; at the end it takes the place of ``folder``.
 
-    If the body raises, ``folder`` is as it was.
+    If the body raises, ``folder`` is as it was. What is there never is half a folder; while one is
+    replaced there is a moment, between two renames, at which there is none.
+
+    Args:
+        folder: what to write; without ``replace`` it must be empty or not exist.
+        replace: an older folder of that name, with all that is in it, is to go.
+
+    Raises:
+        OSError: ``folder`` can't be written, or holds something and is not to be replaced.
     """
-    partial = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
+    folder = folder.resolve()
+    partial, old = (folder.with_name(f".{folder.name}.{word}") for word in ("partial", "old"))
+    for leftover in (partial, old):
+        shutil.rmtree(leftover, ignore_errors=True)
     partial.mkdir(parents=True)
     try:
         yield partial
+        for path in partial.rglob("*"):
+            _flush(path)
+        if folder.exists():
+            if replace:
+                folder.rename(old)
+            else:
+                folder.rmdir()
+        partial.rename(folder)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
-    for path in partial.rglob("*"):
-        _flush(path)
-    shutil.rmtree(folder, ignore_errors=True)
-    partial.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)
     _flush(folder.parent)
 
 

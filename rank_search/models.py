@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from huggingface_hub import hf_hub_download
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from rank_search.errors import InputError
@@ -176,7 +177,7 @@ def load_retriever(config: ModelConfig) -> Retriever:
             device=str(device),
             model_kwargs={"dtype": torch.float32, "use_safetensors": True},
         )
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         raise _unusable(config, error) from error
     transformer, *head = model
     encoder = SentenceEncoder(transformer.model, nn.Sequential(*head))

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import time
+import uuid
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 import optuna
 import psutil
 import transformers
+from optuna.trial import TrialState
 
 from rank_search.analysis.verdict import Contest
 from rank_search.errors import RankSearchError
 from rank_search.executors.local import LocalExecutor
 from rank_search.files import write_text
 from rank_search.models import choose_device, load_retriever, skeleton
-from rank_search.search.loop import Search, orphaned, wants_more
+from rank_search.search.loop import Search, wants_more
 from rank_search.search.progress import ProgressBar
 from rank_search.search.record import StudyRecord, environment, refuse_change
 from rank_search.search.storage import StudyFolder, create_study, find_study
@@ -45,14 +47,13 @@ class Finished:
     folder: StudyFolder
 
 
-def run_study(config: StudyConfig, file: str, storage: str | None, console: Console) -> Finished:
+def run_study(config: StudyConfig, storage: str | None, console: Console) -> Finished:
     """Runs or resumes a study, then measures its choice on the test split.
 
     Everything is checked before anything is written.
 
     Args:
         config: the study file.
-        file: its name, for error messages.
         storage: URL of another storage than the study's own SQLite file.
         console: where progress goes.
 
@@ -62,38 +63,60 @@ def run_study(config: StudyConfig, file: str, storage: str | None, console: Cons
     """
     _quiet()
     folder = StudyFolder.of(config.study)
-    known = find_study(folder, storage)
-    if known is not None:
-        study, kept = known
-        refuse_change(dict(kept.config), config.frozen(), file)
-        if _is_done(study, kept, config, folder):
+    if (known := find_study(folder, storage)) is not None:
+        study, record = known
+        folder.check_owner(record)
+        refuse_change(dict(record.config), config.frozen())
+        if _is_done(study, record, config, folder):
             console.print(f"{config.study}: all {len(study.trials)} trials are finished; nothing to train")
-            return Finished(study, kept, folder)
+            return Finished(study, record, folder)
     with console.status(f"reading {config.task.data} and {config.model.source}"):
-        space = build_space(skeleton(config.model), config.space)
+        build_space(skeleton(config.model), config.space)  # refuses what it can before weights are loaded
         data = load_stdlib_pairs(config.task.validation_size, config.task.test_size)
-        if known is not None:
-            refuse_change(kept.data_fingerprint, data.fingerprint, file, "task.data")
         task = _load_task(config, data)
+        space = build_space(task.backbone, config.space)
+        given = _new_record(config, space, data, task)
         if known is not None:
-            refuse_change(kept.model_fingerprint, task.fingerprint, file, "model.source")
-    record = kept if known else _new_record(config, space, data, task)
+            _refuse_other(known[1], given)
+        executor = LocalExecutor(config, task, space)
     with folder.locked():
         study = create_study(folder, storage)
-        if known is None:
+        # Another driver may have begun the study since it was looked for.
+        if (record := StudyRecord.read(study) or given) is given:
             record.write(study)
+        else:
+            _refuse_other(record, given)
+        folder.claim(record)
         write_text(folder.path / "study.yaml", config.to_yaml())
         finished = Finished(study, record, folder)
-        _search(finished, config, space, task, console)
+        with ProgressBar(console, study, config.search.trials, config.training.steps) as progress:
+            search = Search(study, folder, config, space, executor, progress, sole_driver=storage is None)
+            search.run()
+        _say_if_exhausted(study, config, console)
+        started = time.perf_counter()
+        _measure_choice(finished, executor, task)
+        _say_cost(search.busy + time.perf_counter() - started, console)
     return finished
 
 
 def _is_done(study: Study, record: StudyRecord, config: StudyConfig, folder: StudyFolder) -> bool:
-    """Whether a run would find nothing to do: no trial to train, and the choice measured already."""
+    """Whether a run would find nothing to do: no trial to train or at work, and the choice measured already."""
     trials = study.get_trials(deepcopy=False)
-    if orphaned(trials) or wants_more(trials, config.search.trials, record.space_size):
+    running = any(trial.state == TrialState.RUNNING for trial in trials)
+    if running or wants_more(trials, config.search.trials, record.space_size):
         return False
     return bool(folder.read_test(Contest.of(trials_table(study, record)).numbers))
+
+
+def _refuse_other(kept: StudyRecord, given: StudyRecord) -> None:
+    """Checks that a study would go on with the settings, data and model that it was begun with.
+
+    Raises:
+        InputError: naming the first field that differs.
+    """
+    refuse_change(dict(kept.config), dict(given.config))
+    refuse_change(kept.data_fingerprint, given.data_fingerprint, "task.data")
+    refuse_change(kept.model_fingerprint, given.model_fingerprint, "model.source")
 
 
 def _load_task(config: StudyConfig, data: PairedData) -> RetrievalTask:
@@ -102,6 +125,7 @@ def _load_task(config: StudyConfig, data: PairedData) -> RetrievalTask:
 
 def _new_record(config: StudyConfig, space: Space, data: PairedData, task: RetrievalTask) -> StudyRecord:
     return StudyRecord(
+        identity=uuid.uuid4().hex,
         config=config.frozen(),
         shapes=space.shapes,
         dimensions=space.dimensions,
@@ -113,20 +137,13 @@ def _new_record(config: StudyConfig, space: Space, data: PairedData, task: Retri
     )
 
 
-def _search(begun: Finished, config: StudyConfig, space: Space, task: RetrievalTask, console: Console) -> None:
-    """Trains what is left to train, measures the choice, and says what it cost."""
-    executor = LocalExecutor(config, task, space)
-    with ProgressBar(console, begun.study, config.search.trials, config.training.steps) as progress:
-        search = Search(begun.study, begun.folder, config, space, executor, progress)
-        search.run()
-    finished = len(begun.study.get_trials(deepcopy=False))
-    if finished < config.search.trials:
-        console.print(
-            f"every map of the space is trained: {finished} trials, fewer than the {config.search.trials} asked"
-        )
-    started = time.perf_counter()
-    _measure_choice(begun, executor, task)
-    busy = search.busy + time.perf_counter() - started
+def _say_if_exhausted(study: Study, config: StudyConfig, console: Console) -> None:
+    trials = len(study.get_trials(deepcopy=False))
+    if trials < config.search.trials:
+        console.print(f"every map of the space is trained: {trials} trials of {config.search.trials} asked for")
+
+
+def _say_cost(busy: float, console: Console) -> None:
     wall = time.time() - psutil.Process().create_time()
     console.print(f"{wall:.0f} s since the start of this process, {busy / wall:.0%} of it training and evaluation")
 
@@ -143,7 +160,9 @@ def _measure_choice(begun: Finished, executor: LocalExecutor, task: RetrievalTas
             return untrained
         adapter = begun.folder.adapter(trial.number)
         if not adapter.is_dir():
-            raise RankSearchError(f"{adapter}: the adapter of trial {trial.number} is gone, so it can't be tested")
+            raise RankSearchError(
+                f"{adapter}: the adapter of trial {trial.number} is gone; restore it, or begin a new study"
+            )
         return executor.evaluate(adapter, "test")
 
     evaluations = {"untrained": untrained, "chosen": measured(contest.chosen)}
@@ -187,9 +206,10 @@ def plan_study(config: StudyConfig) -> Plan:
         InputError: settings or model are wrong.
     """
     _quiet()
-    space = build_space(skeleton(config.model), config.space)
+    build_space(skeleton(config.model), config.space)  # refuses what it can before weights are loaded
     data = load_stdlib_pairs(config.task.validation_size, config.task.test_size)
     task = _load_task(config, data)
+    space = build_space(task.backbone, config.space)
     # The first step warms up; the second is the one that counts.
     brief = config.model_copy(update={"training": config.training.model_copy(update={"steps": 2})})
     moments: list[float] = []

@@ -94,11 +94,13 @@ class Bench:
 
     folder: StudyFolder
 
-    def search(self, trials: int, executor=None, space: Space = SPACE, **settings) -> optuna.Study:
+    def search(
+        self, trials: int, executor=None, space: Space = SPACE, *, sole_driver: bool = False, **settings
+    ) -> optuna.Study:
         config = study_config(search={"trials": trials, **settings})
         study = create_study(self.folder, None)
         record(space).write(study)
-        Search(study, self.folder, config, space, executor or Landscape(), Silent()).run()
+        Search(study, self.folder, config, space, executor or Landscape(), Silent(), sole_driver=sole_driver).run()
         return study
 
     def study(self) -> optuna.Study:
@@ -107,6 +109,7 @@ class Bench:
 
 def record(space: Space = SPACE) -> StudyRecord:
     return StudyRecord(
+        identity="small",
         config=study_config().frozen(),
         shapes=space.shapes,
         dimensions=space.dimensions,

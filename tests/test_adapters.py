@@ -10,6 +10,7 @@ from torch import nn
 
 from rank_search.adapters import Adapter, adapted, eva_directions, loaded, lora_config, lora_layers, module_scale
 from rank_search.config import AdapterConfig, SpaceConfig
+from rank_search.errors import InputError
 from rank_search.ranks import RankMap
 from rank_search.space import build_space
 from tests.conftest import small_model
@@ -138,6 +139,14 @@ def test_eva_starts_along_the_inputs_leading_directions() -> None:
     _, _, exact = torch.linalg.svd(seen - seen.mean(0), full_matrices=False)
     first = directions["bert.encoder.layer.0.attention.self.query"].float()
     assert (exact[:2] @ first[:2].T).abs().diag().min().item() > 0.99
+
+
+def test_eva_with_fewer_tokens_than_ranks_is_refused() -> None:
+    """PEFT would go round and round."""
+    tokens = torch.arange(6).reshape(2, 3)
+    batches = [{"input_ids": tokens, "attention_mask": torch.ones_like(tokens)}]
+    with pytest.raises(InputError, match=r"adapter\.init\.method: .* one has 6 for rank 7"):
+        eva_directions(MODELS["bert"], SPACES["bert"].uniform(7), AdapterConfig(), batches)
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)

@@ -36,11 +36,11 @@ def refused(command, *arguments) -> str:
         ("training.stepz=5", "--set: training.stepz: unknown key; did you mean 'steps'?"),
         ("training.steps=many", "--set: training.steps: 'many' is wrong"),
         ("space.ladder=[]", "--set: space.ladder: [] has no rank above 0"),
-        ("space.ladder=[1, 512]", "mine.yaml: space.ladder: rank 512 is above min(in, out) = 384 of 'encoder.layer.0"),
-        ("space.targets=[qurey]", "mine.yaml: space.targets: 'qurey' names no linear layer"),
-        ("model.source=./absent", "mine.yaml: model.source: './absent' is neither a folder here nor a hub id"),
-        ("model.source=no-one/nothing", "mine.yaml: model.source: 'no-one/nothing' can't be loaded"),
-        (f"model.sha256={'a' * 64}", "mine.yaml: model.sha256: "),
+        ("space.ladder=[1, 512]", "--set: space.ladder: rank 512 is above min(in, out) = 384 of 'encoder.layer.0"),
+        ("space.targets=[qurey]", "--set: space.targets: 'qurey' names no linear layer"),
+        ("model.source=./absent", "--set: model.source: './absent' is neither a folder here nor a hub id"),
+        ("model.source=no-one/nothing", "--set: model.source: 'no-one/nothing' can't be loaded"),
+        (f"model.sha256={'a' * 64}", "--set: model.sha256: "),
     ],
 )
 def test_wrong_settings(command, study_file, override, expected) -> None:
@@ -48,8 +48,9 @@ def test_wrong_settings(command, study_file, override, expected) -> None:
 
 
 def test_plan_refuses_in_the_same_words(command, study_file) -> None:
-    line = refused(command, "plan", study_file, "--set", "space.ladder=[1, 512]")
-    assert line.startswith("mine.yaml: space.ladder: rank 512 is above")
+    (command.folder / study_file).write_text(yaml.safe_dump({**SETTINGS, "space": {"ladder": [1, 512]}}))
+    line = refused(command, "plan", study_file)
+    assert line.startswith("--set: space.ladder: rank 512 is above")
 
 
 def test_missing_file(command) -> None:
@@ -70,6 +71,8 @@ def test_rule_is_checked_before_the_study_is_looked_for(command) -> None:
 
 def test_password_of_a_storage_is_never_shown(command, study_file) -> None:
     url = "postgresql+psycopg://me:hunter2@127.0.0.1:1/studies"
+    absent = refused(command, "run", study_file, "--storage", "sqlite:////absent/folder/x.db")
+    assert absent == "--storage: '/absent/folder' is no folder; make it first"
     for arguments in (("run", study_file), ("status", "mine")):
         line = refused(command, *arguments, "--storage", url)
         assert line.startswith("--storage: can't be opened")

@@ -101,10 +101,10 @@ def test_interrupt_keeps_everything_and_exits_130(tmp_path) -> None:
     [
         (
             "training.learning_rate=0.5",
-            "configs/demo.yaml: training.learning_rate: is 0.5, but the study was begun with",
+            "--set: training.learning_rate: is 0.5, but the study was begun with",
         ),
-        ("search.sampler=gp", "configs/demo.yaml: search.sampler: is 'gp', but the study was begun with 'tpe'"),
-        ("space.ladder=[0, 1, 2]", "configs/demo.yaml: space.ladder: is [0, 1, 2], but"),
+        ("search.sampler=gp", "--set: search.sampler: is 'gp', but the study was begun with 'tpe'"),
+        ("space.ladder=[0, 1, 2]", "--set: space.ladder: is [0, 1, 2], but"),
     ],
 )
 def test_study_is_not_resumed_with_changed_settings(demo, override, expected) -> None:

@@ -39,11 +39,12 @@ class Rule:
             known = [*_PLAIN, "max-parameters=N", "min-score=X"]
             raise InputError(f"{text!r} is no rule; {did_you_mean(text, known)}", field="--rule")
         try:
-            number = float(bound.replace("_", "").replace(",", ""))
+            number = float(bound.replace(",", "") if name == "max-parameters" else bound)
         except ValueError:
-            raise InputError(f"{text!r} needs a number, such as {name}=50000", field="--rule") from None
-        if not math.isfinite(number):
-            raise InputError(f"{text!r} needs a finite number", field="--rule")
+            example = "50000" if name == "max-parameters" else "0.75"
+            raise InputError(f"{text!r} needs a number, such as {name}={example}", field="--rule") from None
+        if not math.isfinite(number) or (name == "max-parameters" and number < 0):
+            raise InputError(f"{text!r} needs a finite number, and no parameters below 0", field="--rule")
         return cls(name, number)
 
     def __str__(self) -> str:

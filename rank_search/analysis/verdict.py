@@ -145,7 +145,7 @@ def judge(
     if share < 1:
         text += f" It has {share:.0%} of that map's parameters."
     elif low <= 0:
-        text += " Uniform is as good, and simpler."
+        text += f" Uniform is {'better' if high < 0 else 'as good'}, and simpler."
     if split == "validation":
         text += " The map was chosen on these very examples, which flatters it."
     return Verdict(text, delta, low, high, baseline.number, split)

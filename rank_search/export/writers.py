@@ -45,6 +45,7 @@ def write_export(choice: Choice, form: str, out: Path) -> None:
     """
     if form not in WRITERS:
         raise InputError(f"{form!r} is no format; {did_you_mean(form, WRITERS)}", field="--to")
+    out = out.resolve()  # "new/.." is the folder it leads to, whether or not there is a "new"
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"{str(out)!r} exists and is not an empty folder; name a new one", field="--out")
     if form != "rank-map" and not choice.rank_map.adapted:
@@ -52,15 +53,18 @@ def write_export(choice: Choice, form: str, out: Path) -> None:
             f"trial {choice.trial.number} leaves every module alone: use the base model as it is, or export another "
             "trial (--trial N, or a --rule such as best)"
         )
-    with whole_folder(out.absolute()) as partial:
-        WRITERS[form](choice, partial)
+    try:
+        with whole_folder(out) as partial:
+            WRITERS[form](choice, partial)
+    except OSError as error:
+        raise InputError(f"{str(out)!r} can't be written ({error.strerror}); name another", field="--out") from None
 
 
 def _peft(choice: Choice, out: Path) -> None:
     """The trained adapter, as PEFT loads it."""
     adapter = choice.folder.adapter(choice.trial.number)
     if not adapter.is_dir():
-        kept = sorted(int(path.name) for path in adapter.parent.glob("[0-9]*"))
+        kept = sorted(choice.folder.adapters())
         raise RankSearchError(
             f"trial {choice.trial.number} has no saved adapter: only the front and the uniform maps keep theirs "
             f"(trials {', '.join(map(str, kept)) or 'none'}); choose one of these, or train anew from --to lora-config"

@@ -30,7 +30,7 @@ def write_report(study: Study, record: StudyRecord, folder: StudyFolder, out: Pa
         RankSearchError: the study has no scored trial yet.
     """
     summary = summarise(study, record, folder)
-    with whole_folder(out) as partial:
+    with whole_folder(out, replace=True) as partial:
         figures = write_figures(summary, partial)
         (partial / "summary.json").write_text(summary_json(summary), encoding="utf-8")
         table = summary.trials.assign(ranks=summary.trials["ranks"].map(json.dumps))

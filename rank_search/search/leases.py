@@ -9,11 +9,10 @@ import os
 import socket
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import psutil
-from optuna.exceptions import UpdateFinishedTrialError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -59,10 +58,9 @@ def held(trial: Trial) -> Iterator[None]:
 
     def renew() -> None:
         while not done.wait(_DURATION / _RENEWALS):
-            try:
+            # The trial may have been told a moment ago, or the storage be away until the next renewal.
+            with suppress(Exception):
                 trial.set_user_attr(LEASE, _new_lease())
-            except UpdateFinishedTrialError:  # told to the study a moment ago
-                return
 
     thread = threading.Thread(target=renew, name="lease", daemon=True)
     thread.start()

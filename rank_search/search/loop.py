@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from rank_search.space import Space
 
 MAX_ATTEMPTS = 10  # starts of one trial; a trial that kills its process must not do so for ever
-_MAP_STREAM, _DATA_STREAM = 1, 2  # seed streams beside the sampler's
+_MAP_STREAM, _DATA_STREAM = 1, 2  # seed streams; the sampler's is 0
 
 
 class Executor(Protocol):
@@ -54,15 +54,6 @@ class Progress(Protocol):
         """The trial of this number was told to the study."""
 
 
-def orphaned(trials: list[FrozenTrial]) -> list[FrozenTrial]:
-    """Running trials whose driver is dead."""
-    return [
-        trial
-        for trial in trials
-        if trial.state == TrialState.RUNNING and not leases.is_live(trial.user_attrs.get(leases.LEASE))
-    ]
-
-
 def wants_more(trials: list[FrozenTrial], budget: int, space_size: int) -> bool:
     """Whether a study is to begin another trial: within its budget, and with a map left to try."""
     begun = [trial for trial in trials if trial.state != TrialState.WAITING]
@@ -74,6 +65,7 @@ class Search:
     """One driver at work on one study.
 
     Attributes:
+        sole_driver: no other driver can be at work on this study, since this one holds its lock.
         busy: seconds that the executor has been at work.
     """
 
@@ -83,6 +75,7 @@ class Search:
     space: Space
     executor: Executor
     progress: Progress
+    sole_driver: bool = False
     busy: float = 0.0
 
     def __post_init__(self) -> None:
@@ -102,19 +95,24 @@ class Search:
             if failures > self.config.search.max_failures:
                 raise SearchStopped(
                     f"{failures} trials failed in a row, the last one (trial {trial.number}) because: {reason}; "
-                    "mend that, and run the same command to go on"
+                    "mend that and run the same command to go on; if it takes another setting, name another study"
                 )
 
     def _next_trial(self) -> Trial | None:
         """A trial to train: one that a dead driver left, or a new one; None when the study is done."""
         trials = self.study.get_trials(deepcopy=False)
-        if orphans := orphaned(trials):
-            return Trial(self.study, orphans[0]._trial_id)
+        for trial in trials:
+            if trial.state == TrialState.RUNNING and self._is_orphan(trial):
+                return Trial(self.study, trial._trial_id)
         if not wants_more(trials, self.config.search.trials, self.space.size):
             return None
         if not any(trial.state == TrialState.WAITING for trial in trials):
             self._enqueue_baseline(trials)
         return self.study.ask()
+
+    def _is_orphan(self, running: FrozenTrial) -> bool:
+        """Whether the driver of a running trial is dead; a sole driver runs no trial but the one it is at."""
+        return self.sole_driver or not leases.is_live(running.user_attrs.get(leases.LEASE))
 
     def _enqueue_baseline(self, trials: list[FrozenTrial]) -> None:
         """Enqueues the uniform map whose turn it is: baselines come first, in order of their rank."""
@@ -131,6 +129,9 @@ class Search:
                 if attempts > MAX_ATTEMPTS:
                     raise TrainingFailed(f"its process died {MAX_ATTEMPTS} times")
                 self._complete(trial)
+            except KeyboardInterrupt:  # somebody's wish, and no sign of a deadly trial
+                trial.set_user_attr("attempts", attempts - 1)
+                raise
             except Exception as error:  # whatever went wrong is this trial's, and the study goes on
                 reason = str(error) if isinstance(error, TrainingFailed) else f"{type(error).__name__}: {error}"
                 trial.set_user_attr("reason", reason)
@@ -147,7 +148,7 @@ class Search:
         parameters = self.space.parameters(rank_map)
         job = Job(
             rank_map,
-            seed=derive_seed(self.config.seed, trial.number, _MAP_STREAM),
+            seed=derive_seed(self.config.seed, _MAP_STREAM, trial.number),
             data_seed=derive_seed(self.config.seed, _DATA_STREAM),
         )
         self.progress.trial_started(trial, parameters)

@@ -31,6 +31,7 @@ class StudyRecord:
     """The facts that every trial of a study shares.
 
     Attributes:
+        identity: a random name of this very study, so that files of another are told apart from its own.
         config: the frozen settings (`StudyConfig.frozen`).
         shapes: adaptable module → (in, out), in the model's order.
         dimensions: search dimension → its modules.
@@ -41,6 +42,7 @@ class StudyRecord:
         environment: machine and versions that the study was begun on.
     """
 
+    identity: str
     config: Mapping[str, Any]
     shapes: Mapping[str, Shape]
     dimensions: Mapping[str, tuple[str, ...]]
@@ -81,6 +83,7 @@ class StudyRecord:
         if stored is None:
             return None
         return cls(
+            identity=stored["identity"],
             config=stored["config"],
             shapes={name: Shape(*shape) for name, shape in stored["shapes"].items()},
             dimensions={name: tuple(modules) for name, modules in stored["dimensions"].items()},
@@ -103,7 +106,7 @@ def environment(device: str) -> dict[str, Any]:
     }
 
 
-def refuse_change(kept: Any, given: Any, file: str, field: str = "") -> None:
+def refuse_change(kept: Any, given: Any, field: str = "") -> None:
     """Checks that two settings are the same.
 
     Raises:
@@ -111,10 +114,9 @@ def refuse_change(kept: Any, given: Any, file: str, field: str = "") -> None:
     """
     if isinstance(kept, dict) and isinstance(given, dict):
         for name in {**kept, **given}:
-            refuse_change(kept.get(name), given.get(name), file, f"{field}.{name}" if field else name)
+            refuse_change(kept.get(name), given.get(name), f"{field}.{name}" if field else name)
     elif kept != given:
         raise InputError(
             f"is {given!r}, but the study was begun with {kept!r}; restore it, or give the study another name",
             field=field,
-            file=file,
         )

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 _DRAWS = 20  # before a repeated proposal is replaced by its nearest new neighbour
 _POPULATION = 16
+_STREAM = 0  # of seeds; others are in rank_search.search.loop
 
 SAMPLERS: Mapping[str, Callable[[int], BaseSampler]] = {
     "tpe": lambda seed: TPESampler(multivariate=True, seed=seed),
@@ -64,7 +65,7 @@ class DistinctSampler(BaseSampler):
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
         """A proposal that no trial of the study has; any proposal once there is none left."""
-        seed = derive_seed(self._seed, trial.number)
+        seed = derive_seed(self._seed, _STREAM, trial.number)
         inner = self._make(seed)
         seen = proposals(other for other in study.get_trials(deepcopy=False) if other.number != trial.number)
         proposal: dict[str, int] = {}

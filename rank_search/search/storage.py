@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import optuna
 from filelock import FileLock, Timeout
 from optuna.storages import RDBStorage
+from sqlalchemy import create_engine, inspect
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -54,14 +55,46 @@ class StudyFolder:
         """Storage URL of the folder's own database."""
         return f"sqlite:///{self.path / 'study.db'}"
 
+    def check_owner(self, record: StudyRecord) -> None:
+        """Checks that the files here, if there are any, are those of this study.
+
+        Raises:
+            InputError: they belong to a study of the same name in another storage, or to one whose
+                database was deleted.
+        """
+        if self._owner.is_file() and self._owner.read_text(encoding="utf-8").strip() != record.identity:
+            raise InputError(
+                "holds the files of another study of this name (from another --storage, or a deleted study.db); "
+                "move the folder away, or give the study another name",
+                file=str(self.path),
+            )
+
+    def claim(self, record: StudyRecord) -> None:
+        """Marks the files here as this study's.
+
+        Raises:
+            InputError: they are another's.
+        """
+        self.check_owner(record)
+        write_text(self._owner, f"{record.identity}\n")
+
+    @property
+    def _owner(self) -> Path:
+        return self.path / "identity"
+
     def adapter(self, trial: int) -> Path:
         """Folder of a trial's adapter."""
         return self.path / "adapters" / f"{trial:04d}"
 
+    def adapters(self) -> dict[int, Path]:
+        """The folders of the saved adapters by trial number."""
+        folders = (self.path / "adapters").glob("*")
+        return {int(folder.name): folder for folder in folders if folder.name.isdecimal()}
+
     def keep_adapters(self, trials: Collection[int]) -> None:
         """Removes the adapters of all other trials."""
-        for folder in (self.path / "adapters").glob("[0-9]*"):
-            if int(folder.name) not in trials:
+        for number, folder in self.adapters().items():
+            if number not in trials:
                 shutil.rmtree(folder)
 
     def write_result(self, trial: int, result: Mapping[str, Any]) -> None:
@@ -108,7 +141,12 @@ class StudyFolder:
 
 
 def _read_json(path: Path) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    if not path.is_file():
+        return {}
+    try:
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        raise RankSearchError(f"{path}: is damaged; restore it, or remove it to do without") from None
     return content
 
 
@@ -120,17 +158,17 @@ def create_study(folder: StudyFolder, storage: str | None) -> Study:
 
 
 def find_study(folder: StudyFolder, storage: str | None) -> tuple[Study, StudyRecord] | None:
-    """The study and its record, or None where it was never begun. Creates nothing."""
-    url = storage or folder.url
-    if _is_missing_file(url):
-        return None
-    opened = _open(url)
-    names = optuna.get_all_study_names(opened)
+    """The study and its record, or None where it was never begun. Creates nothing.
+
+    Raises:
+        InputError: the storage can't be opened.
+    """
+    names = _study_names(folder, storage)
     # A copied or renamed folder holds one study, under its old name.
     name = names[0] if storage is None and len(names) == 1 else folder.name
     if name not in names:
         return None
-    study = optuna.load_study(storage=opened, study_name=name)
+    study = optuna.load_study(storage=_open(storage or folder.url), study_name=name)
     record = StudyRecord.read(study)
     return (study, record) if record else None
 
@@ -139,34 +177,51 @@ def load_study(folder: StudyFolder, storage: str | None) -> tuple[Study, StudyRe
     """A study that exists, with its record.
 
     Raises:
-        InputError: there is none.
+        InputError: there is none, or the files in its folder are another's.
     """
     found = find_study(folder, storage)
     if found is None:
-        others = [path.parent.name for path in folder.path.parent.glob("*/study.db")]
+        siblings = [path.parent.name for path in folder.path.parent.glob("*/study.db")]
+        others = set(_study_names(folder, storage) if storage else siblings) - {folder.name}
         raise InputError(f"no study {folder.name!r}; {did_you_mean(folder.name, others)}", field="STUDY")
+    folder.check_owner(found[1])
     return found
 
 
-def _is_missing_file(url: str) -> bool:
-    """Whether a URL names an SQLite file that is not there; opening it would make it."""
+def _study_names(folder: StudyFolder, storage: str | None) -> list[str]:
+    """Names of the studies in a storage; none where it does not exist or is no Optuna storage yet."""
+    url = storage or folder.url
     try:
         parsed = make_url(url)
-    except SQLAlchemyError:
-        return False
-    return parsed.get_backend_name() == "sqlite" and not Path(parsed.database or "").is_file()
+        if parsed.get_backend_name() == "sqlite":
+            file = Path(parsed.database or "")
+            if storage and not file.absolute().parent.is_dir():
+                raise InputError(f"{str(file.parent)!r} is no folder; make it first", field="--storage")
+            # Opening a file that is not there, or not Optuna's, would make tables in it.
+            if not file.is_file() or not inspect(create_engine(parsed)).has_table("studies"):
+                return []
+        return optuna.get_all_study_names(_open(url))
+    except SQLAlchemyError as error:
+        if storage is None:
+            raise InputError("is damaged, or no SQLite file; restore it", file=str(folder.path / "study.db")) from None
+        raise _unusable(error) from None
 
 
 def _open(url: str) -> RDBStorage:
     """Optuna's storage at a URL.
 
     Raises:
-        InputError: it can't be opened; no part of the URL is repeated, as it may hold a password.
+        InputError: it can't be opened.
     """
     connect = {"connect_args": {"timeout": _SQLITE_WAIT}} if url.startswith("sqlite") else None
     try:
         return RDBStorage(url, engine_kwargs=connect)
     except (ImportError, SQLAlchemyError) as error:
-        raise InputError(
-            f"can't be opened ({type(error).__name__}); mend the URL, or install its driver", field="--storage"
-        ) from None
+        raise _unusable(error) from None
+
+
+def _unusable(error: Exception) -> InputError:
+    """No part of the URL is repeated, as it may hold a password."""
+    return InputError(
+        f"can't be opened ({type(error).__name__}); mend the URL, or install its driver", field="--storage"
+    )

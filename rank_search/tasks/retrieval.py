@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -61,7 +62,7 @@ class RetrievalTask:
     """Sentence embedding with in-batch negatives; implements `rank_search.tasks.base.Task`.
 
     Raises:
-        InputError: a batch is larger than the training split.
+        InputError: a batch is larger than the training split, or holds a single pair.
     """
 
     def __init__(
@@ -71,6 +72,10 @@ class RetrievalTask:
         self._training = training
         self._data = data
         self._retriever = retriever
+        if training.batch_size < 2:
+            raise InputError(
+                "1 leaves no other document to tell the right one from; write 2 or more", field="training.batch_size"
+            )
         if training.batch_size > len(data.train):
             raise InputError(
                 f"{training.batch_size} is more than the {len(data.train)} training pairs; lower it",
@@ -185,7 +190,13 @@ def score_rankings(scores: Tensor, relevant: Tensor) -> dict[str, list[float]]:
     Args:
         scores: any real scores, ``[queries, documents]``.
         relevant: which documents are right, boolean, of the same shape.
+
+    Returns:
+        Metric → one value a query. All NaN if any score is not finite: sorting would rank NaNs all the
+        same, and a broken model get a score.
     """
+    if not scores.isfinite().all():
+        return {name: [math.nan] * len(scores) for name in METRICS}
     # torchmetrics takes a score of 0 or less for "not retrieved" in MRR and recall, though not in nDCG;
     # cosines may well be negative, so they are moved above 0, which changes no ranking.
     positive = scores - scores.min() + 1

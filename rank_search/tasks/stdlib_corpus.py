@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 _LEFT_OUT = {"test", "tests", "idle_test", "idlelib", "lib2to3", "turtledemo", "ensurepip", "site-packages"}
 _HELD_OUT_SHARE = 1 / 8  # of the pairs for validation, and as many for test
@@ -95,19 +95,19 @@ def _pairs(root: Path) -> Iterator[Pair]:
             tree = ast.parse(source)
         except (OSError, SyntaxError, ValueError):
             continue
-        lines = source.splitlines()
+        lines = source.split("\n")  # as ast counts them; splitlines would also split at form feeds
         for function in _functions(tree.body):
             pair = _pair(function, lines)
             if pair is not None:
                 yield pair
 
 
-def _functions(statements: list[ast.stmt]) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
+def _functions(statements: Sequence[ast.AST]) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
     """Functions at any depth. It looks at statements alone, which is several times as fast as ``ast.walk``."""
     for statement in statements:
         if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef):
             yield statement
-        for block in ("body", "handlers", "orelse", "finalbody"):
+        for block in ("body", "handlers", "orelse", "finalbody", "cases"):
             yield from _functions(getattr(statement, block, []))
 
 

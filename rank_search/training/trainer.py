@@ -93,7 +93,7 @@ def _train(
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     device = parameters[0].device
     optimiser = torch.optim.AdamW(parameters, lr=training.learning_rate, weight_decay=training.weight_decay, fused=True)
-    warmup = round(training.warmup * training.steps)
+    warmup = min(round(training.warmup * training.steps), training.steps - 1)
     schedule = get_linear_schedule_with_warmup(optimiser, warmup, training.steps)
     losses = []
     _set_dropout(model, training=True)

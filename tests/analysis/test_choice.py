@@ -52,6 +52,8 @@ def test_choice_stands_on_the_front(points, rule) -> None:
         ("max-parameters", "needs a number, such as max-parameters="),
         ("max-parameters=many", "needs a number"),
         ("min-score=nan", "needs a finite number"),
+        ("min-score=0,9", "needs a number, such as min-score=0.75"),
+        ("max-parameters=-1", "no parameters below 0"),
         ("", "is no rule; known:"),
     ],
 )

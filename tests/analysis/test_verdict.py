@@ -58,6 +58,7 @@ def test_uniform_that_is_as_good_is_said_to_be() -> None:
 def test_uniform_that_is_better_is_said_to_be() -> None:
     verdict = verdict_of(-0.1)
     assert verdict.text.startswith("The chosen map scores worse")
+    assert verdict.text.endswith("Uniform is better, and simpler.")
     assert verdict.ci_high < 0
 
 

@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import pytest
 from peft import LoraConfig
@@ -63,6 +64,18 @@ def test_full_folder_is_left_alone(choice_of, tmp_path) -> None:
     with pytest.raises(InputError, match="--out"):
         write_export(choice_of(1), "peft", tmp_path / "out" / "mine.txt")
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["mine.txt"]
+
+
+def test_export_never_reaches_beside_the_folder_it_was_given(choice_of, tmp_path, monkeypatch) -> None:
+    """``new/..`` is the current folder, though there is no ``new``."""
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here" / "mine.txt").write_text("mine")
+    monkeypatch.chdir(tmp_path / "here")
+    with pytest.raises(InputError, match="is not an empty folder"):
+        write_export(choice_of(1), "rank-map", Path("new/.."))
+    with pytest.raises(InputError, match=r"--out: .* can't be written"):
+        write_export(choice_of(1), "rank-map", Path("mine.txt/new"))
+    assert [path.name for path in (tmp_path / "here").iterdir()] == ["mine.txt"]
 
 
 def test_unknown_format(choice_of, tmp_path) -> None:

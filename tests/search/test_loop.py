@@ -137,6 +137,21 @@ def test_trial_of_a_living_driver_is_left_alone(bench) -> None:
     assert sum(trial.state == TrialState.COMPLETE for trial in study.trials) == 9
 
 
+def test_sole_driver_takes_over_whatever_the_lease_says(bench) -> None:
+    with pytest.raises(Killed):
+        bench.search(4, Landscape({2: Killed()}))  # the lease is of this process, which lives
+    study = bench.search(4, sole_driver=True)
+    assert [trial.state for trial in study.trials] == [TrialState.COMPLETE] * 4
+
+
+def test_interrupts_are_no_deaths(bench) -> None:
+    for _ in range(MAX_ATTEMPTS + 1):
+        with pytest.raises(KeyboardInterrupt):
+            bench.search(2, Landscape({0: KeyboardInterrupt()}), sole_driver=True)
+    study = bench.search(2, sole_driver=True)
+    assert [trial.state for trial in study.trials] == [TrialState.COMPLETE] * 2
+
+
 def test_trial_that_kills_its_process_is_given_up_in_the_end(bench) -> None:
     for _ in range(MAX_ATTEMPTS):
         with pytest.raises(Killed):

@@ -1,3 +1,7 @@
+import contextlib
+import dataclasses
+import sqlite3
+
 import pytest
 
 from rank_search.errors import InputError, RankSearchError
@@ -46,6 +50,54 @@ def test_unknown_study_is_told_with_a_near_one(bench) -> None:
         load_study(StudyFolder(bench.folder.path.with_name("smal")), None)
 
 
+def test_files_of_another_study_of_the_same_name_are_not_taken_for_its_own(bench) -> None:
+    bench.search(2)
+    bench.folder.claim(record())
+    bench.folder.claim(record())
+    load_study(bench.folder, None)
+    other = dataclasses.replace(record(), identity="other")
+    for refusing in (bench.folder.claim, bench.folder.check_owner):
+        with pytest.raises(InputError, match="holds the files of another study"):
+            refusing(other)
+    other.write(bench.study())
+    with pytest.raises(InputError, match="holds the files of another study"):
+        load_study(bench.folder, None)
+
+
+def test_foreign_and_damaged_databases_are_left_alone(bench) -> None:
+    file = bench.folder.path / "study.db"
+    for content in (b"", sqlite_file(bench.folder.path / "foreign.db")):
+        file.write_bytes(content)
+        with pytest.raises(InputError, match="no study 'small'"):
+            load_study(bench.folder, None)
+        assert file.read_bytes() == content
+    file.write_bytes(b"no database at all, but long enough to have a header" * 9)
+    with pytest.raises(InputError, match=r"study\.db: is damaged, or no SQLite file"):
+        load_study(bench.folder, None)
+
+
+def sqlite_file(path) -> bytes:
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.execute("create table mine (x)")
+        connection.commit()
+    return path.read_bytes()
+
+
+def test_damaged_results_are_named(bench) -> None:
+    bench.search(2)
+    (bench.folder.path / "results" / "0001.json").write_text('{"values": {')
+    with pytest.raises(RankSearchError, match=r"0001\.json: is damaged"):
+        bench.folder.read_result(1)
+
+
+def test_folder_of_a_strange_name_among_the_adapters_stays(bench) -> None:
+    (bench.folder.path / "adapters" / "0001.bak").mkdir(parents=True)
+    bench.folder.adapter(1).mkdir()
+    assert list(bench.folder.adapters()) == [1]
+    bench.folder.keep_adapters(set())
+    assert [path.name for path in (bench.folder.path / "adapters").iterdir()] == ["0001.bak"]
+
+
 def test_second_driver_is_kept_out(bench) -> None:
     with (
         bench.folder.locked(),
@@ -68,13 +120,13 @@ def test_storage_that_can_not_be_opened_never_shows_its_password(bench, url) -> 
 
 def test_changed_settings_are_refused_by_name() -> None:
     kept = {"training": {"steps": 40, "seed": 1}, "space": {"ladder": [0, 1]}}
-    refuse_change(kept, {"training": {"steps": 40, "seed": 1}, "space": {"ladder": [0, 1]}}, "f.yaml")
-    with pytest.raises(InputError, match=r"f\.yaml: training\.steps: is 60, but the study was begun with 40"):
-        refuse_change(kept, {"training": {"steps": 60, "seed": 1}, "space": {"ladder": [0, 1]}}, "f.yaml")
+    refuse_change(kept, {"training": {"steps": 40, "seed": 1}, "space": {"ladder": [0, 1]}})
+    with pytest.raises(InputError, match=r"training\.steps: is 60, but the study was begun with 40"):
+        refuse_change(kept, {"training": {"steps": 60, "seed": 1}, "space": {"ladder": [0, 1]}})
     with pytest.raises(InputError, match=r"space\.ladder: is \[0, 2\]"):
-        refuse_change(kept, {"training": {"steps": 40, "seed": 1}, "space": {"ladder": [0, 2]}}, "f.yaml")
+        refuse_change(kept, {"training": {"steps": 40, "seed": 1}, "space": {"ladder": [0, 2]}})
     with pytest.raises(InputError, match=r"new: is 1, but the study was begun with None"):
-        refuse_change(kept, {**kept, "new": 1}, "f.yaml")
+        refuse_change(kept, {**kept, "new": 1})
 
 
 def test_file_is_replaced_whole(tmp_path) -> None:
@@ -86,9 +138,11 @@ def test_file_is_replaced_whole(tmp_path) -> None:
 
 def test_folder_that_fails_to_fill_leaves_the_old_one(tmp_path) -> None:
     for name in ("one", "two"):
-        with whole_folder(tmp_path / "out") as partial:
+        with whole_folder(tmp_path / "out", replace=True) as partial:
             (partial / name).write_text(name)
-    with pytest.raises(FileNotFoundError), whole_folder(tmp_path / "out") as partial:
+    with pytest.raises(OSError, match="not empty"), whole_folder(tmp_path / "out") as partial:
+        (partial / "three").write_text("three")
+    with pytest.raises(FileNotFoundError), whole_folder(tmp_path / "out", replace=True) as partial:
         (partial / "three").write_text((partial / "absent").read_text())
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["two"]

@@ -32,6 +32,14 @@ def test_metrics_of_one_relevant_document_follow_from_its_rank(count, data) -> N
     assert found == pytest.approx(expected)
 
 
+def test_scores_that_are_not_finite_have_no_metric() -> None:
+    """Sorting ranks NaNs all the same; a broken model must not get a score for it."""
+    scores = torch.zeros(3, 4)
+    scores[1, 2] = math.nan
+    values = score_rankings(scores, torch.eye(3, 4, dtype=torch.bool))
+    assert all(math.isnan(value) for metric in values.values() for value in metric)
+
+
 def token_lists(batches) -> list:
     return [(batch.queries["input_ids"].tolist(), batch.documents["input_ids"].tolist()) for batch in batches]
 
@@ -114,9 +122,14 @@ def test_embedded_model_embeds_as_sentence_transformers_does() -> None:
 
 
 def test_batch_larger_than_the_data_is_refused(small_task) -> None:
-    training = TrainingConfig(batch_size=41)
-    with pytest.raises(InputError, match=r"training\.batch_size: 41 is more than the 40 training pairs"):
-        RetrievalTask(RetrievalConfig(kind="retrieval"), training, small_task._data, small_task._retriever)
+    for size, problem in ((41, "41 is more than the 40 training pairs"), (1, "1 leaves no other document")):
+        with pytest.raises(InputError, match=rf"training\.batch_size: {problem}"):
+            RetrievalTask(
+                RetrievalConfig(kind="retrieval"),
+                TrainingConfig(batch_size=size),
+                small_task._data,
+                small_task._retriever,
+            )
 
 
 def test_texts_are_cut_to_the_lengths_of_the_study_file() -> None:
