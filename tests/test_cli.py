@@ -50,7 +50,7 @@ def test_wrong_settings(command, study_file, override, expected) -> None:
 def test_plan_refuses_in_the_same_words(command, study_file) -> None:
     (command.folder / study_file).write_text(yaml.safe_dump({**SETTINGS, "space": {"ladder": [1, 512]}}))
     line = refused(command, "plan", study_file)
-    assert line.startswith("--set: space.ladder: rank 512 is above")
+    assert line.startswith("mine.yaml: space.ladder: rank 512 is above")
 
 
 def test_missing_file(command) -> None:
