@@ -1,4 +1,5 @@
 # Two commands do everything on a fresh machine: `make demo` and `make test`.
+# ARGS are handed to what runs: make demo ARGS="--set search.trials=30", make test ARGS="-k ranks".
 VENV ?= .venv
 PYTHON ?= python3
 BIN = $(VENV)/bin
@@ -7,10 +8,10 @@ INSTALL = $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.
 .PHONY: demo test check clean
 
 demo: $(VENV)/installed        ## search ranks for the embedded model, then write reports/demo/
-	$(BIN)/python -m rank_search run configs/demo.yaml
+	$(BIN)/python -m rank_search run configs/demo.yaml $(ARGS)
 
 test: $(VENV)/installed-test   ## the tests, real runs included
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(ARGS)
 
 check: $(VENV)/installed-test  ## lint, types and layering
 	$(BIN)/ruff check .
