@@ -107,7 +107,7 @@ def skeleton(config: ModelConfig) -> nn.Module:
             source, revision=config.revision, trust_remote_code=config.trust_remote_code
         )
         with torch.device("meta"):
-            model: nn.Module = AutoModel.from_config(settings, trust_remote_code=config.trust_remote_code)
+            model: nn.Module = AutoModel.from_config(settings, trust_remote_code=config.trust_remote_code)  # type: ignore[no-untyped-call]
     except (OSError, ValueError) as error:
         raise _unusable(config, error) from error
     return model

@@ -94,7 +94,7 @@ def _train(
     device = parameters[0].device
     optimiser = torch.optim.AdamW(parameters, lr=training.learning_rate, weight_decay=training.weight_decay, fused=True)
     warmup = min(round(training.warmup * training.steps), training.steps - 1)
-    schedule = get_linear_schedule_with_warmup(optimiser, warmup, training.steps)
+    schedule = get_linear_schedule_with_warmup(optimiser, warmup, training.steps)  # type: ignore[no-untyped-call]
     losses = []
     _set_dropout(model, training=True)
     for step, batch in enumerate(task.training_batches(training.steps, data_seed), start=1):
@@ -103,7 +103,7 @@ def _train(
         losses.append(loss.item())
         if not math.isfinite(losses[-1]):
             raise TrainingFailed(f"the loss is {losses[-1]} at step {step}; lower the learning rate or alpha")
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(parameters, training.max_grad_norm)
         optimiser.step()
         schedule.step()
