@@ -18,11 +18,10 @@ import typer
 
 from rank_search.config import load_config
 from rank_search.executors.local import LocalExecutor
-from rank_search.models import choose_device, load_retriever, skeleton
+from rank_search.models.source import choose_device
+from rank_search.modules import build_space
 from rank_search.search.record import environment
-from rank_search.space import build_space
-from rank_search.tasks.retrieval import RetrievalTask
-from rank_search.tasks.stdlib_corpus import load_stdlib_pairs
+from rank_search.tasks.load import load_task
 from rank_search.training.result import Job
 
 DEMO = Path(__file__).parent.parent / "configs" / "demo.yaml"
@@ -31,9 +30,8 @@ DEMO = Path(__file__).parent.parent / "configs" / "demo.yaml"
 def main(seeds: int = 6, rank: int = 2, overrides: Annotated[list[str] | None, typer.Option("--set")] = None) -> None:
     """Trains the uniform map of the demo twice ``seeds`` times."""
     config = load_config(DEMO, overrides or ())
-    space = build_space(skeleton(config.model), config.space)
-    data = load_stdlib_pairs(config.task.validation_size, config.task.test_size)
-    task = RetrievalTask(config.task, config.training, data, load_retriever(config.model))
+    task = load_task(config)
+    space = build_space(task.backbone, config)
     executor = LocalExecutor(config, task, space)
 
     def scores(jobs: list[Job]) -> dict[str, object]:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 import re
 import warnings
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from peft import EvaConfig, LoraConfig, PeftModel, get_eva_state_dict, get_peft_model, get_peft_model_state_dict
 from peft.tuners.lora import LoraLayer
+from peft.utils.constants import DUMMY_TARGET_MODULES
 from safetensors.torch import save_file
 from torch import nn
 from transformers.pytorch_utils import Conv1D
@@ -43,7 +44,12 @@ def module_scale(config: AdapterConfig, rank: int) -> float:
 
 
 def lora_config(
-    rank_map: RankMap, config: AdapterConfig, *, base_model: str | None = None, fan_in_fan_out: bool = False
+    rank_map: RankMap,
+    config: AdapterConfig,
+    *,
+    base_model: str | None = None,
+    head: Sequence[str] = (),
+    fan_in_fan_out: bool = False,
 ) -> LoraConfig:
     """The PEFT configuration of a rank map.
 
@@ -52,23 +58,30 @@ def lora_config(
     PEFT refuses r = 0.
 
     Args:
-        rank_map: the ranks; at least one above 0.
+        rank_map: the ranks; at least one above 0, unless there is a head.
         config: scale rule, α and dropout.
         base_model: written into the configuration for whoever loads the adapter.
+        head: modules that are trained whole.
         fan_in_fan_out: the modules are GPT-2 ``Conv1D``, which store their weight transposed.
 
     Raises:
-        ValueError: the map adapts nothing.
+        ValueError: the map adapts nothing, and there is no head.
     """
     ranks = rank_map.adapted
     if not ranks:
-        raise ValueError("a map whose ranks are all 0 has no adapter: the base model is what it describes")
+        if not head:
+            raise ValueError("a map whose ranks are all 0 has no adapter: the base model is what it describes")
+        # PEFT's own name for an adapter without LoRA layers.
+        return LoraConfig(
+            base_model_name_or_path=base_model, target_modules=DUMMY_TARGET_MODULES, modules_to_save=list(head)
+        )
     anchored = {name: f"^{re.escape(name)}" for name in ranks}
     constant = config.scale == "constant"
     top = max(ranks.values())
     return LoraConfig(
         base_model_name_or_path=base_model,
         target_modules=list(ranks),
+        modules_to_save=list(head) or None,
         exclude_modules=_suffix_clashes(rank_map) or None,
         r=top,
         lora_alpha=_number(config.alpha * top if constant else config.alpha),
@@ -98,44 +111,75 @@ def _suffix_clashes(rank_map: RankMap) -> list[str]:
     ]
 
 
+def base_models(backbone: nn.Module) -> dict[str, nn.Module]:
+    """The base models by the prefix of their module names: one without a prefix, or those of a ``ModuleDict``."""
+    if isinstance(backbone, nn.ModuleDict):
+        return {f"{name}.": model for name, model in backbone.items()}
+    return {"": backbone}
+
+
 @contextmanager
 def adapted(
-    model: nn.Module,
+    backbone: nn.Module,
     rank_map: RankMap,
     config: AdapterConfig,
     *,
     seed: int,
-    base_model: str | None = None,
+    sources: Mapping[str, str] | None = None,
+    head: Sequence[str] = (),
     directions: Mapping[str, Tensor] | None = None,
-) -> Iterator[PeftModel | None]:
-    """Puts fresh adapters into a frozen model, and takes them out again at the end.
+) -> Iterator[dict[str, PeftModel]]:
+    """Puts fresh adapters into frozen base models, and takes them out again at the end.
 
-    A starts by the study's init rule and B at zero, so the model's output is unchanged. With a map of
-    zeros there is nothing to put in, and None is given. Inside the context torch draws from ``seed``; the
-    model stands in evaluation mode, as it came.
+    A starts by the study's init rule and B at zero, so the models' output is unchanged. A base model for
+    which the map has only zeros gets no adapter, unless it has a head to train. Inside the context torch
+    draws from ``seed``; the models stand in evaluation mode, as they came.
 
     Args:
-        model: the base model.
+        backbone: the base model, or a ``ModuleDict`` of several.
         rank_map: the ranks.
         config: scale, dropout and init of the adapters.
         seed: draws A, and dropout during training.
-        base_model: the base model's source, for whoever loads the saved adapter.
+        sources: of each base model by its prefix, for whoever loads the saved adapters.
+        head: modules that are trained whole, on a copy of their own.
         directions: for ``init.method: eva``, what `eva_directions` found.
+
+    Yields:
+        The adapted models, by the prefix of their module names.
 
     Raises:
         RuntimeError: PEFT gave some module another rank or scale than the map says.
     """
-    if not rank_map.adapted:
-        yield None
-        return
-    peft_config = lora_config(rank_map, config, fan_in_fan_out=_stored_transposed(model, rank_map))
-    with torch.random.fork_rng():
+    with ExitStack() as stack:
+        stack.enter_context(torch.random.fork_rng())
         torch.manual_seed(seed)
+        models = {}
+        for prefix, model in base_models(backbone).items():
+            own = rank_map.under(prefix)
+            if not own.adapted and not head:
+                continue
+            source = (sources or {}).get(prefix)
+            start = None if directions is None else {name: directions[prefix + name] for name in own.adapted}
+            models[prefix] = stack.enter_context(_adapted(model, own, config, source, head, start))
+        yield models
+
+
+@contextmanager
+def _adapted(
+    model: nn.Module,
+    rank_map: RankMap,
+    config: AdapterConfig,
+    source: str | None,
+    head: Sequence[str],
+    directions: Mapping[str, Tensor] | None,
+) -> Iterator[PeftModel]:
+    peft_config = lora_config(rank_map, config, head=head, fan_in_fan_out=_stored_transposed(model, rank_map))
+    with _restored(model, head):
         with _known_warnings():
             peft_model = get_peft_model(model, peft_config, adapter_name=_ADAPTER)
         try:
             # PEFT writes the folder that the model happened to be loaded from; its source is what we know.
-            peft_config.base_model_name_or_path = base_model
+            peft_config.base_model_name_or_path = source
             _start(peft_model, config, directions)
             peft_model.eval()
             check_injection(peft_model, rank_map, config)
@@ -145,14 +189,43 @@ def adapted(
 
 
 @contextmanager
-def loaded(model: nn.Module, folder: Path) -> Iterator[PeftModel]:
-    """Puts a saved adapter into a model, and takes it out again at the end."""
-    with _known_warnings():
-        peft_model = PeftModel.from_pretrained(model, folder, adapter_name=_ADAPTER)
+def loaded(backbone: nn.Module, folder: Path) -> Iterator[None]:
+    """Puts saved adapters into their base models, and takes them out again at the end."""
+    with ExitStack() as stack:
+        for prefix, model in base_models(backbone).items():
+            own = adapter_folder(folder, prefix)
+            if own.is_dir():
+                stack.enter_context(_loaded(model, own))
+        yield
+
+
+@contextmanager
+def _loaded(model: nn.Module, folder: Path) -> Iterator[None]:
+    head = LoraConfig.from_pretrained(str(folder)).modules_to_save or ()
+    with _restored(model, head):
+        with _known_warnings():
+            peft_model = PeftModel.from_pretrained(model, folder, adapter_name=_ADAPTER)
+        try:
+            yield
+        finally:
+            peft_model.unload()
+
+
+def adapter_folder(folder: Path, prefix: str) -> Path:
+    """Where in a trial's folder the adapter of one base model lies: beside the others, or alone."""
+    return folder / prefix.removesuffix(".")
+
+
+@contextmanager
+def _restored(model: nn.Module, head: Sequence[str]) -> Iterator[None]:
+    """Puts the head's own modules back at the end: PEFT's ``unload`` leaves its trained copies in their place."""
+    own = {name: model.get_submodule(name) for name in head}
     try:
-        yield peft_model
+        yield
     finally:
-        peft_model.unload()
+        for name, module in own.items():
+            model.set_submodule(name, module)
+            module.requires_grad_(requires_grad=False)
 
 
 @contextmanager
@@ -164,7 +237,7 @@ def _known_warnings() -> Iterator[None]:
 
 
 def _stored_transposed(model: nn.Module, rank_map: RankMap) -> bool:
-    return isinstance(model.get_submodule(next(iter(rank_map.adapted))), Conv1D)
+    return any(isinstance(model.get_submodule(name), Conv1D) for name in rank_map.adapted)
 
 
 @torch.no_grad()
@@ -181,7 +254,10 @@ def _start(model: nn.Module, config: AdapterConfig, directions: Mapping[str, Ten
 
 
 def eva_directions(
-    model: nn.Module, rank_map: RankMap, config: AdapterConfig, batches: Sequence[Mapping[str, Tensor]]
+    backbone: nn.Module,
+    rank_map: RankMap,
+    config: AdapterConfig,
+    batches: Mapping[str, Sequence[Mapping[str, Tensor]]],
 ) -> dict[str, Tensor]:
     """Leading principal directions of each module's inputs (EVA, arXiv:2410.07170), by PEFT.
 
@@ -189,10 +265,11 @@ def eva_directions(
     EVA's own redistribution of ranks is off (ρ = 1), since here the map decides.
 
     Args:
-        model: the base model, without adapters.
+        backbone: the base model, or a ``ModuleDict`` of several, without adapters.
         rank_map: the largest rank that each module may get.
         config: the adapters' settings.
-        batches: backbone inputs to look at; each needs at least as many tokens as the largest rank.
+        batches: of each base model by its prefix, inputs to look at; each needs at least as many tokens as
+            the largest rank.
 
     Returns:
         Module name → ``[rank, in]``.
@@ -200,6 +277,16 @@ def eva_directions(
     Raises:
         InputError: a batch has fewer tokens than that, with which PEFT would never be done.
     """
+    found: dict[str, Tensor] = {}
+    for prefix, model in base_models(backbone).items():
+        own = _eva_directions(model, rank_map.under(prefix), config, batches[prefix])
+        found |= {prefix + name: vectors for name, vectors in own.items()}
+    return found
+
+
+def _eva_directions(
+    model: nn.Module, rank_map: RankMap, config: AdapterConfig, batches: Sequence[Mapping[str, Tensor]]
+) -> dict[str, Tensor]:
     tokens = min(int(batch["attention_mask"].sum()) for batch in batches)
     top = max(rank_map.ranks.values())
     if tokens < top:
@@ -251,13 +338,23 @@ class Adapter:
 
     @classmethod
     def of(cls, peft_model: PeftModel) -> Adapter:
-        """A copy of the model's adapter."""
+        """A copy of the model's adapter, its head included."""
         state = get_peft_model_state_dict(peft_model, save_embedding_layers=False)
         tensors = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in state.items()}
         return cls(cast("LoraConfig", peft_model.peft_config[_ADAPTER]), tensors)
 
+
+@dataclass(frozen=True)
+class Adapters:
+    """The trained adapters of a map, by the prefix of their base model."""
+
+    of: Mapping[str, Adapter]
+
     def save(self, folder: Path) -> None:
-        """Writes a folder that ``PeftModel.from_pretrained`` loads, whole or not at all."""
+        """Writes folders that ``PeftModel.from_pretrained`` loads, whole or not at all."""
         with whole_folder(folder, replace=True) as partial:
-            save_file(dict(self.tensors), partial / "adapter_model.safetensors", metadata={"format": "pt"})
-            self.config.save_pretrained(str(partial))
+            for prefix, adapter in self.of.items():
+                own = adapter_folder(partial, prefix)
+                own.mkdir(exist_ok=True)
+                save_file(dict(adapter.tensors), own / "adapter_model.safetensors", metadata={"format": "pt"})
+                adapter.config.save_pretrained(str(own))

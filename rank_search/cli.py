@@ -89,7 +89,10 @@ def plan(config: ConfigArgument = DEMO, overrides: SetOption = None, as_json: Js
         "modules": {name: list(shape) for name, shape in space.shapes.items()},
         "dimensions": {name: list(modules) for name, modules in space.dimensions.items()},
         "ladder": list(space.ladder),
-        "space_size": space.size,
+        "joint_settings": {name: [setting.low, setting.high] for name, setting in space.joint.items()},
+        "space_size": space.size if math.isfinite(space.size) else None,
+        "head_parameters": planned.head_parameters,
+        "cut": {kind: list(counts) for kind, counts in planned.cut.items()},
         "least_parameters": space.least_parameters,
         "most_parameters": space.most_parameters,
         "trials": planned.trials,
@@ -107,8 +110,17 @@ def plan(config: ConfigArgument = DEMO, overrides: SetOption = None, as_json: Js
         for shape in [space.shapes[module]]
     ]
     _print_table(f"{planned.study}: adaptable modules", ("module", "in × out", "dimension"), modules)
-    print(f"{len(space.dimensions)} dimensions, ladder {list(space.ladder)}: {space.size:,} maps")
+    maps = len(space.ladder) ** len(space.dimensions)
+    size = f"{maps:,}" if maps < 10**12 else f"{maps:.1e}"
+    print(f"{len(space.dimensions)} dimensions, ladder {list(space.ladder)}: {size} maps")
     print(f"from {space.least_parameters:,} to {space.most_parameters:,} trainable parameters")
+    for name, setting in space.joint.items():
+        print(f"searched beside the ranks: {name}, {setting.low:g} to {setting.high:g}")
+    if planned.head_parameters:
+        print(f"and {planned.head_parameters:,} parameters of the head, which are trained in every trial")
+    for kind, (cut, of) in planned.cut.items():
+        if cut:
+            print(f"{cut:,} of {of:,} {kind} are longer than the study file or the model allows, and are cut")
     print(
         f"{planned.trials} trials of {planned.trial_seconds:.0f} s ({settings.training.steps} steps of "
         f"{planned.step_seconds:.2f} s, evaluation {planned.evaluation_seconds:.1f} s): "
@@ -126,7 +138,7 @@ def status(study: StudyArgument, storage: StorageOption = None, as_json: JsonOpt
 
     trials = trials_table(opened, record)
     on_front = front(trials)
-    reference = reference_point(trials, record.most_parameters)
+    reference = reference_point(trials, record.space.most_parameters)
     states = {str(state): int(count) for state, count in trials["state"].value_counts().items()}
     failures = {str(reason): int(count) for reason, count in trials["reason"].dropna().value_counts().items()}
     state = "running" if is_running(opened) else "idle"
@@ -180,6 +192,7 @@ def choose_command(
             "score_se": trial.score_se if math.isfinite(trial.score_se) else None,
             "trainable_parameters": trial.trainable_parameters,
             "ranks": trial.ranks,
+            "settings": trial.settings,
         }
         print(json.dumps(content))
         return
@@ -187,8 +200,9 @@ def choose_command(
         f"trial {trial.number} ({trial.kind}): {trial.score:.4f} ± {trial.score_se:.4f} "
         f"with {trial.trainable_parameters:,} parameters"
     )
-    rows = [(name, str(trial.ranks[modules[0]])) for name, modules in record.dimensions.items()]
-    _print_table(f"chosen by {rule}", ("dimension", "rank"), rows)
+    rows = [(name, str(trial.ranks[modules[0]])) for name, modules in record.space.dimensions.items()]
+    rows += [(name, f"{value:.4g}") for name, value in trial.settings.items()]
+    _print_table(f"chosen by {rule}", ("dimension", "rank or value"), rows)
 
 
 @app.command()

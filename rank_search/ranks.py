@@ -47,6 +47,10 @@ class RankMap:
         """The modules that get an adapter: those with a rank above 0."""
         return {name: rank for name, rank in self.ranks.items() if rank > 0}
 
+    def under(self, prefix: str) -> RankMap:
+        """The part of this map whose names begin with ``prefix``, without it."""
+        return RankMap({name.removeprefix(prefix): r for name, r in self.ranks.items() if name.startswith(prefix)})
+
     @property
     def key(self) -> str:
         """16 hex digits that name this map whatever the order of its modules and its zeros."""

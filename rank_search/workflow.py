@@ -16,26 +16,26 @@ from rank_search.analysis.verdict import Contest
 from rank_search.errors import RankSearchError
 from rank_search.executors.local import LocalExecutor
 from rank_search.files import write_text
-from rank_search.models import choose_device, load_retriever, skeleton
+from rank_search.models.source import choose_device
+from rank_search.modules import build_space
 from rank_search.search.loop import Search, wants_more
 from rank_search.search.progress import ProgressBar
 from rank_search.search.record import StudyRecord, environment, refuse_change
 from rank_search.search.storage import StudyFolder, create_study, find_study
 from rank_search.search.table import trials_table
-from rank_search.space import build_space
-from rank_search.tasks.retrieval import RetrievalTask
-from rank_search.tasks.stdlib_corpus import load_stdlib_pairs
+from rank_search.tasks.load import load_skeleton, load_task
 from rank_search.training.result import Job
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from optuna import Study
     from rich.console import Console
 
     from rank_search.analysis.trials import ScoredTrial
     from rank_search.config import StudyConfig
     from rank_search.space import Space
-    from rank_search.tasks.base import Evaluation
-    from rank_search.tasks.stdlib_corpus import PairedData
+    from rank_search.tasks.base import Evaluation, Task
 
 
 @dataclass(frozen=True)
@@ -70,15 +70,13 @@ def run_study(config: StudyConfig, storage: str | None, console: Console) -> Fin
         if _is_done(study, record, config, folder):
             console.print(f"{config.study}: all {len(study.trials)} trials are finished; nothing to train")
             return Finished(study, record, folder)
-    with console.status(f"reading {config.task.data} and {config.model.source}"):
-        build_space(skeleton(config.model), config.space)  # refuses what it can before weights are loaded
-        data = load_stdlib_pairs(config.task.validation_size, config.task.test_size)
-        task = _load_task(config, data)
-        space = build_space(task.backbone, config.space)
-        given = _new_record(config, space, data, task)
+    with console.status(f"reading {config.task.data.source} and {config.model.source}"):
+        task, space = _load(config)
+        given = _new_record(config, space, task)
         if known is not None:
             _refuse_other(known[1], given)
         executor = LocalExecutor(config, task, space)
+    _say_what_is_cut(task, console)
     with folder.locked():
         study = create_study(folder, storage)
         # Another driver may have begun the study since it was looked for.
@@ -103,7 +101,7 @@ def _is_done(study: Study, record: StudyRecord, config: StudyConfig, folder: Stu
     """Whether a run would find nothing to do: no trial to train or at work, and the choice measured already."""
     trials = study.get_trials(deepcopy=False)
     running = any(trial.state == TrialState.RUNNING for trial in trials)
-    if running or wants_more(trials, config.search.trials, record.space_size):
+    if running or wants_more(trials, config.search.trials, record.space.size):
         return False
     return bool(folder.read_test(Contest.of(trials_table(study, record)).numbers))
 
@@ -119,22 +117,36 @@ def _refuse_other(kept: StudyRecord, given: StudyRecord) -> None:
     refuse_change(kept.model_fingerprint, given.model_fingerprint, "model.source")
 
 
-def _load_task(config: StudyConfig, data: PairedData) -> RetrievalTask:
-    return RetrievalTask(config.task, config.training, data, load_retriever(config.model))
+def _load(config: StudyConfig) -> tuple[Task, Space]:
+    """The task and what is searched; refuses what it can before weights are loaded."""
+    build_space(load_skeleton(config), config)
+    task = load_task(config)
+    return task, build_space(task.backbone, config, task.head)
 
 
-def _new_record(config: StudyConfig, space: Space, data: PairedData, task: RetrievalTask) -> StudyRecord:
+def _new_record(config: StudyConfig, space: Space, task: Task) -> StudyRecord:
     return StudyRecord(
         identity=uuid.uuid4().hex,
         config=config.frozen(),
-        shapes=space.shapes,
-        dimensions=space.dimensions,
-        ladder=space.ladder,
-        fan_in_fan_out=space.fan_in_fan_out,
-        data_fingerprint=data.fingerprint,
+        space=space,
+        head=task.head,
+        head_parameters=head_parameters(task),
+        cut=task.cut,
+        data_fingerprint=task.data_fingerprint,
         model_fingerprint=task.fingerprint,
         environment=environment(str(choose_device(config.model))),
     )
+
+
+def head_parameters(task: Task) -> int:
+    """Parameters of the modules that a task trains whole."""
+    return sum(weight.numel() for name in task.head for weight in task.backbone.get_submodule(name).parameters())
+
+
+def _say_what_is_cut(task: Task, console: Console) -> None:
+    for kind, (cut, of) in task.cut.items():
+        if cut:
+            console.print(f"{cut:,} of {of:,} {kind} are longer than the study file or the model allows, and are cut")
 
 
 def _say_if_exhausted(study: Study, config: StudyConfig, console: Console) -> None:
@@ -148,7 +160,7 @@ def _say_cost(busy: float, console: Console) -> None:
     console.print(f"{wall:.0f} s since the start of this process, {busy / wall:.0%} of it training and evaluation")
 
 
-def _measure_choice(begun: Finished, executor: LocalExecutor, task: RetrievalTask) -> None:
+def _measure_choice(begun: Finished, executor: LocalExecutor, task: Task) -> None:
     """Scores the untrained model, the chosen map and its uniform rival on the test split."""
     contest = Contest.of(trials_table(begun.study, begun.record))
     if begun.folder.read_test(contest.numbers):
@@ -156,14 +168,14 @@ def _measure_choice(begun: Finished, executor: LocalExecutor, task: RetrievalTas
     untrained = executor.evaluate(None, "test")
 
     def measured(trial: ScoredTrial) -> Evaluation:
-        if trial.trainable_parameters == 0:
-            return untrained
         adapter = begun.folder.adapter(trial.number)
-        if not adapter.is_dir():
-            raise RankSearchError(
-                f"{adapter}: the adapter of trial {trial.number} is gone; restore it, or begin a new study"
-            )
-        return executor.evaluate(adapter, "test")
+        if adapter.is_dir():
+            return executor.evaluate(adapter, "test")
+        if trial.trainable_parameters == 0 and not begun.record.head:
+            return untrained
+        raise RankSearchError(
+            f"{adapter}: the adapter of trial {trial.number} is gone; restore it, or begin a new study"
+        )
 
     evaluations = {"untrained": untrained, "chosen": measured(contest.chosen)}
     if contest.baseline is not None:
@@ -173,6 +185,7 @@ def _measure_choice(begun: Finished, executor: LocalExecutor, task: RetrievalTas
         contest.numbers,
         {
             "values": {name: evaluation.values[evaluation.metric] for name, evaluation in evaluations.items()},
+            "metrics": {name: evaluation.means for name, evaluation in evaluations.items()},
             "examples": [asdict(example) for example in task.examples("test", untrained, evaluations["chosen"])],
         },
     )
@@ -185,6 +198,8 @@ class Plan:
     Attributes:
         study: its name.
         space: the search space.
+        head_parameters: trained in every trial, beside the adapters'.
+        cut: kind of text → how many were cut, of how many.
         trials: how many trials are planned.
         step_seconds: one training step at the largest map.
         evaluation_seconds: one evaluation on the validation split.
@@ -193,6 +208,8 @@ class Plan:
 
     study: str
     space: Space
+    head_parameters: int
+    cut: Mapping[str, tuple[int, int]]
     trials: int
     step_seconds: float
     evaluation_seconds: float
@@ -206,10 +223,7 @@ def plan_study(config: StudyConfig) -> Plan:
         InputError: settings or model are wrong.
     """
     _quiet()
-    build_space(skeleton(config.model), config.space)  # refuses what it can before weights are loaded
-    data = load_stdlib_pairs(config.task.validation_size, config.task.test_size)
-    task = _load_task(config, data)
-    space = build_space(task.backbone, config.space)
+    task, space = _load(config)
     # The first step warms up; the second is the one that counts.
     brief = config.model_copy(update={"training": config.training.model_copy(update={"steps": 2})})
     moments: list[float] = []
@@ -218,7 +232,7 @@ def plan_study(config: StudyConfig) -> Plan:
     evaluation = time.perf_counter() - moments[1]
     step = moments[1] - moments[0]
     trial = config.training.steps * step + evaluation
-    return Plan(config.study, space, config.search.trials, step, evaluation, trial)
+    return Plan(config.study, space, head_parameters(task), task.cut, config.search.trials, step, evaluation, trial)
 
 
 def _quiet() -> None:

@@ -26,11 +26,12 @@ from transformers import (
 )
 
 from rank_search.config import ModelConfig, RetrievalConfig, TrainingConfig
-from rank_search.models import Retriever, SentenceEncoder, locate
+from rank_search.data.searchable import SearchData, SearchSplit
+from rank_search.models.retriever import Retriever, SentenceEncoder
+from rank_search.models.source import locate
+from rank_search.modules import build_space
 from rank_search.search.storage import StudyFolder
-from rank_search.space import build_space
 from rank_search.tasks.retrieval import RetrievalTask
-from rank_search.tasks.stdlib_corpus import Pair, PairedData
 from tests.bench import EMBEDDED, Bench, study_config
 
 ROOT = Path(__file__).parent.parent
@@ -66,12 +67,16 @@ def small_model(architecture: str) -> nn.Module:
     return model(config(vocab_size=64, pad_token_id=0, bos_token_id=1, eos_token_id=2, **sizes)).eval()
 
 
-def words(count: int, start: int) -> tuple[Pair, ...]:
+VOCABULARY = [f"{first}{second}" for first in "bcdfghjklm" for second in ("ar", "en", "ig", "op", "ub")]
+
+
+def words(count: int, start: int) -> SearchSplit:
     """Pairs that a random model can learn: query and document share a word that no other pair has."""
-    vocabulary = [f"{first}{second}" for first in "bcdfghjklm" for second in ("ar", "en", "ig", "op", "ub")]
-    return tuple(
-        Pair(f"find the {vocabulary[i % 50]} {i}", f"def {vocabulary[i % 50]}{i}(): return {i}")
-        for i in range(start, start + count)
+    numbers = range(start, start + count)
+    return SearchSplit(
+        queries=tuple(f"find the {VOCABULARY[i % 50]} {i}" for i in numbers),
+        documents=tuple(f"def {VOCABULARY[i % 50]}{i}(): return {i}" for i in numbers),
+        relevant=tuple({i: 1} for i in range(count)),
     )
 
 
@@ -82,8 +87,8 @@ def small_task() -> RetrievalTask:
     backbone = BertModel(BertConfig(hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=48))
     encoder = SentenceEncoder(backbone, nn.Sequential(Pooling(32))).eval()
     encoder.requires_grad_(False)
-    tokenizer = AutoTokenizer.from_pretrained(locate(ModelConfig(source=EMBEDDED)))
-    data = PairedData(words(40, 0), words(20, 50), words(20, 80))
+    tokenizer = AutoTokenizer.from_pretrained(locate(ModelConfig(source=EMBEDDED)).place)
+    data = SearchData(words(40, 0), words(20, 50), words(20, 80))
     config = study_config()
     settings = RetrievalConfig(kind="retrieval")
     retriever = Retriever(encoder, tokenizer, 64, "", "", "sha256:small")
@@ -92,7 +97,7 @@ def small_task() -> RetrievalTask:
 
 @pytest.fixture(scope="session")
 def small_space(small_task):
-    return build_space(small_task.backbone, study_config().space)
+    return build_space(small_task.backbone, study_config())
 
 
 @dataclass(frozen=True)

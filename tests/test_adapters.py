@@ -8,16 +8,27 @@ from hypothesis import strategies as st
 from peft import PeftModel
 from torch import nn
 
-from rank_search.adapters import Adapter, adapted, eva_directions, loaded, lora_config, lora_layers, module_scale
-from rank_search.config import AdapterConfig, SpaceConfig
+from rank_search.adapters import (
+    Adapter,
+    Adapters,
+    adapted,
+    eva_directions,
+    loaded,
+    lora_config,
+    lora_layers,
+    module_scale,
+)
+from rank_search.config import AdapterConfig
 from rank_search.errors import InputError
+from rank_search.modules import build_space
 from rank_search.ranks import RankMap
-from rank_search.space import build_space
+from tests.bench import study_config
 from tests.conftest import small_model
 
 ARCHITECTURES = ("bert", "llama", "gpt2")
 MODELS = {name: small_model(name) for name in ARCHITECTURES}
-SPACES = {name: build_space(model, SpaceConfig(group_by="module", ladder=(0, 1))) for name, model in MODELS.items()}
+MODULES = study_config(space={"group_by": "module", "ladder": [0, 1]})
+SPACES = {name: build_space(model, MODULES) for name, model in MODELS.items()}
 TOKENS = torch.arange(10).reshape(2, 5)
 
 
@@ -33,13 +44,13 @@ def test_count_is_pefts_and_a_fresh_adapter_changes_nothing(architecture, scale,
     ranks = {name: data.draw(st.integers(0, 32), label=name) for name in space.shapes}
     rank_map = RankMap(ranks)
     before = output(model)
-    with adapted(model, rank_map, AdapterConfig(scale=scale, alpha=3.0), seed=1) as peft_model:
+    with adapted(model, rank_map, AdapterConfig(scale=scale, alpha=3.0), seed=1) as peft_models:
         trainable = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
-        if peft_model is None:
+        if not peft_models:
             assert not rank_map.adapted
             trainable = 0
         else:
-            assert peft_model.get_nb_trainable_parameters()[0] == trainable
+            assert peft_models[""].get_nb_trainable_parameters()[0] == trainable
             assert {name: layer.r["default"] for name, layer in lora_layers(model).items()} == rank_map.adapted
         assert trainable == space.parameters(rank_map)
         assert torch.equal(output(model), before)
@@ -129,7 +140,7 @@ def test_eva_starts_along_the_inputs_leading_directions() -> None:
     model, space = MODELS["bert"], SPACES["bert"]
     tokens = torch.randint(0, 64, (16, 20), generator=torch.Generator().manual_seed(0))
     batches = [{"input_ids": tokens, "attention_mask": torch.ones_like(tokens)}]
-    directions = eva_directions(model, space.uniform(4), AdapterConfig(), batches)
+    directions = eva_directions(model, space.uniform(4), AdapterConfig(), {"": batches})
     assert {tuple(v.shape) for v in directions.values()} == {(4, 32), (4, 48)}
     start = starting_a({"method": "eva"}, rank=2, directions=directions)
     assert all(torch.allclose(start[name], directions[name][:2].float()) for name in start)
@@ -146,18 +157,18 @@ def test_eva_with_fewer_tokens_than_ranks_is_refused() -> None:
     tokens = torch.arange(6).reshape(2, 3)
     batches = [{"input_ids": tokens, "attention_mask": torch.ones_like(tokens)}]
     with pytest.raises(InputError, match=r"adapter\.init\.method: .* one has 6 for rank 7"):
-        eva_directions(MODELS["bert"], SPACES["bert"].uniform(7), AdapterConfig(), batches)
+        eva_directions(MODELS["bert"], SPACES["bert"].uniform(7), AdapterConfig(), {"": batches})
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_saved_adapter_loads_by_plain_peft(architecture, tmp_path) -> None:
     model, space = MODELS[architecture], SPACES[architecture]
     ranks = {name: i % 4 for i, name in enumerate(space.shapes)}
-    with adapted(model, RankMap(ranks), AdapterConfig(), seed=0, base_model="the/base") as peft_model:
+    with adapted(model, RankMap(ranks), AdapterConfig(), seed=0, sources={"": "the/base"}) as models:
         for layer in lora_layers(model).values():
             nn.init.normal_(layer.lora_B["default"].weight)
         trained = output(model)
-        Adapter.of(peft_model).save(tmp_path / "adapter")
+        Adapters({"": Adapter.of(models[""])}).save(tmp_path / "adapter")
     written = json.loads((tmp_path / "adapter" / "adapter_config.json").read_text())
     assert written["base_model_name_or_path"] == "the/base"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["adapter"]
@@ -174,6 +185,6 @@ def test_saved_adapter_loads_by_plain_peft(architecture, tmp_path) -> None:
 def test_saving_again_replaces_the_adapter(tmp_path) -> None:
     model, space = MODELS["bert"], SPACES["bert"]
     for rank in (1, 2):
-        with adapted(model, space.uniform(rank), AdapterConfig(), seed=0) as peft_model:
-            Adapter.of(peft_model).save(tmp_path / "adapter")
+        with adapted(model, space.uniform(rank), AdapterConfig(), seed=0) as models:
+            Adapters({"": Adapter.of(models[""])}).save(tmp_path / "adapter")
     assert json.loads((tmp_path / "adapter" / "adapter_config.json").read_text())["r"] == 2

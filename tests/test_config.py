@@ -56,7 +56,7 @@ def test_set_overrides_the_file(tmp_path) -> None:
         ("space.ladder=[4, 2]", "space.ladder: [4, 2] must ascend without repeats; write [2, 4]"),
         ("space.ladder=[1, -2]", "-2 is wrong: input should be greater than or equal to 0"),
         ("space.targets=[]", "space.targets: [] is empty"),
-        ("task.kind=retrival", "'retrival' is wrong: input should be 'retrieval'"),
+        ("task.kind=retrival", "--set: task.kind: 'retrival' is wrong: did you mean 'retrieval'?"),
         ("adapter.alpha=true", "adapter.alpha: True is no number; write one"),
         ("adapter.init=eva", "adapter.init: 'eva' is wrong: it holds fields (method, std)"),
         ("space.ladder=4", "space.ladder: 4 is wrong: it must be a list"),

@@ -16,8 +16,8 @@ import pytest
 from optuna.trial import TrialState
 
 from rank_search.config import ModelConfig
-from rank_search.models import locate
-from rank_search.tasks.stdlib_corpus import load_stdlib_pairs
+from rank_search.data.stdlib import load_stdlib_pairs
+from rank_search.models.source import locate
 from tests.bench import EMBEDDED, REPORT
 from tests.conftest import Command, small_run
 
@@ -138,7 +138,7 @@ def test_exported_adapter_scores_the_same_under_plain_peft(demo, tmp_path) -> No
     pairs = tmp_path / "pairs.json"
     validation = load_stdlib_pairs(80, 40).validation
     pairs.write_text(json.dumps([[pair.query, pair.document] for pair in validation]))
-    base = locate(ModelConfig(source=EMBEDDED))
+    base = locate(ModelConfig(source=EMBEDDED)).place
     script = [sys.executable, str(PLAIN_PEFT), base, str(tmp_path / "adapter"), str(pairs)]
     printed = json.loads(subprocess.run(script, capture_output=True, text=True, check=True, cwd=tmp_path).stdout)
     assert printed["score"] == pytest.approx(chosen["score"], abs=1e-3)

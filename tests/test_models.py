@@ -6,12 +6,16 @@ from pathlib import Path
 
 import pytest
 import torch
+from transformers import AutoModel
 
 from rank_search.config import ModelConfig
 from rank_search.errors import InputError
-from rank_search.models import choose_device, file_sha256, load_retriever, locate, skeleton
+from rank_search.models.load import skeleton
+from rank_search.models.retriever import load_retriever
+from rank_search.models.source import Located, choose_device, file_sha256, locate
 from tests.conftest import EMBEDDED
 
+CPU = torch.device("cpu")
 SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 
 
@@ -20,23 +24,23 @@ def config(source: str, **settings) -> ModelConfig:
 
 
 def test_package_and_folder_are_the_same_model(tmp_path) -> None:
-    folder = Path(locate(config(EMBEDDED, sha256=SHA256)))
+    folder = Path(locate(config(EMBEDDED, sha256=SHA256)).place)
     assert file_sha256(folder / "model.safetensors") == SHA256
     copy = shutil.copytree(folder, tmp_path / "copy")
-    by_package, by_folder = load_retriever(config(EMBEDDED)), load_retriever(config(str(copy)))
+    by_package, by_folder = (load_retriever(config(source), CPU) for source in (EMBEDDED, str(copy)))
     assert by_package.fingerprint == by_folder.fingerprint == f"sha256:{SHA256}"
     weights = by_folder.encoder.state_dict()
     assert all(torch.equal(weight, weights[name]) for name, weight in by_package.encoder.state_dict().items())
 
 
 def test_hub_id_goes_to_the_hub_loader() -> None:
-    assert locate(config("sentence-transformers/all-MiniLM-L6-v2")) == "sentence-transformers/all-MiniLM-L6-v2"
-    assert locate(config("gpt2")) == "gpt2"
+    assert locate(config("sentence-transformers/all-MiniLM-L6-v2")).place == "sentence-transformers/all-MiniLM-L6-v2"
+    assert locate(config("gpt2")) == Located("gpt2")
 
 
 def test_hub_id_without_network_says_what_to_do(monkeypatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    for load in (skeleton, load_retriever):
+    for load in (lambda of: skeleton(of, AutoModel), lambda of: load_retriever(of, CPU)):
         with pytest.raises(
             InputError, match=r"model\.source: 'no-one/nothing' can't be loaded .*name a folder"
         ) as raised:
@@ -85,16 +89,19 @@ COMMIT = "c9745ed1d9f207416be6d2e6f8de32d1f16199bf"
 def test_hub_id_loads_through_the_hubs_own_cache(tmp_path) -> None:
     """The hub's client, offline, on a cache laid out as a download would leave it."""
     repository = tmp_path / "models--sentence-transformers--all-MiniLM-L6-v2"
-    shutil.copytree(locate(config(EMBEDDED)), repository / "snapshots" / COMMIT)
+    shutil.copytree(locate(config(EMBEDDED)).place, repository / "snapshots" / COMMIT)
     (repository / "refs").mkdir()
     (repository / "refs" / "main").write_text(COMMIT)
     script = (
         "from rank_search.config import ModelConfig\n"
-        "from rank_search.models import load_retriever, skeleton\n"
+        "import torch, transformers\n"
+        "from rank_search.models.load import skeleton\n"
+        "from rank_search.models.retriever import load_retriever\n"
         "config = ModelConfig(source='sentence-transformers/all-MiniLM-L6-v2')\n"
-        "print(len(dict(skeleton(config).named_modules())), load_retriever(config).fingerprint)\n"
+        "modules = dict(skeleton(config, transformers.AutoModel).named_modules())\n"
+        "print(len(modules), load_retriever(config, torch.device('cpu')).fingerprint)\n"
     )
     environment = {**os.environ, "HF_HUB_CACHE": str(tmp_path), "HF_HUB_OFFLINE": "1"}
     result = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True)
-    modules = len(dict(skeleton(config(EMBEDDED)).named_modules()))
+    modules = len(dict(skeleton(config(EMBEDDED), AutoModel).named_modules()))
     assert result.stdout.split() == [str(modules), f"sha256:{SHA256}"]

@@ -33,11 +33,14 @@ def front(trials: pd.DataFrame) -> pd.DataFrame:
 def reference_point(trials: pd.DataFrame, most_parameters: int) -> tuple[float, float]:
     """The (score, parameters) that every point of worth dominates.
 
-    The score of the untrained model where the study has it, else 0; and 1.1 times the parameters of the
-    space's largest map, so that the largest map itself has some volume too.
+    The score with rank 0 everywhere where the study has it, else 0 or the lowest score, if that is lower
+    (log-likelihoods are); and 1.1 times the parameters of the space's largest map, so that the largest map
+    itself has some volume too.
     """
-    untrained = complete(trials).query("trainable_parameters == 0")["score"]
-    return (float(untrained.iloc[0]) if len(untrained) else 0.0, _REFERENCE_MARGIN * most_parameters)
+    finished = complete(trials)
+    untrained = finished.query("trainable_parameters == 0")["score"]
+    lowest = float(untrained.iloc[0]) if len(untrained) else min([0.0, *finished["score"]])
+    return (lowest, _REFERENCE_MARGIN * most_parameters)
 
 
 def hypervolume(trials: pd.DataFrame, reference: tuple[float, float]) -> float:

@@ -22,6 +22,7 @@ class ScoredTrial:
         score_se: standard error of the score over examples.
         trainable_parameters: of its adapters.
         ranks: module → rank, zeros included.
+        settings: what was searched beside the ranks; empty where nothing was.
         seconds: training and evaluation.
     """
 
@@ -31,6 +32,7 @@ class ScoredTrial:
     score_se: float
     trainable_parameters: int
     ranks: Mapping[str, int]
+    settings: Mapping[str, float]
     seconds: float
 
     @property

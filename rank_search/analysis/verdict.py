@@ -146,6 +146,8 @@ def judge(
         text += f" It has {share:.0%} of that map's parameters."
     elif low <= 0:
         text += f" Uniform is {'better' if high < 0 else 'as good'}, and simpler."
+    if chosen.settings != baseline.settings:
+        text += " Settings beside the ranks were searched for it, and not for the uniform map."
     if split == "validation":
         text += " The map was chosen on these very examples, which flatters it."
     return Verdict(text, delta, low, high, baseline.number, split)
@@ -153,5 +155,5 @@ def judge(
 
 def _name(uniform: ScoredTrial) -> str:
     if uniform.top_rank == 0:
-        return "the model without fine-tuning"
+        return "rank 0 everywhere"
     return f"uniform rank {uniform.top_rank} ({uniform.trainable_parameters:,} parameters)"

@@ -23,6 +23,7 @@ class LocalExecutor:
     def __init__(self, config: StudyConfig, task: Task, space: Space) -> None:
         self._config = config
         self._task = task
+        self._sources = {prefix: model.source for prefix, model in config.base_models.items()}
         self._directions = None
         if config.adapter.init.method == "eva":
             largest = space.uniform(space.ladder[-1])
@@ -35,12 +36,13 @@ class LocalExecutor:
         Raises:
             TrainingFailed: it gave no finite score.
         """
+        config = self._config.tuned(job.settings)
         return fine_tune(
             self._task,
             job,
-            self._config.adapter,
-            self._config.training,
-            base_model=self._config.model.source,
+            config.adapter,
+            config.training,
+            sources=self._sources,
             directions=self._directions,
             on_step=on_step,
         )

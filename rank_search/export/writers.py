@@ -7,7 +7,7 @@ import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from rank_search.config import AdapterConfig
+from rank_search.config import StudyConfig
 from rank_search.errors import InputError, RankSearchError, did_you_mean
 from rank_search.files import whole_folder
 from rank_search.ranks import RankMap
@@ -48,7 +48,7 @@ def write_export(choice: Choice, form: str, out: Path) -> None:
     out = out.resolve()  # "new/.." is the folder it leads to, whether or not there is a "new"
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"{str(out)!r} exists and is not an empty folder; name a new one", field="--out")
-    if form != "rank-map" and not choice.rank_map.adapted:
+    if form != "rank-map" and not choice.rank_map.adapted and not choice.record.head:
         raise RankSearchError(
             f"trial {choice.trial.number} leaves every module alone: use the base model as it is, or export another "
             "trial (--trial N, or a --rule such as best)"
@@ -80,22 +80,27 @@ def _rank_map(choice: Choice, out: Path) -> None:
         "model": choice.record.config["model"]["source"],
         "score": choice.trial.score,
         "trainable_parameters": choice.trial.trainable_parameters,
+        "settings": dict(choice.trial.settings),
         "ranks": dict(choice.rank_map.ranks),
     }
     (out / "rank_map.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
 def _lora_config(choice: Choice, out: Path) -> None:
-    """``adapter_config.json`` without weights, for a fresh training by PEFT."""
-    from rank_search.adapters import lora_config  # loads torch, which the other formats do without
+    """``adapter_config.json`` without weights, for a fresh training by PEFT; one for each base model."""
+    from rank_search.adapters import adapter_folder, lora_config  # torch, which the other formats do without
 
-    settings = AdapterConfig.model_validate(choice.record.config["adapter"])
-    lora_config(
-        choice.rank_map,
-        settings,
-        base_model=choice.record.config["model"]["source"],
-        fan_in_fan_out=choice.record.fan_in_fan_out,
-    ).save_pretrained(str(out))
+    config = StudyConfig.model_validate(choice.record.config)
+    for prefix, model in config.base_models.items():
+        rank_map = choice.rank_map.under(prefix)
+        if rank_map.adapted or choice.record.head:
+            lora_config(
+                rank_map,
+                config.tuned(choice.trial.settings).adapter,
+                base_model=model.source,
+                head=choice.record.head,
+                fan_in_fan_out=any(prefix + name in choice.record.space.transposed for name in rank_map.adapted),
+            ).save_pretrained(str(adapter_folder(out, prefix)))
 
 
 WRITERS: dict[str, Callable[[Choice, Path], None]] = {

@@ -54,7 +54,7 @@ def write_figures(summary: Summary, folder: Path) -> list[str]:
 
 
 def _pareto(axes: Axes, summary: Summary) -> None:
-    """Score ± standard error against trainable parameters; the untrained model, which has none, as a line."""
+    """Score ± standard error against trainable parameters; rank 0 everywhere, which has none, as a line."""
     trials = complete(summary.trials)
     adapted = trials[trials["trainable_parameters"] > 0]
     for kind, (marker, colour, label) in _MARKS.items():
@@ -75,7 +75,7 @@ def _pareto(axes: Axes, summary: Summary) -> None:
     )
     for trial in scored(summary.trials).values():
         if trial.trainable_parameters == 0:
-            axes.axhline(trial.score, color=_GREY, ls="--", lw=1, label="without fine-tuning")
+            axes.axhline(trial.score, color=_GREY, ls="--", lw=1, label="rank 0 everywhere")
         elif trial.kind == UNIFORM:
             _label(axes, trial, f"r={trial.top_rank}", -12, _ORANGE)
     _mark_choice(axes, summary)
@@ -131,8 +131,8 @@ def _thousands(value: float, _position: int) -> str:
 
 def _rank_heatmap(axes: Axes, summary: Summary) -> None:
     """Rank of each dimension (rows) in each map of the front (columns, by ascending parameters)."""
-    dimensions = summary.record.dimensions
-    ladder = list(summary.record.ladder)
+    dimensions = summary.record.space.dimensions
+    ladder = list(summary.record.space.ladder)
     maps = summary.front["ranks"].tolist()
     ranks = np.array([[of[modules[0]] for of in maps] for modules in dimensions.values()])
     # Colour by the rung, not the rank, so that 1 and 2 look as far apart as 8 and 16.

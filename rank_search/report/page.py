@@ -33,7 +33,9 @@ def write_report(study: Study, record: StudyRecord, folder: StudyFolder, out: Pa
     with whole_folder(out, replace=True) as partial:
         figures = write_figures(summary, partial)
         (partial / "summary.json").write_text(summary_json(summary), encoding="utf-8")
-        table = summary.trials.assign(ranks=summary.trials["ranks"].map(json.dumps))
+        table = summary.trials.assign(
+            ranks=summary.trials["ranks"].map(json.dumps), settings=summary.trials["settings"].map(json.dumps)
+        )
         table.to_csv(partial / "trials.csv", index=False)
         (partial / "index.html").write_text(_page(summary, figures), encoding="utf-8")
     return summary
@@ -53,6 +55,8 @@ def _page(summary: Summary, figures: list[str]) -> str:
         layers=_by_dimension(summary, summary.chosen.ranks),
         figures=figures,
         scores=test_scores(summary),
+        metrics=summary.test.get("metrics", {}),
+        cut={kind: counts for kind, counts in summary.record.cut.items() if counts[0]},
         examples=summary.test.get("examples", []),
         trials=summary.trials.to_dict(orient="records"),
         on_front=set(summary.front["number"]),
@@ -64,8 +68,8 @@ def _page(summary: Summary, figures: list[str]) -> str:
 def _by_dimension(summary: Summary, ranks: Mapping[str, int]) -> list[tuple[str, int, int, int]]:
     """(dimension, modules, rank, parameters) of a map."""
     rows = []
-    for name, modules in summary.record.dimensions.items():
+    for name, modules in summary.record.space.dimensions.items():
         rank = ranks[modules[0]]
-        parameters = rank * sum(sum(summary.record.shapes[module]) for module in modules)
+        parameters = rank * sum(sum(summary.record.space.shapes[module]) for module in modules)
         rows.append((name, len(modules), rank, parameters))
     return rows

@@ -68,7 +68,7 @@ def summarise(study: Study, record: StudyRecord, folder: StudyFolder) -> Summary
     trials = trials_table(study, record)
     contest = Contest.of(trials)
     test = folder.read_test(contest.numbers)
-    reference = reference_point(trials, record.most_parameters)
+    reference = reference_point(trials, record.space.most_parameters)
     return Summary(
         name=study.study_name,
         record=record,
@@ -116,6 +116,7 @@ def summary_json(summary: Summary) -> str:
         "score_se",
         "trainable_parameters",
         "ranks",
+        "settings",
         "seed",
         "seconds",
         "reason",
@@ -135,9 +136,13 @@ def summary_json(summary: Summary) -> str:
             "score": chosen.score,
             "trainable_parameters": chosen.trainable_parameters,
             "ranks": chosen.ranks,
+            "settings": chosen.settings,
         },
         "verdict": asdict(summary.verdict),
         "test": test_scores(summary),
+        "test_metrics": summary.test.get("metrics", {}),
+        "head_parameters": summary.record.head_parameters,
+        "cut": dict(summary.record.cut),
         "importance": dict(summary.importance),
         "trials": summary.trials[columns].to_dict(orient="records"),
         "data_fingerprint": summary.record.data_fingerprint,

@@ -12,6 +12,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from optuna.distributions import FloatDistribution
 from optuna.trial import Trial, TrialState
 
 from rank_search.errors import SearchStopped
@@ -54,7 +55,7 @@ class Progress(Protocol):
         """The trial of this number was told to the study."""
 
 
-def wants_more(trials: list[FrozenTrial], budget: int, space_size: int) -> bool:
+def wants_more(trials: list[FrozenTrial], budget: int, space_size: float) -> bool:
     """Whether a study is to begin another trial: within its budget, and with a map left to try."""
     begun = [trial for trial in trials if trial.state != TrialState.WAITING]
     return len(begun) < budget and len(proposals(begun)) < space_size
@@ -143,13 +144,17 @@ class Search:
     def _complete(self, trial: Trial) -> None:
         """Trains, writes down, tells: in this order."""
         for name, distribution in distributions(self.space).items():
-            trial.suggest_int(name, 0, distribution.high)
+            if isinstance(distribution, FloatDistribution):
+                trial.suggest_float(name, distribution.low, distribution.high, log=distribution.log)
+            else:
+                trial.suggest_int(name, 0, distribution.high)
         rank_map = self.space.rank_map(trial.params)
         parameters = self.space.parameters(rank_map)
         job = Job(
             rank_map,
             seed=derive_seed(self.config.seed, _MAP_STREAM, trial.number),
             data_seed=derive_seed(self.config.seed, _DATA_STREAM),
+            settings=self.space.settings(trial.params),
         )
         self.progress.trial_started(trial, parameters)
         started = time.perf_counter()

@@ -13,14 +13,12 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from rank_search.errors import InputError
-from rank_search.ranks import Shape
+from rank_search.space import Space
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from optuna import Study
-
-    from rank_search.ranks import RankMap
 
 _ATTRIBUTE = "rank_search"
 _PACKAGES = ("rank_search", "torch", "transformers", "peft", "sentence-transformers", "optuna")
@@ -33,10 +31,10 @@ class StudyRecord:
     Attributes:
         identity: a random name of this very study, so that files of another are told apart from its own.
         config: the frozen settings (`StudyConfig.frozen`).
-        shapes: adaptable module → (in, out), in the model's order.
-        dimensions: search dimension → its modules.
-        ladder: the ranks that an index stands for.
-        fan_in_fan_out: the modules are GPT-2 ``Conv1D``, which PEFT must be told.
+        space: what is searched.
+        head: modules that every trial trains whole.
+        head_parameters: how many parameters they have; they are not counted among the adapters'.
+        cut: kind of text → how many were cut, being longer than the model takes, of how many.
         data_fingerprint: changes with any text or split.
         model_fingerprint: changes with the base model's weights.
         environment: machine and versions that the study was begun on.
@@ -44,33 +42,13 @@ class StudyRecord:
 
     identity: str
     config: Mapping[str, Any]
-    shapes: Mapping[str, Shape]
-    dimensions: Mapping[str, tuple[str, ...]]
-    ladder: tuple[int, ...]
-    fan_in_fan_out: bool
+    space: Space
+    head: tuple[str, ...]
+    head_parameters: int
+    cut: Mapping[str, tuple[int, int]]
     data_fingerprint: str
     model_fingerprint: str
     environment: Mapping[str, Any]
-
-    def ranks(self, proposal: Mapping[str, int]) -> dict[str, int]:
-        """Module → rank of a proposal, zeros included, in the model's order."""
-        of_module = {module: self.ladder[index] for name, index in proposal.items() for module in self.dimensions[name]}
-        return {module: of_module[module] for module in self.shapes}
-
-    @property
-    def space_size(self) -> int:
-        """How many maps the study can propose."""
-        size: int = len(self.ladder) ** len(self.dimensions)
-        return size
-
-    @property
-    def most_parameters(self) -> int:
-        """Trainable parameters of the largest map."""
-        return self.ladder[-1] * sum(sum(shape) for shape in self.shapes.values())
-
-    def parameters(self, rank_map: RankMap) -> int:
-        """Trainable parameters of a map's adapters."""
-        return rank_map.trainable_parameters(self.shapes)
 
     def write(self, study: Study) -> None:
         """Keeps this record in the study."""
@@ -85,10 +63,10 @@ class StudyRecord:
         return cls(
             identity=stored["identity"],
             config=stored["config"],
-            shapes={name: Shape(*shape) for name, shape in stored["shapes"].items()},
-            dimensions={name: tuple(modules) for name, modules in stored["dimensions"].items()},
-            ladder=tuple(stored["ladder"]),
-            fan_in_fan_out=stored["fan_in_fan_out"],
+            space=Space.from_json(stored["space"]),
+            head=tuple(stored["head"]),
+            head_parameters=stored["head_parameters"],
+            cut={kind: tuple(counts) for kind, counts in stored["cut"].items()},
             data_fingerprint=stored["data_fingerprint"],
             model_fingerprint=stored["model_fingerprint"],
             environment=stored["environment"],

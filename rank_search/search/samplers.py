@@ -7,7 +7,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from optuna.distributions import IntDistribution
+from optuna.distributions import FloatDistribution, IntDistribution
 from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, RandomSampler, TPESampler
 
 if TYPE_CHECKING:
@@ -36,9 +36,20 @@ def derive_seed(study_seed: int, *path: int) -> int:
     return int(np.random.SeedSequence([study_seed, *path]).generate_state(1)[0])
 
 
-def distributions(space: Space) -> dict[str, IntDistribution]:
-    """Each dimension as an integer index into the ladder, so that samplers see the order of ranks."""
-    return {name: IntDistribution(0, len(space.ladder) - 1) for name in space.dimensions}
+def distributions(space: Space) -> dict[str, IntDistribution | FloatDistribution]:
+    """Each rank dimension as an integer index into the ladder, so that samplers see the order of ranks.
+
+    Joint settings follow, as real numbers, or as 0 and 1 where they are a switch.
+    """
+    found: dict[str, IntDistribution | FloatDistribution] = {
+        name: IntDistribution(0, len(space.ladder) - 1) for name in space.dimensions
+    }
+    for name, setting in space.joint.items():
+        if setting.switch:
+            found[name] = IntDistribution(0, 1)
+        else:
+            found[name] = FloatDistribution(setting.low, setting.high, log=setting.log)
+    return found
 
 
 class DistinctSampler(BaseSampler):
@@ -68,7 +79,7 @@ class DistinctSampler(BaseSampler):
         seed = derive_seed(self._seed, _STREAM, trial.number)
         inner = self._make(seed)
         seen = proposals(other for other in study.get_trials(deepcopy=False) if other.number != trial.number)
-        proposal: dict[str, int] = {}
+        proposal: dict[str, float] = {}
         for _ in range(_DRAWS):
             proposal = inner.sample_relative(study, trial, search_space)
             for name, distribution in search_space.items():
@@ -85,19 +96,19 @@ class DistinctSampler(BaseSampler):
         raise NotImplementedError(f"{param_name!r} is not a dimension of this study")
 
 
-def proposals(trials: Iterable[FrozenTrial]) -> set[frozenset[tuple[str, int]]]:
+def proposals(trials: Iterable[FrozenTrial]) -> set[frozenset[tuple[str, float]]]:
     """The distinct proposals among trials, whatever became of them."""
     return {frozenset(trial.params.items()) for trial in trials}
 
 
 def _nearest_new(
-    start: Mapping[str, int],
-    seen: set[frozenset[tuple[str, int]]],
+    start: Mapping[str, float],
+    seen: set[frozenset[tuple[str, float]]],
     space: Mapping[str, BaseDistribution],
     draw: random.Random,
-) -> dict[str, int]:
+) -> dict[str, float]:
     """A nearest proposal that was not seen, by steps of one rung in one dimension (breadth first)."""
-    names = list(space)
+    names = [name for name, distribution in space.items() if isinstance(distribution, IntDistribution)]
     draw.shuffle(names)
     queue = deque([dict(start)])
     reached = {frozenset(start.items())}

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 import pandas as pd
 from optuna.trial import TrialState
 
-from rank_search.ranks import RankMap
 from rank_search.search.leases import LEASE, is_live
 
 if TYPE_CHECKING:
@@ -27,6 +26,7 @@ COLUMNS = (
     "trainable_parameters",
     "ranks",
     "key",
+    "settings",
     "seed",
     "seconds",
     "finished",
@@ -39,14 +39,16 @@ def trials_table(study: Study, record: StudyRecord) -> pd.DataFrame:
 
     Columns: ``number``; ``state`` (Optuna's name of it); ``kind``; ``score`` and its standard error
     ``score_se`` over examples; ``trainable_parameters``, known for every trial; ``ranks`` (module → rank,
-    zeros included) with the map's ``key``; ``seed``; ``seconds`` of training and evaluation; ``finished``,
-    the moment; ``reason`` of a failure. What a trial does not have is NaN or None.
+    zeros included) with the map's ``key``; ``settings`` that were searched beside the ranks; ``seed``;
+    ``seconds`` of training and evaluation; ``finished``, the moment; ``reason`` of a failure. What a trial
+    does not have is NaN or None.
     """
     rows = []
+    space = record.space
     for trial in study.get_trials(deepcopy=False):
         complete = trial.state == TrialState.COMPLETE
-        proposed = trial.params.keys() == record.dimensions.keys()
-        rank_map = RankMap(record.ranks(trial.params)) if proposed else None
+        proposed = trial.params.keys() == space.dimensions.keys() | space.joint.keys()
+        rank_map = space.rank_map(trial.params) if proposed else None
         attributes = trial.user_attrs
         rows.append(
             {
@@ -55,9 +57,10 @@ def trials_table(study: Study, record: StudyRecord) -> pd.DataFrame:
                 "kind": attributes.get("kind", SEARCH),
                 "score": trial.values[0] if complete else None,
                 "score_se": attributes.get("score_se"),
-                "trainable_parameters": record.parameters(rank_map) if rank_map else None,
+                "trainable_parameters": space.parameters(rank_map) if rank_map else None,
                 "ranks": dict(rank_map.ranks) if rank_map else None,
                 "key": rank_map.key if rank_map else None,
+                "settings": space.settings(trial.params) if rank_map else {},
                 "seed": attributes.get("seed"),
                 "seconds": attributes.get("seconds"),
                 "finished": trial.datetime_complete,

@@ -22,13 +22,12 @@ class Evaluation:
     Attributes:
         metric: the name of the metric that is the score.
         values: metric name → its value for each example, all in the order of the split.
-        outputs: what the model gave for each example, for the eye: for retrieval the positions of the
-            first documents. Empty when nobody asked for it.
+        outputs: what the model gave for each example, for `Task.examples`; empty when nobody asked.
     """
 
     metric: str
     values: Mapping[str, Sequence[float]]
-    outputs: Sequence[Sequence[int]] = ()
+    outputs: Sequence[Any] = ()
 
     @property
     def score(self) -> float:
@@ -49,20 +48,51 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Shown:
-    """One line of an example: a text, and whether it is the right one."""
+    """A text for the eye, and whether it is right."""
 
     text: str
-    relevant: bool
+    right: bool
+
+
+@dataclass(frozen=True)
+class Output:
+    """What a model gave for one input.
+
+    Attributes:
+        passages: the passages it found, best first; empty where it finds none.
+        answer: the class or the answer it gave; None where it gives none.
+    """
+
+    passages: tuple[Shown, ...] = ()
+    answer: Shown | None = None
 
 
 @dataclass(frozen=True)
 class Example:
-    """One input with the model's answers before and after fine-tuning, for the report."""
+    """One input with what the model gave before and after fine-tuning, for the report.
+
+    Attributes:
+        title: why this one is shown.
+        text: the input.
+        expected: the right class or answers; empty where the marks on the passages say it all.
+        before: what the model gave before.
+        after: what it gave after.
+    """
 
     title: str
-    query: str
-    before: tuple[Shown, ...]
-    after: tuple[Shown, ...]
+    text: str
+    expected: str
+    before: Output
+    after: Output
+
+
+def telling(before: Evaluation, after: Evaluation) -> list[tuple[str, int]]:
+    """The examples to show: (title, position) of the largest gain, the middle one and the largest loss."""
+    metric = before.metric
+    gains = [new - old for old, new in zip(before.values[metric], after.values[metric], strict=True)]
+    order = sorted(range(len(gains)), key=lambda i: gains[i])
+    picks = {"largest gain": order[-1], "median": order[len(order) // 2], "largest loss": order[0]}
+    return [(f"{title}: {metric} {gains[i]:+.3f}", i) for title, i in picks.items()]
 
 
 class Task(Protocol):
@@ -73,14 +103,30 @@ class Task(Protocol):
 
     @property
     def backbone(self) -> nn.Module:
-        """The frozen transformer whose linear layers may be adapted."""
+        """The frozen model whose linear layers may be adapted; several of them in a ``ModuleDict``."""
+
+    @property
+    def head(self) -> tuple[str, ...]:
+        """Modules of the backbone that are trained whole beside the adapters, such as a fresh classifier."""
 
     @property
     def fingerprint(self) -> str:
         """Names the base model's weights."""
 
-    def training_batches(self, steps: int, seed: int) -> Iterator[Any]:
-        """``steps`` batches, the same for the same seed whatever adapter is trained on them."""
+    @property
+    def data_fingerprint(self) -> str:
+        """Changes with any text or split of the data."""
+
+    @property
+    def cut(self) -> Mapping[str, tuple[int, int]]:
+        """Kind of text → how many are longer than the model takes, and were cut, of how many."""
+
+    def training_batches(self, steps: int, seed: int, *, augmented: bool = False) -> Iterator[Any]:
+        """``steps`` batches, the same for the same seed whatever adapter is trained on them.
+
+        With ``augmented`` their inputs are changed by ``training.augmentation``, the same examples in the
+        same order.
+        """
 
     def loss(self, batch: Any) -> Tensor:
         """Mean loss of a batch under the model as it stands, with gradient; shape ``[]``."""
@@ -88,8 +134,11 @@ class Task(Protocol):
     def evaluate(self, split: Split) -> Evaluation:
         """Scores the model as it stands, without gradient."""
 
-    def calibration_batches(self, seed: int) -> Sequence[dict[str, Tensor]]:
-        """A few batches of backbone inputs, for initialisations that look at activations."""
+    def calibration_batches(self, seed: int) -> Mapping[str, Sequence[dict[str, Tensor]]]:
+        """A few batches of inputs for initialisations that look at activations, by base model.
+
+        The keys are the prefixes of the base models' module names, as in ``StudyConfig.base_models``.
+        """
 
     def examples(self, split: Split, before: Evaluation, after: Evaluation) -> list[Example]:
         """A few examples of the split with both models' answers."""

@@ -1,15 +1,13 @@
-"""Retrieval: a query must rank its own document above all others of its split."""
+"""Retrieval: a query must rank its documents above all others."""
 
 from __future__ import annotations
 
 import math
-import random
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 from torchmetrics.functional.retrieval import (
     retrieval_normalized_dcg,
     retrieval_recall,
@@ -17,29 +15,31 @@ from torchmetrics.functional.retrieval import (
 )
 
 from rank_search.errors import InputError
-from rank_search.tasks.base import Evaluation, Example, Shown
+from rank_search.tasks.augmentation import augment_texts, load_augmentation
+from rank_search.tasks.base import Evaluation, Example, Output, Shown, telling
+from rank_search.tasks.batching import CALIBRATION_BATCHES, check_batch_size, training_indices
+from rank_search.tasks.embedding import document_ids, embed, inputs, query_ids, ranking_loss
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from torch import nn
 
     from rank_search.config import RetrievalConfig, TrainingConfig
-    from rank_search.models import Retriever
+    from rank_search.data.searchable import SearchData
+    from rank_search.models.retriever import Retriever
     from rank_search.tasks.base import Split
-    from rank_search.tasks.stdlib_corpus import PairedData
 
 METRICS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "ndcg@10": lambda scores, relevant: retrieval_normalized_dcg(scores, relevant, top_k=10),
-    "mrr@10": lambda scores, relevant: retrieval_reciprocal_rank(scores, relevant, top_k=10),
-    "recall@1": lambda scores, relevant: retrieval_recall(scores, relevant, top_k=1),
-    "recall@5": lambda scores, relevant: retrieval_recall(scores, relevant, top_k=5),
-    "recall@10": lambda scores, relevant: retrieval_recall(scores, relevant, top_k=10),
+    "ndcg@10": lambda scores, gains: retrieval_normalized_dcg(scores, gains, top_k=10),
+    "mrr@10": lambda scores, gains: retrieval_reciprocal_rank(scores, gains > 0, top_k=10),
+    "recall@1": lambda scores, gains: retrieval_recall(scores, gains > 0, top_k=1),
+    "recall@5": lambda scores, gains: retrieval_recall(scores, gains > 0, top_k=5),
+    "recall@10": lambda scores, gains: retrieval_recall(scores, gains > 0, top_k=10),
 }
 
-_BUCKET = 8  # batches that are sorted by length together
+_DEEPEST = 10  # rank that any metric looks at
 _SHOWN = 5  # documents shown for an example
-_CALIBRATION_BATCHES = 4
 
 
 @dataclass(frozen=True)
@@ -52,10 +52,17 @@ class Tokens:
 
 @dataclass(frozen=True)
 class RetrievalBatch:
-    """``batch`` queries and, in the same order, their documents; each padded to its own longest text."""
+    """``batch`` queries and, in the same order, a document of each; padded to their own longest text.
+
+    Attributes:
+        queries: encoder inputs.
+        documents: encoder inputs.
+        others: boolean ``[batch, batch]``: documents that answer a query beside its own.
+    """
 
     queries: dict[str, Tensor]
     documents: dict[str, Tensor]
+    others: Tensor
 
 
 class RetrievalTask:
@@ -65,24 +72,24 @@ class RetrievalTask:
         InputError: a batch is larger than the training split, or holds a single pair.
     """
 
+    head = ()
+
     def __init__(
-        self, settings: RetrievalConfig, training: TrainingConfig, data: PairedData, retriever: Retriever
+        self, settings: RetrievalConfig, training: TrainingConfig, data: SearchData, retriever: Retriever
     ) -> None:
         self._settings = settings
         self._training = training
         self._data = data
         self._retriever = retriever
+        self._pairs = data.train.pairs
+        self._augment = load_augmentation(training)
         if training.batch_size < 2:
             raise InputError(
                 "1 leaves no other document to tell the right one from; write 2 or more", field="training.batch_size"
             )
-        if training.batch_size > len(data.train):
-            raise InputError(
-                f"{training.batch_size} is more than the {len(data.train)} training pairs; lower it",
-                field="training.batch_size",
-            )
-        self._device = next(retriever.encoder.parameters()).device
-        self._tokens = {name: self._tokenise(name) for name in ("train", "validation", "test")}
+        check_batch_size(training, len(self._pairs))
+        self.cut: Mapping[str, tuple[int, int]] = {}
+        self._tokens = self._tokenise()
 
     @property
     def backbone(self) -> nn.Module:
@@ -94,102 +101,101 @@ class RetrievalTask:
         """Names the base model's weights."""
         return self._retriever.fingerprint
 
-    def training_batches(self, steps: int, seed: int) -> Iterator[RetrievalBatch]:
-        """Shuffled batches; texts of like length stand together, so that little is padding."""
+    @property
+    def data_fingerprint(self) -> str:
+        """Changes with any text or split of the data."""
+        return self._data.fingerprint
+
+    def training_batches(self, steps: int, seed: int, *, augmented: bool = False) -> Iterator[RetrievalBatch]:
+        """Shuffled pairs; documents of like length stand together, which are the longer texts."""
         tokens = self._tokens["train"]
-        draw = random.Random(seed)
-        size = self._training.batch_size
-        drawn = 0
-        while drawn < steps:
-            order = draw.sample(range(len(tokens.queries)), len(tokens.queries))
-            for batch in _bucketed(order, [len(ids) for ids in tokens.documents], size, draw):
-                if drawn == steps:
-                    return
-                drawn += 1
-                yield RetrievalBatch(
-                    queries=self._pad([tokens.queries[i] for i in batch]),
-                    documents=self._pad([tokens.documents[i] for i in batch]),
-                )
+        relevant = self._data.train.relevant
+        lengths = [len(tokens.documents[document]) for _, document in self._pairs]
+        for number, batch in enumerate(training_indices(lengths, self._training.batch_size, steps, seed)):
+            queries = [self._pairs[i][0] for i in batch]
+            documents = [self._pairs[i][1] for i in batch]
+            also_right = torch.tensor([[document in relevant[query] for document in documents] for query in queries])
+            also_right.fill_diagonal_(fill_value=False)
+            query_tokens = [tokens.queries[i] for i in queries]
+            document_tokens = [tokens.documents[i] for i in documents]
+            if augmented:
+                texts, settings = self._data.train, self._settings
+                changed = self._changed(texts.queries, queries, seed, number)
+                query_tokens = query_ids(self._retriever, changed, settings.query_length)[0]
+                changed = self._changed(texts.documents, documents, seed, number)
+                document_tokens = document_ids(self._retriever, changed, settings.document_length)[0]
+            yield RetrievalBatch(
+                inputs(self._retriever, query_tokens), inputs(self._retriever, document_tokens), also_right
+            )
 
     def loss(self, batch: RetrievalBatch) -> Tensor:
-        """Multiple-negatives ranking loss (arXiv:1705.00652, section 4.4).
+        """Multiple-negatives ranking loss."""
+        others = batch.others.to(batch.queries["input_ids"].device)
+        return ranking_loss(self._retriever, batch.queries, batch.documents, others, self._settings.similarity_scale)
 
-        Cross-entropy of each query's own document among all documents of the batch, over cosine
-        similarities times ``similarity_scale``.
-        """
-        queries = functional.normalize(self._retriever.encoder(batch.queries), dim=-1)
-        documents = functional.normalize(self._retriever.encoder(batch.documents), dim=-1)
-        logits = queries @ documents.T * self._settings.similarity_scale
-        return functional.cross_entropy(logits, torch.arange(len(logits), device=logits.device))
-
-    @torch.inference_mode()
     def evaluate(self, split: Split) -> Evaluation:
         """Ranks every document of the split for every query of it, by cosine similarity."""
         tokens = self._tokens[split]
-        similarities = (self._embed(tokens.queries) @ self._embed(tokens.documents).T).cpu()
-        relevant = torch.eye(len(similarities), dtype=torch.bool)
-        values = score_rankings(similarities, relevant)
-        top = similarities.topk(min(_SHOWN, len(similarities)), dim=1).indices
-        return Evaluation(self._settings.metric, values, top.tolist())
+        size = self._training.eval_batch_size
+        queries = embed(self._retriever, tokens.queries, size)
+        documents = embed(self._retriever, tokens.documents, size)
+        relevant: Sequence[Mapping[int, int]] = getattr(self._data, split).relevant
+        values: dict[str, list[float]] = {name: [] for name in METRICS}
+        outputs: list[list[int]] = []
+        for vectors, found in zip(torch.split(queries, size), _chunks(relevant, size), strict=True):
+            similarities = vectors @ documents.T
+            for name, of_query in score_rankings(similarities, found).items():
+                values[name] += of_query
+            outputs += similarities.topk(min(_SHOWN, len(documents)), dim=1).indices.tolist()
+        return Evaluation(self._settings.metric, values, outputs)
 
-    def calibration_batches(self, seed: int) -> list[dict[str, Tensor]]:
+    def calibration_batches(self, seed: int) -> dict[str, list[dict[str, Tensor]]]:
         """Documents of the first training batches."""
-        return [batch.documents for batch in self.training_batches(_CALIBRATION_BATCHES, seed)]
+        return {"": [batch.documents for batch in self.training_batches(CALIBRATION_BATCHES, seed)]}
 
     def examples(self, split: Split, before: Evaluation, after: Evaluation) -> list[Example]:
         """The query that gained most, the one in the middle, and the one that lost most."""
-        metric = before.metric
-        gains = [new - old for old, new in zip(before.values[metric], after.values[metric], strict=True)]
-        order = sorted(range(len(gains)), key=lambda i: gains[i])
-        picks = {"largest gain": order[-1], "median": order[len(order) // 2], "largest loss": order[0]}
-        pairs = getattr(self._data, split)
+        data = getattr(self._data, split)
 
-        def shown(evaluation: Evaluation, query: int) -> tuple[Shown, ...]:
-            return tuple(Shown(pairs[i].document, i == query) for i in evaluation.outputs[query])
+        def found(evaluation: Evaluation, query: int) -> Output:
+            return Output(tuple(Shown(data.documents[i], i in data.relevant[query]) for i in evaluation.outputs[query]))
 
         return [
-            Example(f"{title}: {metric} {gains[i]:+.3f}", pairs[i].query, shown(before, i), shown(after, i))
-            for title, i in picks.items()
+            Example(title, data.queries[i], "", found(before, i), found(after, i))
+            for title, i in telling(before, after)
         ]
 
-    def _tokenise(self, split: str) -> Tokens:
-        pairs = getattr(self._data, split)
-        retriever = self._retriever
+    def _tokenise(self) -> dict[str, Tokens]:
+        """Token ids of every split; a corpus that the splits share is tokenised once."""
+        corpora: dict[int, tuple[list[list[int]], int]] = {}
+        tokens = {}
+        long_queries = 0
+        for part in ("train", "validation", "test"):
+            data = getattr(self._data, part)
+            if id(data.documents) not in corpora:
+                corpora[id(data.documents)] = document_ids(
+                    self._retriever, data.documents, self._settings.document_length
+                )
+            queries, cut = query_ids(self._retriever, data.queries, self._settings.query_length)
+            long_queries += cut
+            tokens[part] = Tokens(queries, corpora[id(data.documents)][0])
+        self.cut = {
+            "queries": (long_queries, sum(len(of.queries) for of in tokens.values())),
+            "documents": (sum(cut for _, cut in corpora.values()), sum(len(ids) for ids, _ in corpora.values())),
+        }
+        return tokens
 
-        def ids(texts: list[str], limit: int | None) -> list[list[int]]:
-            length = min(limit or retriever.max_length, retriever.max_length)
-            encoded: list[list[int]] = retriever.tokenizer(texts, truncation=True, max_length=length)["input_ids"]
-            return encoded
-
-        return Tokens(
-            queries=ids([retriever.query_prompt + pair.query for pair in pairs], self._settings.query_length),
-            documents=ids(
-                [retriever.document_prompt + pair.document for pair in pairs], self._settings.document_length
-            ),
-        )
-
-    def _pad(self, texts: list[list[int]]) -> dict[str, Tensor]:
-        """``input_ids`` and ``attention_mask``, both ``[len(texts), longest]``."""
-        padded = self._retriever.tokenizer.pad({"input_ids": texts}, return_tensors="pt")
-        return {name: padded[name].to(self._device) for name in ("input_ids", "attention_mask")}
-
-    def _embed(self, texts: Sequence[list[int]]) -> Tensor:
-        """Unit vectors ``[len(texts), dimension]``, computed in batches of like length."""
-        order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
-        size = self._training.eval_batch_size
-        chunks = [order[start : start + size] for start in range(0, len(order), size)]
-        sorted_vectors = torch.cat([self._retriever.encoder(self._pad([texts[i] for i in chunk])) for chunk in chunks])
-        vectors = torch.empty_like(sorted_vectors)
-        vectors[order] = sorted_vectors
-        return functional.normalize(vectors, dim=-1)
+    def _changed(self, texts: Sequence[str], positions: list[int], seed: int, batch: int) -> list[str]:
+        chosen = [texts[i] for i in positions]
+        return augment_texts(self._augment, chosen, seed, batch) if self._augment else chosen
 
 
-def score_rankings(scores: Tensor, relevant: Tensor) -> dict[str, list[float]]:
+def score_rankings(scores: Tensor, relevant: Sequence[Mapping[int, int]]) -> dict[str, list[float]]:
     """Every metric of `METRICS` for every query.
 
     Args:
         scores: any real scores, ``[queries, documents]``.
-        relevant: which documents are right, boolean, of the same shape.
+        relevant: of each query, position of a document → gain, above 0; one at least.
 
     Returns:
         Metric → one value a query. All NaN if any score is not finite: sorting would rank NaNs all the
@@ -197,23 +203,20 @@ def score_rankings(scores: Tensor, relevant: Tensor) -> dict[str, list[float]]:
     """
     if not scores.isfinite().all():
         return {name: [math.nan] * len(scores) for name in METRICS}
-    # torchmetrics takes a score of 0 or less for "not retrieved" in MRR and recall, though not in nDCG;
-    # cosines may well be negative, so they are moved above 0, which changes no ranking.
-    positive = scores - scores.min() + 1
-    return {
-        name: [float(metric(row, right)) for row, right in zip(positive, relevant, strict=True)]
-        for name, metric in METRICS.items()
-    }
+    values: dict[str, list[float]] = {name: [] for name in METRICS}
+    first = scores.topk(min(_DEEPEST, scores.shape[1]), dim=1).indices.tolist()
+    for top, gains in zip(first, relevant, strict=True):
+        # What stands below every metric's cut and is not relevant changes none of them, so it is left out.
+        ranking = [*top, *(place for place in gains if place not in top)]
+        # Falling numbers stand for the scores: torchmetrics takes a score of 0 or less, as a cosine may
+        # be, for "not retrieved" in MRR and recall, and might rank what ties with the tenth before it.
+        falling = torch.arange(len(ranking), 0, -1.0)
+        right = torch.tensor([gains.get(place, 0) for place in ranking])
+        for name, metric in METRICS.items():
+            values[name].append(float(metric(falling, right)))
+    return values
 
 
-def _bucketed(order: Sequence[int], lengths: Sequence[int], size: int, draw: random.Random) -> list[list[int]]:
-    """Full batches of ``size`` indices in random order, each of texts of like length.
-
-    The length that counts is the document's: documents are several times as long as queries.
-    """
-    batches = []
-    for start in range(0, len(order), size * _BUCKET):
-        bucket = sorted(order[start : start + size * _BUCKET], key=lambda i: lengths[i])
-        batches += [bucket[i : i + size] for i in range(0, len(bucket) - size + 1, size)]
-    draw.shuffle(batches)
-    return batches
+def _chunks(items: Sequence[Mapping[int, int]], size: int) -> Iterator[Sequence[Mapping[int, int]]]:
+    for start in range(0, len(items), size):
+        yield items[start : start + size]

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from rank_search.ranks import RankMap
@@ -26,11 +26,13 @@ class Job:
         seed: draws the fresh adapter, and its dropout.
         data_seed: draws the order of the batches. Jobs that share it see the same batches, which takes
             that noise out of comparisons between maps.
+        settings: joint settings searched beside the ranks, by name; empty where none are.
     """
 
     rank_map: RankMap
     seed: int
     data_seed: int
+    settings: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -41,8 +43,7 @@ class FineTuned:
         evaluation: its results on the validation split.
         losses: training loss of each step.
         seconds: training and evaluation together, wall clock.
-        save_adapter: writes the adapter as a folder that PEFT loads; None for a map of zeros, which has
-            no adapter.
+        save_adapter: writes the adapter as a folder that PEFT loads; None where nothing was trained.
     """
 
     evaluation: Evaluation

@@ -21,6 +21,7 @@ def table(*points, kinds=None, states=None, se=0.01) -> pd.DataFrame:
             "trainable_parameters": parameters,
             "ranks": {"w": parameters // 10},
             "key": str(number),
+            "settings": {},
             "seed": number,
             "seconds": 1.0,
             "finished": None,

@@ -70,7 +70,7 @@ def test_choice_that_is_uniform_itself() -> None:
     verdict = judge(BY_NUMBER[3], BY_NUMBER[3], [], [], "test")
     assert verdict.text.startswith("The search did not win: the rule chose uniform rank 4")
     assert (verdict.delta, verdict.ci_low, verdict.ci_high, verdict.baseline) == (0, 0, 0, 3)
-    assert "the model without fine-tuning" in judge(BY_NUMBER[0], BY_NUMBER[0], [], [], "test").text
+    assert "rank 0 everywhere" in judge(BY_NUMBER[0], BY_NUMBER[0], [], [], "test").text
 
 
 def test_no_verdict_without_a_rival_or_its_values() -> None:

@@ -25,7 +25,7 @@ def test_report_holds_what_the_design_says(bench, tmp_path) -> None:
     assert summary["study"] == "small"
     assert (summary["task"], summary["metric"], summary["direction"]) == ("retrieval", "ndcg@10", "maximize")
     assert set(summary["front"]) == {trial.number for trial in study.best_trials}
-    assert set(summary["chosen"]) == {"trial", "rule", "score", "trainable_parameters", "ranks"}
+    assert set(summary["chosen"]) == {"trial", "rule", "score", "trainable_parameters", "ranks", "settings"}
     assert {"text", "delta", "ci_low", "ci_high", "baseline"} <= set(summary["verdict"])
     assert len(summary["reference_point"]) == 2
     for row, trial in zip(summary["trials"], study.trials, strict=True):
@@ -70,18 +70,22 @@ def test_page_opens_offline(bench, tmp_path) -> None:
 
 def test_page_shows_the_examples_of_the_test_split(bench, tmp_path) -> None:
     study, summary, _ = reported(bench, tmp_path / "report")
-    shown = [{"text": "def f(): pass", "relevant": True}, {"text": "<script>", "relevant": False}]
+    passages = [{"text": "def f(): pass", "right": True}, {"text": "<script>", "right": False}]
+    shown = {"passages": passages, "answer": {"text": "forty-two", "right": True}}
     values = {"untrained": [0.1, 0.2], "baseline": [0.3, 0.4], "chosen": [0.4, 0.6]}
     baseline = summary.verdict.baseline
     test = {
         "values": values,
-        "examples": [{"title": "largest gain", "query": "find f", "before": shown, "after": shown}],
+        "metrics": {name: {"ndcg@10": 0.5} for name in values},
+        "examples": [{"title": "largest gain", "text": "find f", "expected": "42", "before": shown, "after": shown}],
     }
     bench.folder.write_test([summary.chosen.number, baseline], test)
     again = write_report(study, record(), bench.folder, tmp_path / "report")
     page = (tmp_path / "report" / "index.html").read_text()
     assert "find f" in page
     assert '<pre class="relevant">1. def f(): pass</pre>' in page
+    assert '<pre class="relevant">forty-two</pre>' in page
+    assert "right: <b>42</b>" in page
     assert "&lt;script&gt;" in page
     assert again.verdict.split == "test"
     bench.folder.write_test([99, baseline], test)

@@ -8,11 +8,14 @@ from sentence_transformers import SentenceTransformer
 from torch.nn import functional
 
 from rank_search.config import ModelConfig, RetrievalConfig, TrainingConfig
+from rank_search.data.searchable import SearchData
 from rank_search.errors import InputError
-from rank_search.models import load_retriever, locate
+from rank_search.models.retriever import load_retriever
+from rank_search.models.source import locate
 from rank_search.tasks.retrieval import RetrievalTask, score_rankings
-from rank_search.tasks.stdlib_corpus import PairedData
 from tests.conftest import EMBEDDED, words
+
+CPU = torch.device("cpu")
 
 
 @given(st.integers(1, 40), st.data())
@@ -20,7 +23,6 @@ def test_metrics_of_one_relevant_document_follow_from_its_rank(count, data) -> N
     own = data.draw(st.integers(0, count - 1))
     scores = torch.tensor(data.draw(st.permutations(range(-20, count - 20)))).float()
     rank = 1 + int((scores > scores[own]).sum())
-    relevant = torch.arange(count) == own
     expected = {
         "ndcg@10": 1 / math.log2(1 + rank) if rank <= 10 else 0,
         "mrr@10": 1 / rank if rank <= 10 else 0,
@@ -28,7 +30,7 @@ def test_metrics_of_one_relevant_document_follow_from_its_rank(count, data) -> N
         "recall@5": float(rank <= 5),
         "recall@10": float(rank <= 10),
     }
-    found = {name: values[0] for name, values in score_rankings(scores[None], relevant[None]).items()}
+    found = {name: values[0] for name, values in score_rankings(scores[None], [{own: 1}]).items()}
     assert found == pytest.approx(expected)
 
 
@@ -36,7 +38,7 @@ def test_scores_that_are_not_finite_have_no_metric() -> None:
     """Sorting ranks NaNs all the same; a broken model must not get a score for it."""
     scores = torch.zeros(3, 4)
     scores[1, 2] = math.nan
-    values = score_rankings(scores, torch.eye(3, 4, dtype=torch.bool))
+    values = score_rankings(scores, [{0: 1}, {1: 1}, {2: 1}])
     assert all(math.isnan(value) for metric in values.values() for value in metric)
 
 
@@ -88,9 +90,9 @@ def test_evaluation_equals_ranking_one_text_at_a_time(small_task) -> None:
             embedding = retriever.encoder({name: tokens[name] for name in ("input_ids", "attention_mask")})
         return functional.normalize(embedding[0], dim=0)
 
-    documents = torch.stack([vector(pair.document) for pair in pairs])
-    for i, pair in enumerate(pairs):
-        scores = documents @ vector(pair.query)
+    documents = torch.stack([vector(document) for document in pairs.documents])
+    for i, query in enumerate(pairs.queries):
+        scores = documents @ vector(query)
         rank = 1 + int((scores > scores[i]).sum())
         assert evaluation.values["mrr@10"][i] == pytest.approx(1 / rank if rank <= 10 else 0)
         assert evaluation.outputs[i][0] == int(scores.argmax())
@@ -106,23 +108,24 @@ def test_examples_show_the_largest_gain_and_loss(small_task) -> None:
     gains = [b - a for a, b in zip(before.values["ndcg@10"], swapped.values["ndcg@10"], strict=True)]
     assert gain.title == f"largest gain: ndcg@10 {max(gains):+.3f}"
     assert loss.title == f"largest loss: ndcg@10 {min(gains):+.3f}"
-    assert all(shown.relevant == (shown.text.split("(")[0] in gain.query) for shown in gain.before if shown.relevant)
-    assert len(gain.before) == len(gain.after) == 5
+    own = f"def {gain.text.split()[2]}{gain.text.split()[3]}("
+    assert all(shown.right == shown.text.startswith(own) for shown in gain.before.passages)
+    assert len(gain.before.passages) == len(gain.after.passages) == 5
 
 
 def test_embedded_model_embeds_as_sentence_transformers_does() -> None:
-    retriever = load_retriever(ModelConfig(source=EMBEDDED))
+    retriever = load_retriever(ModelConfig(source=EMBEDDED), CPU)
     texts = ["Return a copy of the list.", "def f(x):\n    return x + 1"]
     tokens = retriever.tokenizer(texts, padding=True, return_tensors="pt")
     with torch.no_grad():
         found = retriever.encoder({name: tokens[name] for name in ("input_ids", "attention_mask")})
-    reference = SentenceTransformer(locate(ModelConfig(source=EMBEDDED)), device="cpu").encode(texts)
+    reference = SentenceTransformer(locate(ModelConfig(source=EMBEDDED)).place, device="cpu").encode(texts)
     assert torch.allclose(found, torch.from_numpy(reference), atol=1e-5)
     assert not any(parameter.requires_grad for parameter in retriever.encoder.parameters())
 
 
 def test_batch_larger_than_the_data_is_refused(small_task) -> None:
-    for size, problem in ((41, "41 is more than the 40 training pairs"), (1, "1 leaves no other document")):
+    for size, problem in ((41, "41 is more than the 40 training examples"), (1, "1 leaves no other document")):
         with pytest.raises(InputError, match=rf"training\.batch_size: {problem}"):
             RetrievalTask(
                 RetrievalConfig(kind="retrieval"),
@@ -133,8 +136,8 @@ def test_batch_larger_than_the_data_is_refused(small_task) -> None:
 
 
 def test_texts_are_cut_to_the_lengths_of_the_study_file() -> None:
-    retriever = load_retriever(ModelConfig(source=EMBEDDED))
-    data = PairedData(words(8, 0), words(4, 10), words(4, 20))
+    retriever = load_retriever(ModelConfig(source=EMBEDDED), CPU)
+    data = SearchData(words(8, 0), words(4, 10), words(4, 20))
     settings = RetrievalConfig(kind="retrieval", query_length=4, document_length=6)
     task = RetrievalTask(settings, TrainingConfig(batch_size=4), data, retriever)
     batch = next(iter(task.training_batches(1, 0)))

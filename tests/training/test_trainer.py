@@ -14,7 +14,7 @@ ADAPTER = AdapterConfig(alpha=4.0)
 
 
 def train(task, rank_map, *, seed=0, data_seed=0, training=TRAINING, adapter=ADAPTER, **options):
-    return fine_tune(task, Job(rank_map, seed, data_seed), adapter, training, base_model="the/base", **options)
+    return fine_tune(task, Job(rank_map, seed, data_seed), adapter, training, sources={"": "the/base"}, **options)
 
 
 def test_training_lowers_the_loss_and_raises_the_score(small_task, small_space) -> None:

@@ -2,16 +2,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rank_search.config import ModelConfig, SpaceConfig
 from rank_search.errors import InputError
-from rank_search.models import skeleton
+from rank_search.modules import build_space
 from rank_search.ranks import RankMap
-from rank_search.space import build_space
-from tests.conftest import EMBEDDED, small_model
+from rank_search.tasks.load import load_skeleton
+from tests.bench import study_config
+from tests.conftest import small_model
 
 
 def space_of(architecture: str, **settings):
-    return build_space(small_model(architecture), SpaceConfig.model_validate(settings))
+    return build_space(
+        small_model(architecture), study_config(space={"ladder": [0, 1, 2, 4, 8], "group_by": "layer", **settings})
+    )
 
 
 @pytest.mark.parametrize(
@@ -56,9 +58,10 @@ def test_targets_by_half() -> None:
 
 
 def test_embedded_model_has_six_layers_without_loading_weights() -> None:
-    model = skeleton(ModelConfig(source=EMBEDDED))
+    config = study_config(space={"ladder": [0, 1, 2, 4, 8], "group_by": "layer"})
+    model = load_skeleton(config)
     assert {parameter.device.type for parameter in model.parameters()} == {"meta"}
-    space = build_space(model, SpaceConfig())
+    space = build_space(model, config)
     assert list(space.dimensions) == [f"encoder.layer.{i}" for i in range(6)]
     assert space.size == 5**6
     # 4 × (384 + 384) in attention and 2 × (384 + 1536) in the feed-forward of each of 6 layers, at rank 8

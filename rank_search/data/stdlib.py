@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rank_search.data.splits import Splits
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
@@ -36,26 +38,7 @@ class Pair:
         return hashlib.sha256(f"{self.query}\0{self.document}".encode()).hexdigest()
 
 
-@dataclass(frozen=True)
-class PairedData:
-    """Query-document pairs in three splits that share no pair."""
-
-    train: tuple[Pair, ...]
-    validation: tuple[Pair, ...]
-    test: tuple[Pair, ...]
-
-    @property
-    def fingerprint(self) -> str:
-        """Changes when any text, any split or any order changes."""
-        digest = hashlib.sha256()
-        for name in ("train", "validation", "test"):
-            digest.update(name.encode())
-            for pair in getattr(self, name):
-                digest.update(pair.digest.encode())
-        return f"sha256:{digest.hexdigest()}"
-
-
-def load_stdlib_pairs(validation_size: int, test_size: int, root: Path | None = None) -> PairedData:
+def load_stdlib_pairs(validation_size: int, test_size: int, root: Path | None = None) -> Splits[Pair]:
     """Reads the standard library and splits its pairs by their hash.
 
     Args:
@@ -70,7 +53,7 @@ def load_stdlib_pairs(validation_size: int, test_size: int, root: Path | None = 
     validation = [pair for pair, position in zip(pairs, positions, strict=True) if position == 0]
     test = [pair for pair, position in zip(pairs, positions, strict=True) if position == 1]
     train = [pair for pair, position in zip(pairs, positions, strict=True) if position > 1]
-    return PairedData(tuple(train), tuple(validation[:validation_size]), tuple(test[:test_size]))
+    return Splits(tuple(train), tuple(validation[:validation_size]), tuple(test[:test_size]))
 
 
 def _unique(pairs: Iterator[Pair]) -> Iterator[Pair]:

@@ -2,7 +2,8 @@ import textwrap
 
 import pytest
 
-from rank_search.tasks.stdlib_corpus import PairedData, first_sentence, load_stdlib_pairs
+from rank_search.data.splits import Splits
+from rank_search.data.stdlib import Pair, first_sentence, load_stdlib_pairs
 
 SOURCE = '''
 class Shelf:
@@ -46,7 +47,7 @@ def library(tmp_path):
     return tmp_path
 
 
-def everything(data: PairedData) -> dict[str, str]:
+def everything(data: Splits[Pair]) -> dict[str, str]:
     return {pair.query: pair.document for pair in (*data.train, *data.validation, *data.test)}
 
 
@@ -75,7 +76,7 @@ def test_first_sentence(docstring, sentence) -> None:
 
 
 @pytest.fixture(scope="module")
-def stdlib() -> PairedData:
+def stdlib() -> Splits[Pair]:
     return load_stdlib_pairs(500, 500)
 
 

@@ -1,0 +1,141 @@
+"""Reads a study file: YAML, overrides, and one line for whatever is wrong with it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, get_args
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from rank_search.config.study import StudyConfig
+from rank_search.errors import InputError, did_you_mean
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from pydantic_core import ErrorDetails
+
+
+def load_config(path: Path, overrides: Sequence[str] = ()) -> StudyConfig:
+    """Reads a study file and applies ``section.field=value`` overrides to it.
+
+    Raises:
+        InputError: the file is missing, is not YAML, or holds something wrong.
+    """
+    settings = _read_yaml(path)
+    for override in overrides:
+        _apply(override, settings)
+    try:
+        return StudyConfig.model_validate(settings)
+    except ValidationError as error:
+        field, problem = _explain(error)
+        raise InputError(problem, field=field, file=source_of(field, path, overrides)) from None
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError("no such file; name a study file, or leave it out for the demo", file=str(path)) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"can't be read ({error}); give a UTF-8 YAML file", file=str(path)) from None
+    except yaml.YAMLError as error:
+        raise InputError(f"is not YAML ({error}); mend the syntax", file=str(path)) from None
+    if not isinstance(settings, dict):
+        raise InputError("holds no settings; it must be a YAML mapping with study, model and task", file=str(path))
+    return settings
+
+
+def _apply(override: str, settings: dict[str, Any]) -> None:
+    """Writes one ``a.b=value`` into the settings."""
+    field, equals, text = override.partition("=")
+    if not equals or not field:
+        raise InputError(f"{override!r} must read section.field=value, such as search.trials=40", file="--set")
+    *sections, last = field.split(".")
+    target = settings
+    for section in sections:
+        inner = target.setdefault(section, {})
+        if not isinstance(inner, dict):
+            raise InputError(f"{section!r} holds a value, not fields", field=field, file="--set")
+        target = inner
+    try:
+        target[last] = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise InputError(f"{text!r} is not a YAML value", field=field, file="--set") from None
+
+
+def source_of(field: str, path: Path, overrides: Sequence[str]) -> str:
+    """Where a field's value comes from, for an error about it: ``--set``, or the study file."""
+    overridden = any(_one_holds_the_other(field, override.partition("=")[0]) for override in overrides)
+    return "--set" if overridden else str(path)
+
+
+def _one_holds_the_other(field: str, other: str) -> bool:
+    return f"{field}.".startswith(f"{other}.") or f"{other}.".startswith(f"{field}.")
+
+
+def _explain(error: ValidationError) -> tuple[str, str]:
+    """Dotted field and one line for the first thing that is wrong."""
+    # A wrong key explains the missing one beside it, so unknown keys come first.
+    first = min(error.errors(), key=lambda item: item["type"] != "extra_forbidden")
+    path = _keys(first["loc"])
+    if first["type"].startswith("union_tag"):
+        path.append("kind")
+    if not path:  # what one section says of another
+        field, _, problem = str(first["ctx"]["error"]).partition(": ")
+        return field, problem
+    return ".".join(path), _problem(first, path)
+
+
+def _keys(location: Sequence[str | int]) -> list[str]:
+    """The keys of the study file that lead to an error; pydantic also names the members of unions on its way."""
+    path = [str(part) for part in location]
+    if path[:1] == ["task"] and len(path) > 1:
+        del path[1]  # the kind of task
+    return [part for part in path if not part.startswith(("literal[", "tuple["))]
+
+
+def _problem(error: ErrorDetails, path: list[str]) -> str:  # noqa: PLR0911  # one return a kind of error
+    """What is wrong with a field and how to mend it."""
+    value: Any = list(error["input"]) if isinstance(error["input"], tuple) else error["input"]
+    kind = str(error["loc"][1]) if path[0] == "task" and len(error["loc"]) > 1 else None
+    match error["type"]:
+        case "extra_forbidden":
+            return f"unknown key; {did_you_mean(path[-1], _known_keys(path[:-1], kind))}"
+        case "missing":
+            return "is missing; add it"
+        case "union_tag_invalid" | "union_tag_not_found":
+            kinds = [name for section in _sections(StudyConfig.model_fields["task"]) if (name := _kind(section))]
+            if "kind" not in value:
+                return f"is missing; write one of {', '.join(kinds)}"
+            return f"{value['kind']!r} is wrong: {did_you_mean(str(value['kind']), kinds)}"
+        case "value_error":
+            return f"{value!r} {error['ctx']['error']}"
+        case "model_type" | "model_attributes_type" if path != ["task"]:
+            return f"{value!r} is wrong: it holds fields ({', '.join(_known_keys(path, kind))})"
+        case "tuple_type":
+            return f"{value!r} is wrong: it must be a list"
+    return f"{value!r} is wrong: {error['msg'][0].lower()}{error['msg'][1:]}"
+
+
+def _known_keys(path: Sequence[str], kind: str | None) -> list[str]:
+    """Keys of a section of the study file; ``kind`` tells which of the tasks is meant."""
+    section: type[BaseModel] = StudyConfig
+    for key in path:
+        sections = _sections(section.model_fields[key])
+        section = next((one for one in sections if kind == _kind(one)), sections[0])
+    return list(section.model_fields)
+
+
+def _sections(annotation: Any) -> list[type[BaseModel]]:
+    """The sections that a field may hold."""
+    annotation = getattr(annotation, "annotation", annotation)
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [section for part in get_args(annotation) for section in _sections(part)]
+
+
+def _kind(section: type[BaseModel]) -> str | None:
+    field = section.model_fields.get("kind")
+    return get_args(field.annotation)[0] if field else None

@@ -1,0 +1,177 @@
+"""The study file as a whole.
+
+What can only be checked against the model (target names, ranks that a module is too small for) is
+checked in `rank_search.space`, in the same words.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import yaml
+from pydantic import Field, StrictBool, StrictInt, field_validator, model_validator
+
+from rank_search.config.fields import Fraction, Number, PositiveInt, PositiveNumber, Section, Seed
+from rank_search.config.models import ModelConfig, ModelSource
+from rank_search.config.tasks import AnyTask, RagConfig
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+class SpaceConfig(Section):
+    """What the search may propose."""
+
+    ladder: tuple[Annotated[StrictInt, Field(ge=0)], ...] = Field(
+        (0, 1, 2, 4, 8), description="the ranks to choose from, ascending; 0 leaves a module alone"
+    )
+    group_by: Literal["layer", "block", "module"] = Field(
+        "layer", description="one rank for a layer, for its attention and feed-forward, or for each module"
+    )
+    targets: Literal["all-linear", "attention", "feed-forward"] | tuple[str, ...] = Field(
+        "all-linear", description="where adapters sit: all linear layers, one half, or module names"
+    )
+    learning_rate: tuple[PositiveNumber, PositiveNumber] | None = Field(
+        None, description="[lowest, highest] to search beside the ranks, on a log scale. Default: not searched"
+    )
+    alpha: tuple[PositiveNumber, PositiveNumber] | None = Field(
+        None, description="[lowest, highest] to search beside the ranks, on a log scale. Default: not searched"
+    )
+    dropout: tuple[Fraction, Fraction] | None = Field(
+        None, description="[lowest, highest] to search beside the ranks. Default: not searched"
+    )
+    augmentation: StrictBool = Field(False, description="whether to search training.augmentation off and on")
+
+    @field_validator("ladder")
+    @classmethod
+    def _ascending(cls, ladder: tuple[int, ...]) -> tuple[int, ...]:
+        if not any(ladder):
+            raise ValueError("has no rank above 0; give at least one, such as [0, 1, 2, 4, 8]")
+        if list(ladder) != sorted(set(ladder)):
+            raise ValueError(f"must ascend without repeats; write {sorted(set(ladder))}")
+        return ladder
+
+    @field_validator("targets")
+    @classmethod
+    def _some_target(cls, targets: str | tuple[str, ...]) -> str | tuple[str, ...]:
+        if not targets:
+            raise ValueError("is empty; name modules such as [query, value], or write all-linear")
+        return targets
+
+    @field_validator("learning_rate", "alpha", "dropout")
+    @classmethod
+    def _a_range(cls, bounds: tuple[float, float] | None) -> tuple[float, float] | None:
+        if bounds is not None and bounds[0] >= bounds[1]:
+            raise ValueError("must be [lowest, highest]")
+        return bounds
+
+
+class InitConfig(Section):
+    """How A starts; B starts at zero, so a fresh adapter changes nothing."""
+
+    method: Literal["gaussian", "kaiming", "eva"] = Field("kaiming", description="law of A")
+    std: PositiveNumber = Field(0.02, description="standard deviation, for gaussian")
+
+
+class AdapterConfig(Section):
+    """The LoRA adapters: h = W x + s · B A x."""
+
+    scale: Literal["rslora", "alpha/r", "constant"] = Field(
+        "rslora", description="s = α/√r (arXiv:2312.03732), α/r (LoRA), or α itself at every rank"
+    )
+    alpha: PositiveNumber = Field(4.0, description="the α of the scale rule")
+    dropout: Fraction = Field(0.0, description="dropout on the adapter's input")
+    init: InitConfig = Field(InitConfig(), description="how A starts")
+
+
+class TrainingConfig(Section):
+    """The fine-tune that every proposal gets."""
+
+    steps: PositiveInt = Field(60, description="optimiser steps")
+    batch_size: PositiveInt = Field(16, description="examples a step")
+    eval_batch_size: PositiveInt = Field(64, description="texts at once in evaluation")
+    learning_rate: PositiveNumber = Field(2e-3, description="AdamW's peak learning rate")
+    weight_decay: Annotated[Number, Field(ge=0)] = Field(0.0, description="AdamW's weight decay")
+    warmup: Fraction = Field(0.1, description="share of the steps with rising learning rate")
+    max_grad_norm: PositiveNumber = Field(1.0, description="gradients of a base model's adapters are clipped to it")
+    autocast: Literal["auto", "bf16", "off"] = Field(
+        "auto", description="bf16 in training; auto: where the device has them in hardware"
+    )
+    augmentation: str = Field(
+        "none",
+        pattern=r"^(none|token-dropout|[A-Za-z_][\w.]*:[A-Za-z_]\w*)$",
+        description="change of the training inputs: none, token-dropout, or your own function as module:function, "
+        "called with a text and a random.Random, returning a text",
+    )
+    token_dropout: Fraction = Field(0.1, description="probability of dropping a word, for token-dropout")
+
+
+class SearchConfig(Section):
+    """The Optuna study."""
+
+    trials: PositiveInt = Field(17, description="finished trials to reach, baselines and failures included")
+    sampler: Literal["tpe", "gp", "nsga2", "random"] = Field("tpe", description="who proposes")
+    max_failures: PositiveInt = Field(3, description="stop after more failed trials in a row than this")
+
+
+class StudyConfig(Section):
+    """A whole study file."""
+
+    study: str = Field(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100, description="name of the study and its folder"
+    )
+    seed: Seed = Field(0, description="every draw derives from it")
+    model: ModelConfig = Field(description="the frozen base model")
+    task: AnyTask = Field(description="what the model is to do, on which data")
+    space: SpaceConfig = Field(SpaceConfig(), description="what the search may propose")
+    adapter: AdapterConfig = Field(AdapterConfig(), description="the LoRA adapters")
+    training: TrainingConfig = Field(TrainingConfig(), description="the fine-tune that every proposal gets")
+    search: SearchConfig = Field(SearchConfig(), description="the Optuna study")
+
+    @model_validator(mode="after")
+    def _searched_values_have_a_default(self) -> StudyConfig:
+        """Baselines are trained at the study file's own values, which must be points of the space."""
+        fixed = {
+            "learning_rate": self.training.learning_rate,
+            "alpha": self.adapter.alpha,
+            "dropout": self.adapter.dropout,
+        }
+        for name, value in fixed.items():
+            bounds = getattr(self.space, name)
+            section = "training" if name == "learning_rate" else "adapter"
+            if bounds is not None and not bounds[0] <= value <= bounds[1]:
+                raise ValueError(
+                    f"space.{name}: {list(bounds)} leaves out {section}.{name} = {value}, at which "
+                    "baselines are trained; widen it, or set that"
+                )
+        if self.space.augmentation and self.training.augmentation == "none":
+            raise ValueError("space.augmentation: has nothing to switch on; set training.augmentation")
+        return self
+
+    @property
+    def base_models(self) -> dict[str, ModelSource]:
+        """The adapted base models by the prefix of their module names, which is empty when there is one."""
+        if isinstance(self.task, RagConfig):
+            return {"retriever.": self.task.retriever, "generator.": self.model}
+        return {"": self.model}
+
+    def tuned(self, settings: Mapping[str, float]) -> StudyConfig:
+        """The same study at a trial's joint settings: learning rate, α, dropout, augmentation."""
+        given = dict(settings)
+        training: dict[str, Any] = {key: given.pop(key) for key in ("learning_rate",) if key in given}
+        if not given.pop("augmentation", 1):
+            training["augmentation"] = "none"
+        return self.model_copy(
+            update={
+                "training": self.training.model_copy(update=training),
+                "adapter": self.adapter.model_copy(update=given),
+            }
+        )
+
+    def frozen(self) -> dict[str, Any]:
+        """What a study keeps to for life: everything but its budget, which a later run may raise."""
+        return self.model_dump(mode="json", exclude={"search": {"trials", "max_failures"}})
+
+    def to_yaml(self) -> str:
+        """The resolved study file, defaults written out."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)

@@ -1,0 +1,227 @@
+"""Rows of a data set, wherever they lie: a dictionary of column → value each.
+
+Local files are read here, so that what is wrong with one is told with its name and line; a hub data set
+is read by the ``datasets`` library.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rank_search.errors import InputError, did_you_mean
+
+if TYPE_CHECKING:
+    from rank_search.config import DataConfig
+
+Row = Mapping[str, Any]
+FORMATS = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
+
+
+def read_rows(data: DataConfig, part: str) -> list[Row]:
+    """The rows of one part of a data set.
+
+    Args:
+        data: where the data set lies.
+        part: the field of ``data`` that names it: ``train``, ``validation`` or ``test``.
+
+    Raises:
+        InputError: it can't be found or read, or is empty.
+    """
+    name = getattr(data, part)
+    source = Path(data.source).expanduser()
+    if source.is_file():
+        rows = read_file(source)
+        where = str(source)
+        if part != "train":
+            raise InputError(
+                f"{name!r}: {data.source!r} is a single file, which has no such part; name its folder as the source, "
+                "and files in it",
+                field=f"task.data.{part}",
+            )
+    elif source.is_dir():
+        file = source / name
+        if not file.is_file():
+            names = [path.name for path in source.iterdir() if path.suffix in FORMATS]
+            raise InputError(
+                f"{name!r} is no file in {data.source!r}; {did_you_mean(name, names)}", field=f"task.data.{part}"
+            )
+        rows = read_file(file)
+        where = str(file)
+    else:
+        rows = _read_hub(data, part)
+        where = f"{data.source} ({name})"
+    if not rows:
+        raise InputError(f"{where} holds no rows; name another", field=f"task.data.{part}")
+    return rows
+
+
+def column(rows: Sequence[Row], name: str, field: str) -> list[Any]:
+    """One column of the rows.
+
+    Raises:
+        InputError: a row lacks it, or holds nothing there.
+    """
+    known = rows[0].keys()
+    if name not in known:
+        raise InputError(f"the data has no column {name!r}; {did_you_mean(name, known)}", field=f"task.columns.{field}")
+    for number, row in enumerate(rows, start=1):
+        if row.get(name) is None or row[name] == "":
+            raise InputError(f"row {number} holds nothing in {name!r}; fill it, or drop the row", field="task.data")
+    return [row[name] for row in rows]
+
+
+def read_file(path: Path) -> list[Row]:
+    """The rows of a local file, by its suffix.
+
+    Raises:
+        InputError: naming the file, and the line where there is one.
+    """
+    readers = {
+        ".jsonl": _read_jsonl,
+        ".ndjson": _read_jsonl,
+        ".json": _read_json,
+        ".csv": _read_csv,
+        ".tsv": _read_csv,
+        ".parquet": _read_parquet,
+    }
+    reader = readers.get(path.suffix.lower())
+    if reader is None:
+        raise InputError(f"{path.name!r} is of no format known here; give {', '.join(FORMATS)}", field="task.data")
+    with _named(path):
+        return reader(path)
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Turns what the readers raise into one line that names the file."""
+    try:
+        yield
+    except UnicodeDecodeError as error:
+        line = path.read_bytes()[: error.start].count(b"\n") + 1 if error.start else 1
+        raise InputError(f"line {line} is not UTF-8 ({error.reason}); save it as UTF-8", file=str(path)) from None
+    except csv.Error as error:
+        raise InputError(f"is no CSV file ({error}); mend it", file=str(path)) from None
+    except OSError as error:
+        raise InputError(f"can't be read ({error.strerror or error})", file=str(path)) from None
+
+
+def _read_jsonl(path: Path) -> list[Row]:
+    return list(read_jsonl(path))
+
+
+def read_jsonl(path: Path) -> Iterator[Row]:
+    """The objects of a JSONL file, one a line; empty lines are skipped.
+
+    Raises:
+        InputError: a line holds no JSON object.
+    """
+    # Bytes are decoded line by line, so that a wrong one is found where it stands.
+    for number, line in enumerate(path.read_bytes().splitlines(), start=1):
+        try:
+            row = json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8")) if line.strip() else None
+        except UnicodeDecodeError as error:
+            raise InputError(f"line {number} is not UTF-8 ({error.reason}); save it as UTF-8", file=str(path)) from None
+        except ValueError as error:
+            raise InputError(f"line {number} is not JSON ({error}); mend it", file=str(path)) from None
+        if isinstance(row, dict):
+            yield row
+        elif line.strip():
+            raise InputError(f'line {number} is no JSON object; write {{"column": value}}', file=str(path))
+
+
+def _read_json(path: Path) -> list[Row]:
+    """SQuAD's format, or a list of objects."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
+    except json.JSONDecodeError as error:
+        raise InputError(f"line {error.lineno} is not JSON ({error.msg}); mend it", file=str(path)) from None
+    if isinstance(content, list) and all(isinstance(row, dict) for row in content):
+        return content
+    try:
+        return [
+            {
+                "title": article.get("title", ""),
+                "context": paragraph["context"],
+                "question": question["question"],
+                "answers": [answer["text"] for answer in question["answers"]],
+            }
+            for article in content["data"]
+            for paragraph in article["paragraphs"]
+            for question in paragraph["qas"]
+            if question["answers"]  # SQuAD 2.0's questions without an answer teach no answer
+        ]
+    except (KeyError, TypeError):
+        raise InputError(
+            "is neither SQuAD's format (data, paragraphs, qas, answers) nor a list of objects", file=str(path)
+        ) from None
+
+
+def _read_csv(path: Path) -> list[Row]:
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        reader = csv.DictReader(file, delimiter="\t" if path.suffix.lower() == ".tsv" else ",", strict=True)
+        rows: list[Row] = []
+        for row in reader:
+            if None in row or None in row.values():
+                raise InputError(
+                    f"line {reader.line_num} has not the {len(reader.fieldnames or ())} columns of the first line; "
+                    "mend it",
+                    file=str(path),
+                )
+            rows.append(row)
+        return rows
+
+
+def _read_parquet(path: Path) -> list[Row]:
+    import pandas as pd
+
+    try:
+        table = pd.read_parquet(path)
+    except ImportError:
+        raise InputError("needs pyarrow; pip install 'rank_search[datasets]'", file=str(path)) from None
+    except ValueError as error:  # pyarrow's own errors are ValueErrors
+        raise InputError(f"is no Parquet file ({error}); mend it", file=str(path)) from None
+    return [
+        {str(name): value for name, value in row.items()}
+        for row in table.astype(object).where(table.notna(), None).to_dict(orient="records")
+    ]
+
+
+def _read_hub(data: DataConfig, part: str) -> list[Row]:
+    """The rows of a hub data set, class numbers given by their names."""
+    if data.source.startswith((".", "/", "~")) or Path(data.source).suffix in FORMATS:
+        raise InputError(
+            f"{data.source!r} is neither a file nor a folder here; mend the path", field="task.data.source"
+        )
+    try:
+        from datasets import ClassLabel, load_dataset
+        from datasets.exceptions import DatasetNotFoundError
+    except ImportError:
+        raise InputError(
+            f"{data.source!r} is no file or folder here, and hub data sets need pip install 'rank_search[datasets]'",
+            field="task.data.source",
+        ) from None
+    try:
+        table = load_dataset(data.source, data.config, split=getattr(data, part), revision=data.revision)
+    except (DatasetNotFoundError, OSError) as error:
+        raise InputError(
+            f"{data.source!r} is no file or folder here, and as a hub data set it can't be loaded "
+            f"({_first_line(error)}); without a network, name a file or a folder",
+            field="task.data.source",
+        ) from None
+    except ValueError as error:  # an unknown split or configuration; the message lists the known ones
+        raise InputError(f"{data.source!r}: {_first_line(error)}", field=f"task.data.{part}") from None
+    labels = {name: feature for name, feature in table.features.items() if isinstance(feature, ClassLabel)}
+    return [
+        {**row, **{name: feature.int2str(row[name]) for name, feature in labels.items() if row[name] is not None}}
+        for row in table
+    ]
+
+
+def _first_line(error: Exception) -> str:
+    return next(islice(str(error).splitlines(), 1), type(error).__name__)

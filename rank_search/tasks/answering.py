@@ -1,0 +1,124 @@
+"""What every task with a generator does with it: learn answers, weigh them, give them."""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.nn import functional
+
+from rank_search.tasks.batching import in_batches, model_inputs, padded
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor
+
+    from rank_search.models.load import Loaded
+    from rank_search.tasks.prompts import Prompter
+
+IGNORED = -100  # label of a token that the loss leaves out; cross_entropy's own default
+
+
+@dataclass(frozen=True)
+class Taught:
+    """Token ids of a prompt and of the answer to it."""
+
+    prompt: list[int]
+    answer: list[int]
+
+    def __len__(self) -> int:
+        return len(self.prompt) + len(self.answer)
+
+
+@dataclass(frozen=True)
+class AnswerBatch:
+    """Prompts with their answers, padded on the right.
+
+    Attributes:
+        inputs: ``input_ids`` and ``attention_mask``, both ``[batch, length]``.
+        labels: ``[batch, length]``: the token itself where it belongs to an answer, else `IGNORED`.
+    """
+
+    inputs: dict[str, Tensor]
+    labels: Tensor
+
+
+class Answerer:
+    """A causal LM as a task uses it, adapted or not."""
+
+    def __init__(self, loaded: Loaded, prompter: Prompter, batch_size: int) -> None:
+        self._model = loaded.model
+        self._tokenizer = loaded.tokenizer
+        self._prompter = prompter
+        self._batch_size = batch_size
+        self._pad = int(loaded.tokenizer.pad_token_id or 0)
+        self._keeps_logits = "logits_to_keep" in inspect.signature(self._model.forward).parameters
+
+    def taught(self, question: str, passages: Sequence[str], answer: str) -> Taught:
+        """A question with its passages and the answer to learn."""
+        return Taught(self._prompter.prompt(question, passages), self._prompter.answer(answer))
+
+    def batch(self, examples: Sequence[Taught]) -> AnswerBatch:
+        """One batch; the loss will look at the answers alone."""
+        labels = padded([[IGNORED] * len(of.prompt) + of.answer for of in examples], IGNORED)
+        inputs = model_inputs([of.prompt + of.answer for of in examples], self._pad, self._model.device)
+        return AnswerBatch(inputs, labels.to(self._model.device))
+
+    def loss(self, batch: AnswerBatch) -> Tensor:
+        """Cross-entropy of the answers' tokens, mean over all of them in the batch; shape ``[]``."""
+        losses, labels = self._token_losses(batch)
+        return losses.sum() / (labels != IGNORED).sum()
+
+    @torch.inference_mode()
+    def log_likelihoods(self, examples: Sequence[Taught]) -> list[float]:
+        """Mean log-likelihood of the tokens of each answer, its end included."""
+
+        def compute(positions: list[int]) -> list[float]:
+            losses, labels = self._token_losses(self.batch([examples[i] for i in positions]))
+            means: list[float] = (-losses.sum(1) / (labels != IGNORED).sum(1)).tolist()
+            return means
+
+        return in_batches([len(of) for of in examples], self._batch_size, compute)
+
+    @torch.inference_mode()
+    def answers(self, prompts: Sequence[list[int]], max_new_tokens: int) -> list[str]:
+        """The answer to each prompt, decoded greedily."""
+
+        def compute(positions: list[int]) -> list[str]:
+            # On the left, so that every row goes on where its prompt ends.
+            inputs = model_inputs([prompts[i] for i in positions], self._pad, self._model.device, left=True)
+            model: Any = self._model  # its methods come from a mixin that the type does not show
+            written = model.generate(
+                **inputs,
+                do_sample=False,
+                num_beams=1,
+                max_new_tokens=max_new_tokens,
+                pad_token_id=self._pad,
+                eos_token_id=self._tokenizer.eos_token_id,
+            )
+            fresh = written[:, inputs["input_ids"].shape[1] :]
+            return [text.strip() for text in self._tokenizer.batch_decode(fresh, skip_special_tokens=True)]
+
+        return in_batches([len(prompt) for prompt in prompts], self._batch_size, compute)
+
+    def _token_losses(self, batch: AnswerBatch) -> tuple[Tensor, Tensor]:
+        """Cross-entropy of each token from the one before the first answer on, and the labels of these.
+
+        Both are ``[batch, kept]``. Logits of tokens before every answer are not computed: the output layer
+        is a fifth of a small model's work.
+        """
+        length = batch.labels.shape[1]
+        first = int((batch.labels != IGNORED).any(0).nonzero()[0])
+        kept = torch.arange(first - 1, length - 1, device=batch.labels.device)
+        if self._keeps_logits:
+            logits = self._model(**batch.inputs, use_cache=False, logits_to_keep=kept).logits
+        else:
+            logits = self._model(**batch.inputs, use_cache=False).logits[:, kept]
+        labels = batch.labels[:, first:]
+        losses = functional.cross_entropy(
+            logits.float().flatten(0, 1), labels.flatten(), ignore_index=IGNORED, reduction="none"
+        )
+        return losses.view(labels.shape), labels

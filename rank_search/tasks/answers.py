@@ -1,0 +1,42 @@
+"""How right an answer is: exact match and token-F1 as SQuAD v1.1 defines them.
+
+The rules are those of the data set's evaluation script (Rajpurkar et al., 2016, arXiv:1606.05250,
+section 6.1). Libraries at hand score by v2.0, which differs where an answer is empty.
+"""
+
+from __future__ import annotations
+
+import re
+import string
+from collections import Counter
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_PUNCTUATION = str.maketrans("", "", string.punctuation)
+
+
+def normalised(text: str) -> str:
+    """Lower case, without ASCII punctuation, without the articles a, an, the; single spaces."""
+    plain = text.lower().translate(_PUNCTUATION)
+    return " ".join(re.sub(r"\b(a|an|the)\b", " ", plain).split())
+
+
+def exact_match(answer: str, golds: Sequence[str]) -> float:
+    """1 if the answer equals any gold one once both are `normalised`, else 0."""
+    return float(any(normalised(answer) == normalised(gold) for gold in golds))
+
+
+def token_f1(answer: str, golds: Sequence[str]) -> float:
+    """Harmonic mean of precision and recall over words, counted with repeats; the best over the golds."""
+    return max(_f1(answer, gold) for gold in golds)
+
+
+def _f1(answer: str, gold: str) -> float:
+    given, right = normalised(answer).split(), normalised(gold).split()
+    common = sum((Counter(given) & Counter(right)).values())
+    if common == 0:
+        return 0.0
+    precision, recall = common / len(given), common / len(right)
+    return 2 * precision * recall / (precision + recall)

@@ -1,0 +1,113 @@
+"""From a study file to its task: data read, models loaded."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+from transformers import AutoModel, AutoModelForCausalLM, AutoModelForSequenceClassification
+
+from rank_search.config import (
+    ClassificationConfig,
+    GenerationConfig,
+    RagConfig,
+    RetrievalConfig,
+)
+from rank_search.data.answered import load_answered
+from rank_search.data.labelled import load_labelled
+from rank_search.data.searchable import load_searchable
+from rank_search.errors import InputError
+from rank_search.models.load import load, skeleton
+from rank_search.models.retriever import load_retriever
+from rank_search.models.source import choose_device
+from rank_search.tasks.classification import ClassificationTask, class_names
+from rank_search.tasks.generation import GenerationTask
+from rank_search.tasks.rag import RagTask
+from rank_search.tasks.retrieval import RetrievalTask
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from rank_search.config import ModelSource, StudyConfig
+    from rank_search.models.retriever import Retriever
+    from rank_search.tasks.base import Task
+
+
+def load_skeleton(config: StudyConfig) -> nn.Module:
+    """What `Task.backbone` will be, on the meta device, before any weights are read.
+
+    Raises:
+        InputError: a model can't be found, or its kind can't do the task.
+    """
+    match config.task:
+        case RetrievalConfig():
+            return skeleton(config.model, AutoModel)
+        case ClassificationConfig():
+            return skeleton(config.model, AutoModelForSequenceClassification)
+        case GenerationConfig():
+            return skeleton(config.model, AutoModelForCausalLM)
+        case RagConfig(retriever=retriever):
+            with _of_the_retriever():
+                encoder = skeleton(retriever, AutoModel)
+            return nn.ModuleDict({"retriever": encoder, "generator": skeleton(config.model, AutoModelForCausalLM)})
+
+
+def load_task(config: StudyConfig) -> Task:
+    """Reads the data, then loads the models.
+
+    Raises:
+        InputError: data or models are wrong.
+    """
+    device = choose_device(config.model)
+    match config.task:
+        case RetrievalConfig() as settings:
+            pairs = load_searchable(settings)
+            return RetrievalTask(settings, config.training, pairs, load_retriever(config.model, device))
+        case ClassificationConfig() as settings:
+            return _classification(config, settings, device)
+        case GenerationConfig() as settings:
+            questions = load_answered(settings)
+            retriever = _retriever(settings.retriever, device) if settings.retriever else None
+            generator = load(config.model, AutoModelForCausalLM, device)
+            return GenerationTask(settings, config.training, questions, generator, retriever)
+        case RagConfig() as settings:
+            questions = load_answered(settings)
+            retriever = _retriever(settings.retriever, device)
+            generator = load(config.model, AutoModelForCausalLM, device)
+            return RagTask(settings, config.training, questions, retriever, generator)
+
+
+def _classification(config: StudyConfig, settings: ClassificationConfig, device: torch.device) -> ClassificationTask:
+    data = load_labelled(settings)
+    classes = class_names(data)
+    numbers = {name: i for i, name in enumerate(classes)}
+    with torch.random.fork_rng():
+        torch.manual_seed(config.seed)  # draws the fresh head, the same for every trial
+        classifier = load(
+            config.model,
+            AutoModelForSequenceClassification,
+            device,
+            num_labels=len(classes),
+            id2label=dict(enumerate(classes)),
+            label2id=numbers,
+            problem_type="single_label_classification",
+            ignore_mismatched_sizes=True,  # a head for other classes is replaced
+        )
+    return ClassificationTask(settings, config.training, data, classifier)
+
+
+def _retriever(source: ModelSource, device: torch.device) -> Retriever:
+    with _of_the_retriever():
+        return load_retriever(source, device)
+
+
+@contextmanager
+def _of_the_retriever() -> Iterator[None]:
+    """Says of the retriever's fields what is said of a model's."""
+    try:
+        yield
+    except InputError as error:
+        field = (error.field or "").replace("model.", "task.retriever.", 1)
+        raise InputError(error.problem, field=field, file=error.file) from error
