@@ -85,11 +85,11 @@ def split(
     held_out: dict[str, list[Example]] = {}
     for part, size in sizes.items():
         if part in parts:
-            held_out[part] = [example for members in _drawn(parts[part], group, data.seed) for example in members]
+            drawn = [example for members in _drawn(parts[part], group, data.seed) for example in members]
+            held_out[part] = drawn[:size]
         else:
-            share = round(data.held_out * len(parts["train"]))
+            share = max(1, round(data.held_out * len(parts["train"])))
             held_out[part], order = _take(order, min(size, share))
-        held_out[part] = held_out[part][:size]
     train = [example for members in order for example in members]
     if needed is not None:
         train += _lacking(train, held_out, parts, needed)
@@ -105,9 +105,9 @@ def split(
 
 
 def _drawn(examples: Sequence[Example], group: Callable[[Example], str], seed: int) -> list[list[Example]]:
-    """The examples by group, groups in an order that the seed draws."""
+    """The examples by group, groups and members in an order that the seed draws."""
     groups: dict[str, list[Example]] = defaultdict(list)
-    for example in examples:
+    for example in sorted(examples, key=lambda example: _digest(seed, repr(example))):
         groups[group(example)].append(example)
     return [groups[name] for name in sorted(groups, key=lambda name: _digest(seed, name))]
 
@@ -117,13 +117,22 @@ def _digest(seed: int, text: str) -> bytes:
 
 
 def _take(groups: list[list[Example]], count: int) -> tuple[list[Example], list[list[Example]]]:
-    """The first groups that together have ``count`` examples, and the remaining ones."""
+    """At most ``count`` examples in whole groups, and the groups that stay.
+
+    Where every group is larger, a part of the smallest is taken, and the rest of it left out altogether.
+    """
     taken: list[Example] = []
-    for position, members in enumerate(groups):
-        if len(taken) >= count:
-            return taken, groups[position:]
-        taken += members
-    return taken, []
+    stay = []
+    for members in groups:
+        if len(taken) + len(members) <= count:
+            taken += members
+        else:
+            stay.append(members)
+    if not taken and stay:
+        smallest = min(stay, key=len)
+        stay.remove(smallest)
+        return smallest[:count], stay
+    return taken, stay
 
 
 def _lacking(

@@ -1,0 +1,97 @@
+import json
+
+import pytest
+
+from rank_search.config import RetrievalConfig
+from rank_search.data.searchable import load_searchable
+from rank_search.errors import InputError
+
+
+def settings(source, columns=None, **data) -> RetrievalConfig:
+    return RetrievalConfig(kind="retrieval", data={"source": str(source), **data}, columns=columns or {})
+
+
+def write_jsonl(path, rows) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+@pytest.fixture
+def beir(tmp_path):
+    """40 queries on 50 documents; query q3 has two right ones, of gains 2 and 1."""
+    write_jsonl(tmp_path / "corpus.jsonl", [{"_id": f"d{i}", "title": f"T{i}", "text": f"text {i}"} for i in range(50)])
+    write_jsonl(tmp_path / "queries.jsonl", [{"_id": f"q{i}", "text": f"query {i}"} for i in range(40)])
+    (tmp_path / "qrels").mkdir()
+    head = "query-id\tcorpus-id\tscore\n"
+    train = "".join(f"q{i}\td{i}\t1\n" for i in range(4, 40))
+    (tmp_path / "qrels" / "train.tsv").write_text(head + train + "q5\td6\t0\n")
+    (tmp_path / "qrels" / "test.tsv").write_text(head + "q3\td3\t2\nq3\td4\t1\n")
+    return tmp_path
+
+
+def test_beir_folder(beir) -> None:
+    data = load_searchable(settings(beir, test="test"))
+    assert len(data.test.documents) == 50
+    assert data.test.documents is data.train.documents
+    assert data.test.queries == ("query 3",)
+    assert data.test.relevant == ({3: 2, 4: 1},)
+    assert data.test.documents[3] == "T3 text 3"
+    assert len(data.train.queries) + len(data.validation.queries) == 36
+    for part in (data.train, data.validation):
+        for query, relevant in zip(part.queries, part.relevant, strict=True):
+            assert [data.test.documents[i].split()[-1] for i in relevant] == [query.split()[-1]]
+
+
+@pytest.mark.parametrize(
+    ("file", "line", "expected"),
+    [
+        ("train", "q1\td99\t1\n", r"train\.tsv: line 39 names 'd99', which is in neither"),
+        ("train", "q99\td1\t1\n", r"train\.tsv: line 39 names 'q99'"),
+        ("train", "q1\td1\thigh\n", r"train\.tsv: line 39 is no judgement"),
+    ],
+)
+def test_wrong_judgements(beir, file, line, expected) -> None:
+    path = beir / "qrels" / f"{file}.tsv"
+    path.write_text(path.read_text() + line)
+    with pytest.raises(InputError, match=expected):
+        load_searchable(settings(beir))
+
+
+def test_beir_part_that_is_missing(beir) -> None:
+    with pytest.raises(InputError, match=r"task\.data\.train: .*qrels/trian\.tsv' is missing; did you mean 'train'"):
+        load_searchable(settings(beir, train="trian"))
+    (beir / "queries.jsonl").unlink()
+    with pytest.raises(InputError, match=r"queries\.jsonl: is missing; a BEIR folder has"):
+        load_searchable(settings(beir))
+
+
+def test_rows_share_one_corpus_and_queries_of_a_document_stay_together(tmp_path) -> None:
+    rows = [{"question": f"question {i} {j}", "passage": f"passage {i}"} for i in range(40) for j in range(3)]
+    write_jsonl(tmp_path / "rows.jsonl", [*rows, {"question": "question 0 0", "passage": "passage 0 again"}])
+    data = load_searchable(settings(tmp_path / "rows.jsonl", {"query": "question", "document": "passage"}))
+    assert len(data.test.documents) == 41
+    documents = [
+        {document for relevant in part.relevant for document in relevant}
+        for part in (data.train, data.validation, data.test)
+    ]
+    assert not documents[0] & documents[1]
+    assert not documents[0] & documents[2]
+    everything = [
+        (query, {part.documents[i] for i in relevant})
+        for part in (data.train, data.validation, data.test)
+        for query, relevant in zip(part.queries, part.relevant, strict=True)
+    ]
+    assert len(everything) == 120
+    assert dict(everything)["question 0 0"] == {"passage 0", "passage 0 again"}
+    assert ("question 7 1", {"passage 7"}) in everything
+
+
+def test_unknown_built_in() -> None:
+    with pytest.raises(InputError, match=r"task\.data\.source: 'builtin:stdlib' is not built in"):
+        load_searchable(settings("builtin:stdlib"))
+
+
+def test_missing_column(tmp_path) -> None:
+    write_jsonl(tmp_path / "rows.jsonl", [{"question": "q", "context": "c"}])
+    with pytest.raises(InputError, match=r"task\.columns\.query: the data has no column 'query'; known: context"):
+        load_searchable(settings(tmp_path / "rows.jsonl"))

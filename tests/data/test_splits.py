@@ -1,0 +1,121 @@
+from dataclasses import dataclass
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rank_search.config import ClassificationConfig, DataConfig
+from rank_search.data.labelled import load_labelled
+from rank_search.data.splits import Splits, split
+from rank_search.errors import InputError
+
+
+@dataclass(frozen=True)
+class Item:
+    group: str
+    number: int
+
+
+def settings(**data) -> ClassificationConfig:
+    sizes = {name: data.pop(name) for name in ("validation_size", "test_size") if name in data}
+    return ClassificationConfig(kind="classification", data={"source": "x", **data}, **sizes)
+
+
+def group(item: Item) -> str:
+    return item.group
+
+
+items = st.lists(st.integers(1, 4), min_size=10, max_size=40).map(
+    lambda sizes: [Item(f"g{i}", j) for i, size in enumerate(sizes) for j in range(size)]
+)
+
+
+@given(items, st.integers(0, 5), st.randoms(use_true_random=False))
+def test_what_is_split_off_is_apart_and_does_not_hang_on_the_order_of_rows(rows, seed, draw) -> None:
+    found = split({"train": rows}, settings(seed=seed), group)
+    parts = [set(found.train), set(found.validation), set(found.test)]
+    assert not parts[0] & parts[1]
+    assert not parts[0] & parts[2]
+    assert not parts[1] & parts[2]
+    groups = [{item.group for item in part} for part in parts]
+    assert not groups[0] & (groups[1] | groups[2])
+    assert not groups[1] & groups[2]
+    shuffled = draw.sample(rows, len(rows))
+    assert len(found.validation) <= max(1, round(len(rows) / 8)) >= len(found.test)
+    again = split({"train": shuffled}, settings(seed=seed), group)
+    assert [set(part) for part in (again.train, again.validation, again.test)] == parts
+
+
+def test_seed_and_sizes() -> None:
+    rows = [Item(f"g{i}", i) for i in range(400)]
+    found = split({"train": rows}, settings(validation_size=20, held_out=0.25), group)
+    assert (len(found.train), len(found.validation), len(found.test)) == (280, 20, 100)
+    other = split({"train": rows}, settings(validation_size=20, held_out=0.25, seed=1), group)
+    assert other.validation != found.validation
+    assert other.fingerprint != found.fingerprint
+
+
+def test_given_parts_are_kept_and_cut_to_their_sizes() -> None:
+    parts = {name: [Item(f"{name}{i}", i) for i in range(50)] for name in ("train", "validation", "test")}
+    found = split(parts, settings(test_size=30), group)
+    assert set(found.train) == set(parts["train"])
+    assert set(found.validation) == set(parts["validation"])
+    assert len(found.test) == 30
+    assert set(found.test) < set(parts["test"])
+
+
+def test_too_little_data_is_refused() -> None:
+    rows = [Item("one", i) for i in range(50)]
+    with pytest.raises(InputError, match=r"task\.data: train is empty: the data has 50 training rows in 1 groups"):
+        split({"train": rows}, settings(), group)
+
+
+def test_fingerprint_changes_with_anything() -> None:
+    item = [Item("a", i) for i in range(4)]
+    prints = {
+        Splits(train, validation, test).fingerprint
+        for train, validation, test in (
+            ((item[0],), (item[1],), (item[2],)),
+            ((item[1],), (item[0],), (item[2],)),
+            ((item[0], item[3]), (item[1],), (item[2],)),
+            ((item[3], item[0]), (item[1],), (item[2],)),
+        )
+    }
+    assert len(prints) == 4
+
+
+def labelled(tmp_path, train: str, test: str | None = None, **data) -> Splits:
+    (tmp_path / "train.csv").write_text("text,label\n" + train)
+    if test:
+        (tmp_path / "test.csv").write_text("text,label\n" + test)
+        data["test"] = "test.csv"
+    source = DataConfig(source=str(tmp_path), train="train.csv", **data)
+    return load_labelled(ClassificationConfig(kind="classification", data=source))
+
+
+def test_class_that_training_lacks_is_named(tmp_path) -> None:
+    train = "".join(f"text {i},{'ab'[i % 2]}\n" for i in range(40))
+    with pytest.raises(InputError, match=r"task\.data\.test: test has the class 'zebra', which training lacks"):
+        labelled(tmp_path, train, "stripes,zebra\n")
+
+
+def test_rare_class_stays_in_training(tmp_path) -> None:
+    rare = [f"rare {i},c{i}\n" for i in range(20)]
+    train = "".join([*rare, *(f"text {i},{'ab'[i % 2]}\n" for i in range(60))])
+    splits = labelled(tmp_path, train, held_out=0.3)
+    assert {f"c{i}" for i in range(20)} < {example.label for example in splits.train}
+    assert splits.validation
+    assert {example.label for example in splits.validation} <= {"a", "b"}
+
+
+def test_one_class_is_no_classification(tmp_path) -> None:
+    with pytest.raises(InputError, match=r"task\.columns\.label: training has 1 class"):
+        labelled(tmp_path, "".join(f"text {i},a\n" for i in range(40)))
+
+
+def test_same_file_twice_is_refused(tmp_path) -> None:
+    train = "".join(f"text {i},{'ab'[i % 2]}\n" for i in range(40))
+    (tmp_path / "train.csv").write_text("text,label\n" + train)
+    source = DataConfig(source=str(tmp_path), train="train.csv", test="train.csv")
+    with pytest.raises(InputError, match=r"task\.data\.test: 'train\.csv' is train already"):
+        load_labelled(ClassificationConfig(kind="classification", data=source))

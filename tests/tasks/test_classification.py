@@ -1,0 +1,139 @@
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
+
+from rank_search.adapters import lora_layers
+from rank_search.config import AdapterConfig, ClassificationConfig
+from rank_search.errors import InputError
+from rank_search.modules import build_space
+from rank_search.tasks.base import Evaluation
+from rank_search.tasks.classification import ClassificationTask, score_classes
+from rank_search.training.result import Job
+from rank_search.training.trainer import fine_tune
+from tests.bench import study_config
+from tests.tasks.conftest import TRAINING, classifier
+
+CONFIG = study_config(space={"ladder": [0, 2], "group_by": "layer"})
+
+
+def mean(values: list[float]) -> float:
+    return sum(values) / len(values)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(2, 5), st.integers(2, 30), st.data())
+def test_means_are_scikit_learns_metrics(classes, count, data) -> None:
+    right = data.draw(st.lists(st.integers(0, classes - 1), min_size=count, max_size=count))
+    given_ = data.draw(st.lists(st.integers(0, classes - 1), min_size=count, max_size=count))
+    values = score_classes(torch.eye(classes)[given_], right)
+    assert mean(values["accuracy"]) == pytest.approx(accuracy_score(right, given_), abs=1e-6)
+    assert mean(values["macro-f1"]) == pytest.approx(f1_score(right, given_, average="macro"), abs=1e-5)
+    assert mean(values["mcc"]) == pytest.approx(matthews_corrcoef(right, given_), abs=1e-4)
+
+
+def test_standard_error_of_a_mean_is_the_plain_one() -> None:
+    """Where the metric is a mean, pseudo-values are the values: checked on accuracy's own jackknife."""
+    from rank_search.tasks.classification import _pseudo_values
+
+    right = torch.tensor([0, 1, 2, 1, 0, 2, 2, 1])
+    given_ = torch.tensor([0, 1, 1, 1, 2, 2, 2, 0])
+    values = _pseudo_values(lambda a, b: float((a == b).double().mean()), given_, right)
+    assert values == pytest.approx((right == given_).double().tolist())
+
+
+def test_standard_error_of_macro_f1_is_about_the_bootstraps() -> None:
+    draw = torch.Generator().manual_seed(0)
+    right = torch.randint(0, 3, (300,), generator=draw)
+    given_ = torch.where(torch.rand(300, generator=draw) < 0.7, right, torch.randint(0, 3, (300,), generator=draw))
+    values = score_classes(torch.eye(3)[given_], right.tolist())["macro-f1"]
+    found = Evaluation("macro-f1", {"macro-f1": values}).standard_error
+    resampled = []
+    for _ in range(400):
+        rows = torch.randint(0, 300, (300,), generator=draw)
+        resampled.append(f1_score(right[rows], given_[rows], average="macro"))
+    assert found == pytest.approx(torch.tensor(resampled).std().item(), rel=0.15)
+
+
+def test_logits_that_are_not_finite_have_no_metric() -> None:
+    logits = torch.zeros(3, 4)
+    logits[1, 2] = math.nan
+    assert all(math.isnan(value) for metric in score_classes(logits, [0, 1, 2]).values() for value in metric)
+
+
+def test_evaluation_equals_one_text_at_a_time(classification) -> None:
+    found = classification.evaluate("validation")
+    for i, example in enumerate(classification._data.validation):
+        tokens = classification._classifier.tokenizer(example.text, return_tensors="pt")
+        with torch.no_grad():
+            logits = classification.backbone(**{k: tokens[k] for k in ("input_ids", "attention_mask")}).logits[0]
+        assert found.outputs[i] == int(logits.argmax())
+        assert found.values["accuracy"][i] == float("abc"[int(logits.argmax())] == example.label)
+
+
+def test_head_is_what_stands_outside_the_base_and_what_the_source_lacks(classification) -> None:
+    assert classification.head == ("classifier",)
+    lacking = classifier(missing=frozenset({"bert.pooler.dense.weight", "classifier.weight"}))
+    task = ClassificationTask(
+        ClassificationConfig(kind="classification", data="x"), TRAINING, classification._data, lacking
+    )
+    assert task.head == ("bert.pooler.dense", "classifier")
+
+
+def test_head_is_trained_and_taken_out_again(classification) -> None:
+    space = build_space(classification.backbone, CONFIG, classification.head)
+    weights = {name: weight.clone() for name, weight in classification.backbone.state_dict().items()}
+    training = TRAINING.model_copy(update={"steps": 60})
+    for rank in (0, 2):
+        result = fine_tune(classification, Job(space.uniform(rank), 0, 0), AdapterConfig(), training, sources={})
+        assert sum(result.losses[-5:]) < 0.6 * sum(result.losses[:5])
+        after = classification.backbone.state_dict()
+        assert after.keys() == weights.keys()
+        assert all(torch.equal(after[name], weight) for name, weight in weights.items())
+        assert not any(weight.requires_grad for weight in classification.backbone.parameters())
+    assert not lora_layers(classification.backbone)
+
+
+@pytest.mark.parametrize("rank", [0, 2])
+def test_saved_classifier_loads_by_plain_peft_head_included(classification, tmp_path, rank) -> None:
+    from peft import PeftModel
+
+    from rank_search.adapters import loaded
+
+    space = build_space(classification.backbone, CONFIG, classification.head)
+    training = TRAINING.model_copy(update={"steps": 20})
+    result = fine_tune(classification, Job(space.uniform(rank), 0, 0), AdapterConfig(), training, sources={})
+    result.save_adapter(tmp_path / "a")
+    untrained = classification.evaluate("validation").values
+    with loaded(classification.backbone, tmp_path / "a"):
+        assert classification.evaluate("validation").values == result.evaluation.values != untrained
+    assert classification.evaluate("validation").values == untrained
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("warnings.warn", lambda *args, **kwargs: None)  # transformers' own deprecations
+        PeftModel.from_pretrained(classification.backbone, tmp_path / "a")
+    assert classification.evaluate("validation").values == result.evaluation.values
+
+
+def test_head_is_never_adapted(classification) -> None:
+    named = study_config(space={"ladder": [0, 2], "targets": ["classifier"]})
+    with pytest.raises(InputError, match=r"space\.targets: 'classifier' names no linear layer"):
+        build_space(classification.backbone, named, classification.head)
+
+
+def test_long_texts_are_cut_and_counted(classification) -> None:
+    settings_ = ClassificationConfig(kind="classification", data="x", length=3)
+    task = ClassificationTask(settings_, TRAINING, classification._data, classifier())
+    assert task.cut == {"texts": (64, 64)}
+    assert next(iter(task.training_batches(1, 0))).inputs["input_ids"].shape == (4, 3)
+
+
+def test_examples_show_both_classes_and_the_right_one(classification) -> None:
+    before = classification.evaluate("test")
+    after = Evaluation("accuracy", {"accuracy": [1.0] * 12}, [i % 3 for i in range(70, 82)])
+    for example in classification.examples("test", before, after):
+        assert example.after.answer.text == example.expected
+        assert example.after.answer.right
+        assert example.before.answer.right == (example.before.answer.text == example.expected)
