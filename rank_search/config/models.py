@@ -20,7 +20,7 @@ class ModelSource(Section):
     trust_remote_code: StrictBool = Field(False, description="run Python code that the model ships")
     dtype: Literal["float32", "bfloat16", "float16"] = Field("float32", description="type of the frozen weights")
     quantization: Literal["none", "4bit"] = Field(
-        "none", description="4bit: frozen weights as NF4 by bitsandbytes; needs CUDA"
+        "none", description="how the frozen weights are compressed; 4bit: NF4 by bitsandbytes, needs CUDA"
     )
 
 

@@ -77,7 +77,7 @@ class AdapterConfig(Section):
     """The LoRA adapters: h = W x + s · B A x."""
 
     scale: Literal["rslora", "alpha/r", "constant"] = Field(
-        "rslora", description="s = α/√r (arXiv:2312.03732), α/r (LoRA), or α itself at every rank"
+        "rslora", description="scale rule: s = α/√r (arXiv:2312.03732), α/r (LoRA), or α itself at every rank"
     )
     alpha: PositiveNumber = Field(4.0, description="the α of the scale rule")
     dropout: Fraction = Field(0.0, description="dropout on the adapter's input")
@@ -95,7 +95,7 @@ class TrainingConfig(Section):
     warmup: Fraction = Field(0.1, description="share of the steps with rising learning rate")
     max_grad_norm: PositiveNumber = Field(1.0, description="gradients of a base model's adapters are clipped to it")
     autocast: Literal["auto", "bf16", "off"] = Field(
-        "auto", description="bf16 in training; auto: where the device has them in hardware"
+        "auto", description="whether to train in bf16; auto: where the device has it in hardware"
     )
     augmentation: str = Field(
         "none",

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from rank_search.config import ModelSource, StudyConfig
+    from rank_search.models.load import Loaded
     from rank_search.models.retriever import Retriever
     from rank_search.tasks.base import Task
 
@@ -70,12 +71,12 @@ def load_task(config: StudyConfig) -> Task:
         case GenerationConfig() as settings:
             questions = load_answered(settings)
             retriever = _retriever(settings.retriever, device) if settings.retriever else None
-            generator = load(config.model, AutoModelForCausalLM, device)
+            generator = load_generator(config, device)
             return GenerationTask(settings, config.training, questions, generator, retriever)
         case RagConfig() as settings:
             questions = load_answered(settings)
             retriever = _retriever(settings.retriever, device)
-            generator = load(config.model, AutoModelForCausalLM, device)
+            generator = load_generator(config, device)
             return RagTask(settings, config.training, questions, retriever, generator)
 
 
@@ -96,6 +97,22 @@ def _classification(config: StudyConfig, settings: ClassificationConfig, device:
             ignore_mismatched_sizes=True,  # a head for other classes is replaced
         )
     return ClassificationTask(settings, config.training, data, classifier)
+
+
+def load_generator(config: StudyConfig, device: torch.device) -> Loaded:
+    """Loads the causal LM that ``model`` names.
+
+    Raises:
+        InputError: it is not one: transformers would give an encoder a random head.
+    """
+    loaded = load(config.model, AutoModelForCausalLM, device)
+    if loaded.missing:
+        raise InputError(
+            f"{config.model.source!r} lacks weights such as {min(loaded.missing)!r} and can't generate; "
+            "name a causal LM",
+            field="model.source",
+        )
+    return loaded
 
 
 def _retriever(source: ModelSource, device: torch.device) -> Retriever:

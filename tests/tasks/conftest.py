@@ -84,7 +84,11 @@ def labelled(count: int, start: int) -> tuple[Labelled, ...]:
 
 def classifier(classes: int = 3, missing: frozenset[str] = frozenset()) -> Loaded:
     torch.manual_seed(0)
-    model = BertForSequenceClassification(BertConfig(num_labels=classes, **SIZES)).eval().requires_grad_(False)
+    model = (
+        BertForSequenceClassification(BertConfig(num_labels=classes, initializer_range=0.3, **SIZES))
+        .eval()
+        .requires_grad_(False)
+    )
     return Loaded(model, tokenizer(), 64, "sha256:classifier", missing)
 
 

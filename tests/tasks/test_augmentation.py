@@ -8,9 +8,6 @@ from hypothesis import strategies as st
 from rank_search.config import TrainingConfig
 from rank_search.errors import InputError
 from rank_search.tasks.augmentation import augment_texts, drop_words, load_augmentation
-from rank_search.tasks.generation import GenerationTask
-from rank_search.tasks.rag import RagTask
-from tests.tasks.conftest import ANSWERED, TRAINING, generator
 
 
 def training(augmentation: str, **settings) -> TrainingConfig:
@@ -32,9 +29,8 @@ def test_probability_is_that_of_a_word() -> None:
 
 
 def test_function_of_the_users_is_found_beside_the_study(tmp_path, monkeypatch) -> None:
-    (tmp_path / "mine_augment.py").write_text(
-        "def shout(text, draw):\n    return text.upper()\n\nBROKEN = lambda t, d: 3\n"
-    )
+    functions = "def shout(text, draw):\n    return text.upper()\n\nBROKEN = lambda text, draw: 3\n"
+    (tmp_path / "mine_augment.py").write_text(functions)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.path", ["/nowhere"])
     shout = load_augmentation(training("mine_augment:shout"))
@@ -56,43 +52,28 @@ def test_draws_hang_on_seed_and_batch_alone() -> None:
     assert one != augment_texts(augment, texts, 2, 0)
 
 
+def inputs_of(batch) -> torch.Tensor:
+    """The token ids that augmentation changes."""
+    return (batch.inputs if hasattr(batch, "inputs") else batch.queries)["input_ids"]
+
+
 @pytest.mark.parametrize("name", ["classification", "generation", "rag", "retrieval"])
-def test_augmented_batches_hold_the_same_examples_in_the_same_order(name, request, small_task) -> None:
+def test_augmented_batches_hold_the_same_examples_in_the_same_order(name, request, small_task, monkeypatch) -> None:
     task = small_task if name == "retrieval" else request.getfixturevalue(name)
-    task._augment = load_augmentation(training("token-dropout", token_dropout=0.6))
-    plain = list(task.training_batches(5, 3))
-    changed = list(task.training_batches(5, 3, augmented=True))
-    again = list(task.training_batches(5, 3, augmented=True))
-    try:
-        for one, other, same in zip(plain, changed, again, strict=True):
-            labels = {"classification": "labels", "generation": "labels"}.get(name)
-            if name == "rag":
-                assert torch.equal(one.documents["input_ids"], other.documents["input_ids"])
-            elif labels == "labels" and name == "classification":
-                assert torch.equal(one.labels, other.labels)
-            first = {"classification": "inputs", "generation": "inputs"}.get(name, "queries")
-            assert torch.equal(getattr(other, first)["input_ids"], getattr(same, first)["input_ids"])
-        first = {"classification": "inputs", "generation": "inputs"}.get(name, "queries")
-        assert any(
-            getattr(one, first)["input_ids"].shape != getattr(other, first)["input_ids"].shape
-            for one, other in zip(plain, changed, strict=True)
-        )
-    finally:
-        task._augment = None
+    monkeypatch.setattr(task, "_augment", lambda text, draw: f"{text} indeed")
+    for plain, changed in zip(task.training_batches(5, 3), task.training_batches(5, 3, augmented=True), strict=True):
+        one, other = inputs_of(plain), inputs_of(changed)
+        assert other.shape == (len(one), one.shape[1] + 1)
+        if name == "classification":
+            assert torch.equal(plain.labels, changed.labels)
+        if name == "rag":
+            assert torch.equal(plain.documents["input_ids"], changed.documents["input_ids"])
 
 
 def test_answers_are_never_augmented(generation) -> None:
-    assert isinstance(generation, GenerationTask)
     generation._augment = lambda text, draw: "gone"
     for plain, changed in zip(
         generation.training_batches(4, 0), generation.training_batches(4, 0, augmented=True), strict=True
     ):
         for one, other in zip(plain.labels, changed.labels, strict=True):
             assert torch.equal(one[one >= 0], other[other >= 0])
-
-
-def test_names_stay_importable() -> None:
-    assert RagTask.__name__
-    assert ANSWERED.train
-    assert TRAINING.steps
-    assert generator

@@ -1,4 +1,5 @@
 import math
+import warnings
 
 import pytest
 import torch
@@ -30,9 +31,12 @@ def test_means_are_scikit_learns_metrics(classes, count, data) -> None:
     right = data.draw(st.lists(st.integers(0, classes - 1), min_size=count, max_size=count))
     given_ = data.draw(st.lists(st.integers(0, classes - 1), min_size=count, max_size=count))
     values = score_classes(torch.eye(classes)[given_], right)
-    assert mean(values["accuracy"]) == pytest.approx(accuracy_score(right, given_), abs=1e-6)
-    assert mean(values["macro-f1"]) == pytest.approx(f1_score(right, given_, average="macro"), abs=1e-5)
-    assert mean(values["mcc"]) == pytest.approx(matthews_corrcoef(right, given_), abs=1e-4)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # scikit-learn warns where there is a single class
+        assert mean(values["accuracy"]) == pytest.approx(accuracy_score(right, given_), abs=1e-6)
+        assert mean(values["macro-f1"]) == pytest.approx(f1_score(right, given_, average="macro"), abs=1e-5)
+        if len(set(right)) > 1 < len(set(given_)):  # else MCC is 0/0
+            assert mean(values["mcc"]) == pytest.approx(matthews_corrcoef(right, given_), abs=1e-4)
 
 
 def test_standard_error_of_a_mean_is_the_plain_one() -> None:
@@ -86,7 +90,7 @@ def test_head_is_what_stands_outside_the_base_and_what_the_source_lacks(classifi
 def test_head_is_trained_and_taken_out_again(classification) -> None:
     space = build_space(classification.backbone, CONFIG, classification.head)
     weights = {name: weight.clone() for name, weight in classification.backbone.state_dict().items()}
-    training = TRAINING.model_copy(update={"steps": 60})
+    training = TRAINING.model_copy(update={"steps": 60, "learning_rate": 3e-2})
     for rank in (0, 2):
         result = fine_tune(classification, Job(space.uniform(rank), 0, 0), AdapterConfig(), training, sources={})
         assert sum(result.losses[-5:]) < 0.6 * sum(result.losses[:5])
@@ -104,12 +108,13 @@ def test_saved_classifier_loads_by_plain_peft_head_included(classification, tmp_
     from rank_search.adapters import loaded
 
     space = build_space(classification.backbone, CONFIG, classification.head)
-    training = TRAINING.model_copy(update={"steps": 20})
+    training = TRAINING.model_copy(update={"steps": 30, "learning_rate": 3e-2})
     result = fine_tune(classification, Job(space.uniform(rank), 0, 0), AdapterConfig(), training, sources={})
     result.save_adapter(tmp_path / "a")
     untrained = classification.evaluate("validation").values
+    assert result.evaluation.values != untrained
     with loaded(classification.backbone, tmp_path / "a"):
-        assert classification.evaluate("validation").values == result.evaluation.values != untrained
+        assert classification.evaluate("validation").values == result.evaluation.values
     assert classification.evaluate("validation").values == untrained
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("warnings.warn", lambda *args, **kwargs: None)  # transformers' own deprecations

@@ -137,7 +137,8 @@ def test_template_and_chat_template() -> None:
     own = prompter(template="Q {{ question }} C {{ context }} N {{ passages|length }}").prompt("why", ["one", "two"])
     assert text_of(own) == "q why c one two n 2"
     made = tokenizer()
-    made.chat_template = "{% for m in messages %}[{{ m['role'] }}] {{ m['content'] }}{% endfor %}{% if add_generation_prompt %} [bot]{% endif %}"
+    said = "{% for m in messages %}[{{ m['role'] }}] {{ m['content'] }}{% endfor %}"
+    made.chat_template = said + "{% if add_generation_prompt %} [bot]{% endif %}"
     chat = Prompter(answer_config(), made, 256)
     assert text_of(chat.prompt("why?", ["because"])).startswith("[ user ] answer the question in a few words")
     assert text_of(chat.prompt("why?", ["because"])).endswith("question : why? [ bot ]")

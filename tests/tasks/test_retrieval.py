@@ -1,14 +1,15 @@
 import math
 
 import pytest
+import pytrec_eval
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sentence_transformers import SentenceTransformer
 from torch.nn import functional
 
 from rank_search.config import ModelConfig, RetrievalConfig, TrainingConfig
-from rank_search.data.searchable import SearchData
+from rank_search.data.searchable import SearchData, SearchSplit
 from rank_search.errors import InputError
 from rank_search.models.retriever import load_retriever
 from rank_search.models.source import locate
@@ -32,6 +33,36 @@ def test_metrics_of_one_relevant_document_follow_from_its_rank(count, data) -> N
     }
     found = {name: values[0] for name, values in score_rankings(scores[None], [{own: 1}]).items()}
     assert found == pytest.approx(expected)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 60), st.data())
+def test_metrics_equal_an_independent_librarys(count, data) -> None:
+    """trec_eval, on random rankings with several right documents of different gains."""
+    scores = torch.tensor(data.draw(st.permutations(range(-20, count - 20)))).float()
+    right = data.draw(st.lists(st.integers(0, count - 1), min_size=1, max_size=8, unique=True))
+    gains = {document: data.draw(st.integers(1, 3)) for document in right}
+    wanted = {"ndcg_cut.10", "recip_rank", "recall.1,5,10"}
+    judged = pytrec_eval.RelevanceEvaluator({"q": {str(document): gain for document, gain in gains.items()}}, wanted)
+    # trec_eval's reciprocal rank has no cut, so it is given the first ten alone.
+    whole = {str(document): float(score) for document, score in enumerate(scores)}
+    first = {str(document): float(scores[document]) for document in scores.topk(min(10, count)).indices.tolist()}
+    of_all, of_ten = (judged.evaluate({"q": run})["q"] for run in (whole, first))
+    expected = {
+        "ndcg@10": of_all["ndcg_cut_10"],
+        "mrr@10": of_ten["recip_rank"],
+        "recall@1": of_all["recall_1"],
+        "recall@5": of_all["recall_5"],
+        "recall@10": of_all["recall_10"],
+    }
+    found = {name: values[0] for name, values in score_rankings(scores[None], [gains]).items()}
+    assert found == pytest.approx(expected, abs=1e-5)
+
+
+def test_ties_do_not_flatter_a_model_that_gives_every_text_the_same_vector() -> None:
+    relevant = [{place: 1} for place in range(200)]
+    values = score_rankings(torch.zeros(200, 200), relevant)
+    assert sum(values["recall@10"]) == 10
 
 
 def test_scores_that_are_not_finite_have_no_metric() -> None:
@@ -135,6 +166,28 @@ def test_batch_larger_than_the_data_is_refused(small_task) -> None:
             )
 
 
+def test_other_right_documents_of_a_batch_are_no_wrong_answers() -> None:
+    """Two pairs of one query in a batch: each is masked in the other's row, and the loss is that of the rest."""
+    retriever = load_retriever(ModelConfig(source=EMBEDDED), CPU)
+    train = SearchSplit(("find a", "find b"), ("a one", "a two", "b one"), ({0: 1, 1: 1}, {2: 1}))
+    data = SearchData(train, words(4, 10), words(4, 20))
+    task = RetrievalTask(RetrievalConfig(kind="retrieval"), TrainingConfig(batch_size=3), data, retriever)
+    (batch,) = task.training_batches(1, 0)
+    texts = [retriever.tokenizer.decode(ids, skip_special_tokens=True) for ids in batch.documents["input_ids"]]
+    same = torch.tensor([[one[0] == other[0] and one != other for other in texts] for one in texts])
+    assert torch.equal(batch.others, same)
+    with torch.no_grad():
+        queries, documents = (
+            functional.normalize(retriever.encoder(dict(s))) for s in (batch.queries, batch.documents)
+        )
+        logits = 20 * queries @ documents.T
+        expected = 0.0
+        for row in range(3):
+            seen = [float(logits[row, column]) for column in range(3) if not same[row, column]]
+            expected -= (float(logits[row, row]) - math.log(sum(math.exp(score) for score in seen))) / 3
+        assert task.loss(batch).item() == pytest.approx(expected, abs=1e-4)
+
+
 def test_texts_are_cut_to_the_lengths_of_the_study_file() -> None:
     retriever = load_retriever(ModelConfig(source=EMBEDDED), CPU)
     data = SearchData(words(8, 0), words(4, 10), words(4, 20))
@@ -143,3 +196,4 @@ def test_texts_are_cut_to_the_lengths_of_the_study_file() -> None:
     batch = next(iter(task.training_batches(1, 0)))
     assert batch.queries["input_ids"].shape == (4, 4)
     assert batch.documents["input_ids"].shape == (4, 6)
+    assert task.cut == {"queries": (16, 16), "documents": (16, 16)}

