@@ -59,6 +59,7 @@ class Landscape:
 
     wrongs: dict[int, object] = field(default_factory=dict)
     jobs: list[Job] = field(default_factory=list)
+    weights: tuple[float, ...] = (0.5, 0.1, 0.3, 0.2)
 
     def train(self, job: Job, on_step) -> FineTuned:
         self.jobs.append(job)
@@ -66,7 +67,7 @@ class Landscape:
         if isinstance(wrong, BaseException):
             raise wrong
         ranks = list(job.rank_map.ranks.values())
-        score = sum(rank**0.5 * weight for rank, weight in zip(ranks, (0.5, 0.1, 0.3, 0.2), strict=True)) / 4
+        score = sum(rank**0.5 * weight for rank, weight in zip(ranks, self.weights, strict=True)) / 4
         score = wrong if isinstance(wrong, float) else score
         evaluation = Evaluation("ndcg@10", {"ndcg@10": [score - 0.1, score + 0.1]})
         return FineTuned(evaluation, (1.0, 0.5), 0.01, _saver if job.rank_map.adapted else None)

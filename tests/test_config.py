@@ -126,3 +126,56 @@ def test_every_field_is_described() -> None:
 @pytest.mark.parametrize("path", sorted(Path("configs").glob("*.yaml")), ids=str)
 def test_shipped_configs_load(path) -> None:
     load_config(path)
+
+
+JOINT = ["space.learning_rate=[1e-4, 1e-2]", "space.alpha=[1, 16]", "space.dropout=[0, 0.2]"]
+
+
+def test_settings_beside_the_ranks(tmp_path) -> None:
+    config = load_config(written(tmp_path), [*JOINT, "space.augmentation=true", "training.augmentation=token-dropout"])
+    assert config.space.learning_rate == pytest.approx((1e-4, 1e-2))
+    tuned = config.tuned({"learning_rate": 0.005, "alpha": 8.0, "dropout": 0.1, "augmentation": 0})
+    assert (tuned.training.learning_rate, tuned.adapter.alpha, tuned.adapter.dropout) == (0.005, 8.0, 0.1)
+    assert tuned.training.augmentation == "none"
+    assert config.tuned({"augmentation": 1}).training.augmentation == "token-dropout"
+    assert config.tuned({}) == config
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("space.alpha=[5, 6]", "--set: space.alpha: [5.0, 6.0] leaves out adapter.alpha = 4.0, at which baselines are"),
+        ("space.learning_rate=[1, 2]", "--set: space.learning_rate: [1.0, 2.0] leaves out training.learning_rate"),
+        ("space.dropout=[0.2, 0.1]", "--set: space.dropout: [0.2, 0.1] must be [lowest, highest]"),
+        ("space.learning_rate=[0, 1]", "--set: space.learning_rate.0: 0 is wrong: input should be greater than 0"),
+        ("space.augmentation=true", "--set: space.augmentation: has nothing to switch on; set training.augmentation"),
+        ("training.augmentation=dropout", "--set: training.augmentation: 'dropout' is wrong"),
+        ("task.data.sorce=x", "--set: task.data.sorce: unknown key; did you mean 'source'?"),
+        ("task.data={source: x, held_out: 0.6}", "--set: task.data.held_out: 0.6 is wrong: input should be less"),
+        ("task.data={held_out: 0.2}", "--set: task.data.source: is missing; add it"),
+        ("task.metric=accuracy", "--set: task.metric: 'accuracy' is wrong: input should be 'ndcg@10'"),
+        ("task.columns.text=x", "--set: task.columns.text: unknown key; known: document, query"),
+        ("task={}", "--set: task.kind: is missing; write one of retrieval, classification, generation, rag"),
+        ("task={kind: generation}", "--set: task.data: is missing; add it"),
+        ("task={kind: rag, data: x}", "--set: task.retriever: is missing; add it"),
+        ("model.quantization=8bit", "--set: model.quantization: '8bit' is wrong: input should be 'none' or '4bit'"),
+    ],
+)
+def test_wrong_tasks_data_and_joint_settings(tmp_path, override, expected) -> None:
+    with pytest.raises(InputError) as raised:
+        load_config(written(tmp_path), [override])
+    assert str(raised.value).startswith(expected)
+    assert "\n" not in str(raised.value)
+
+
+def test_data_as_text_is_its_source(tmp_path) -> None:
+    short = load_config(written(tmp_path, task={"kind": "retrieval", "data": "mine.jsonl"}))
+    long = load_config(written(tmp_path, task={"kind": "retrieval", "data": {"source": "mine.jsonl"}}))
+    assert short == long
+
+
+def test_base_models_by_their_prefix(tmp_path) -> None:
+    assert [*load_config(written(tmp_path)).base_models] == [""]
+    task = {"kind": "rag", "data": "x", "retriever": {"source": "r"}}
+    both = load_config(written(tmp_path, task=task)).base_models
+    assert {prefix: model.source for prefix, model in both.items()} == {"retriever.": "r", "generator.": "m"}

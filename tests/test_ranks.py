@@ -70,3 +70,9 @@ def test_map_can_not_be_changed_through_its_source() -> None:
 
 def test_maps_hash_as_they_compare() -> None:
     assert len({RankMap({"a": 1, "b": 2}), RankMap({"b": 2, "a": 1})}) == 1
+
+
+def test_under_is_the_part_with_a_prefix() -> None:
+    both = RankMap({"retriever.a": 1, "generator.a": 2, "generator.b": 0})
+    assert both.under("generator.") == RankMap({"a": 2, "b": 0})
+    assert both.under("") == both

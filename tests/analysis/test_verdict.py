@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -93,3 +95,10 @@ def test_interval_covers_the_truth_about_as_often_as_it_says() -> None:
 
 def test_interval_of_equal_differences_is_a_point() -> None:
     assert paired_interval([0.25, 0.25, 0.25]) == (0.25, 0.25)
+
+
+def test_verdict_says_when_settings_were_searched_for_one_side_alone() -> None:
+    tuned = dataclasses.replace(BY_NUMBER[1], settings={"learning_rate": 0.01})
+    told = judge(tuned, BY_NUMBER[3], [0.5, 0.6], [0.4, 0.6], "test").text
+    assert "Settings beside the ranks were searched for it, and not for the uniform map." in told
+    assert "Settings beside" not in judge(BY_NUMBER[1], BY_NUMBER[3], [0.5, 0.6], [0.4, 0.6], "test").text

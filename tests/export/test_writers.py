@@ -1,14 +1,17 @@
+import dataclasses
 import json
 from pathlib import Path
 
 import pytest
 from peft import LoraConfig
 
-from rank_search.analysis.trials import scored
+from rank_search.analysis.trials import ScoredTrial, scored
 from rank_search.errors import InputError, RankSearchError
 from rank_search.export.writers import Choice, write_export
+from rank_search.ranks import Shape
 from rank_search.search.table import trials_table
-from tests.bench import record
+from rank_search.space import Space
+from tests.bench import SPACE, record, study_config
 
 
 @pytest.fixture
@@ -81,3 +84,31 @@ def test_export_never_reaches_beside_the_folder_it_was_given(choice_of, tmp_path
 def test_unknown_format(choice_of, tmp_path) -> None:
     with pytest.raises(InputError, match=r"--to: 'pfet' is no format; did you mean 'peft'\?"):
         write_export(choice_of(1), "pfet", tmp_path / "out")
+
+
+def test_map_of_two_base_models_becomes_two_configs(bench, tmp_path) -> None:
+    shapes = {
+        "retriever.layer.0.w": Shape(8, 8),
+        "generator.layer.0.w": Shape(8, 8),
+        "generator.layer.1.c": Shape(8, 8),
+    }
+    space = Space(shapes, {name: (name,) for name in shapes}, (0, 2), transposed=("generator.layer.1.c",))
+    task = {"kind": "rag", "data": "x", "retriever": {"source": "the/retriever"}}
+    config = study_config(task=task, model={"source": "the/generator"})
+    kept = dataclasses.replace(record(space), config=config.frozen())
+    ranks = {"retriever.layer.0.w": 2, "generator.layer.0.w": 0, "generator.layer.1.c": 2}
+    trial = ScoredTrial(5, "search", 0.5, 0.1, 64, ranks, {"alpha": 8.0}, 1.0)
+    write_export(Choice("small", kept, bench.folder, trial), "lora-config", tmp_path / "out")
+    retriever, generator = (LoraConfig.from_pretrained(str(tmp_path / "out" / n)) for n in ("retriever", "generator"))
+    assert retriever.rank_pattern == {"^layer\\.0\\.w": 2}
+    assert generator.rank_pattern == {"^layer\\.1\\.c": 2}
+    assert (retriever.base_model_name_or_path, generator.base_model_name_or_path) == ("the/retriever", "the/generator")
+    assert (retriever.fan_in_fan_out, generator.fan_in_fan_out) == (False, True)
+    assert retriever.lora_alpha == 8  # what was searched, not the study file's 4
+
+
+def test_map_of_zeros_with_a_head_is_an_adapter_of_the_head_alone(bench, tmp_path) -> None:
+    kept = dataclasses.replace(record(), head=("classifier",))
+    trial = ScoredTrial(0, "baseline:uniform", 0.5, 0.1, 0, dict.fromkeys(SPACE.shapes, 0), {}, 1.0)
+    write_export(Choice("small", kept, bench.folder, trial), "lora-config", tmp_path / "out")
+    assert LoraConfig.from_pretrained(str(tmp_path / "out")).modules_to_save == ["classifier"]

@@ -1,3 +1,4 @@
+import dataclasses
 import math
 
 import pytest
@@ -8,7 +9,7 @@ from rank_search.ranks import Shape
 from rank_search.search.loop import MAX_ATTEMPTS, Search
 from rank_search.search.storage import StudyFolder
 from rank_search.search.table import trials_table
-from rank_search.space import Space
+from rank_search.space import JointSetting, Space
 from rank_search.tasks.base import Evaluation
 from rank_search.training.result import FineTuned, TrainingFailed
 from tests.bench import SPACE, Bench, Landscape, Silent, record, study_config
@@ -209,3 +210,37 @@ def test_ladder_without_zero_of_a_single_dimension(bench) -> None:
 class _OneLayer(Landscape):
     def train(self, job, on_step):
         return FineTuned(Evaluation("ndcg@10", {"ndcg@10": [0.5, 0.6]}), (), 0.0, None)
+
+
+JOINT = {
+    "alpha": JointSetting(1, 16, 4, log=True),
+    "dropout": JointSetting(0, 0.3, 0),
+    "augmentation": JointSetting(0, 1, 0, switch=True),
+}
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "gp", "nsga2", "random"])
+def test_joint_settings_are_searched_beside_the_ranks(bench, sampler) -> None:
+    space = dataclasses.replace(SPACE, joint=JOINT)
+    executor = Landscape()
+    study = bench.search(12, executor, space, sampler=sampler)
+    settings = [job.settings for job in executor.jobs]
+    assert settings[:4] == [{"alpha": 4, "dropout": 0, "augmentation": 0}] * 4  # baselines, at the study file's own
+    assert all(1 <= found["alpha"] <= 16 and 0 <= found["dropout"] <= 0.3 for found in settings)
+    assert len({found["alpha"] for found in settings[4:]}) == 8
+    assert {found["augmentation"] for found in settings[4:]} <= {0, 1}
+    table = trials_table(study, record(space))
+    assert table["settings"].tolist() == settings
+    assert table["trainable_parameters"].tolist() == [space.parameters(job.rank_map) for job in executor.jobs]
+
+
+def test_same_map_at_other_settings_is_another_proposal(bench) -> None:
+    """One map and one switch: two proposals, and no third."""
+    switch = {"augmentation": JointSetting(0, 1, 0, switch=True)}
+    space = Space({"a": Shape(4, 4)}, {"a": ("a",)}, (1,), switch)
+    assert space.size == 2
+    executor = Landscape(weights=(1,))
+    study = bench.search(5, executor, space)
+    assert sorted(job.settings["augmentation"] for job in executor.jobs) == [0, 1]
+    assert len(study.trials) == 2
+    assert dataclasses.replace(space, joint=JOINT).size == math.inf

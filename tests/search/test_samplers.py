@@ -1,14 +1,31 @@
+import dataclasses
+
 import optuna
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from optuna.distributions import IntDistribution
+from optuna.distributions import FloatDistribution, IntDistribution
 
 from rank_search.search.samplers import SAMPLERS, DistinctSampler, _nearest_new, derive_seed, distributions
+from rank_search.space import JointSetting
 from tests.bench import SPACE
 
 
 def test_dimensions_are_ordinal_indices_into_the_ladder() -> None:
     assert distributions(SPACE) == {name: IntDistribution(0, 3) for name in SPACE.dimensions}
+
+
+def test_joint_settings_are_numbers_on_their_own_scale() -> None:
+    joint = {
+        "learning_rate": JointSetting(1e-4, 1e-2, 1e-3, log=True),
+        "dropout": JointSetting(0, 0.2, 0),
+        "augmentation": JointSetting(0, 1, 0, switch=True),
+    }
+    found = distributions(dataclasses.replace(SPACE, joint=joint))
+    assert {name: found[name] for name in joint} == {
+        "learning_rate": FloatDistribution(1e-4, 1e-2, log=True),
+        "dropout": FloatDistribution(0, 0.2),
+        "augmentation": IntDistribution(0, 1),
+    }
 
 
 def test_tpe_sees_the_dimensions_together() -> None:
