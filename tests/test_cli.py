@@ -47,6 +47,55 @@ def test_wrong_settings(command, study_file, override, expected) -> None:
     assert refused(command, "run", study_file, "--set", override).startswith(expected)
 
 
+TEXTS = '{"text": "one", "label": "a"}\n{"text": "two", "label": "b"}\n'
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "settings", "expected"),
+    [
+        ("d.jsonl", TEXTS + "{]\n", {}, "d.jsonl: line 3 is not JSON (Expecting property name"),
+        (
+            "d.jsonl",
+            TEXTS,
+            {"columns": {"text": "txt"}},
+            "mine.yaml: task.columns.text: the data has no column 'txt'; did",
+        ),
+        ("d.csv", "text,label\n", {}, "mine.yaml: task.data.train: d.csv holds no rows"),
+        ("d.csv", "text,label\na,b\n", {}, "mine.yaml: task.data: validation is empty: the data has 1 training"),
+    ],
+)
+def test_wrong_data(command, study_file, name, content, settings, expected) -> None:
+    (command.folder / name).write_text(content)
+    task = {"kind": "classification", "data": name, **settings}
+    (command.folder / study_file).write_text(yaml.safe_dump({**SETTINGS, "task": task}))
+    assert refused(command, "run", study_file).startswith(expected)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (("--kind", "clasification"), "--kind: 'clasification' is no task; did you mean 'classification'?"),
+        (("--kind", "rag"), "--retriever: is missing: rag needs a sentence embedder beside --model"),
+        (("--kind", "retrieval", "--retriever", "x"), "--retriever: is of no use to retrieval; leave it out"),
+        ((), "task.data.source: './absent.jsonl' is neither a file nor a folder here; mend the path"),
+    ],
+)
+def test_init_refuses(command, arguments, expected) -> None:
+    assert refused(command, "init", "--model", EMBEDDED, "--data", "./absent.jsonl", *arguments) == expected
+
+
+def test_schema_is_that_of_the_study_file(command) -> None:
+    schema = json.loads(command("schema").stdout)
+    assert schema["required"] == ["study", "model", "task"]
+    assert set(schema["properties"]["task"]["discriminator"]["mapping"]) == {
+        "retrieval",
+        "classification",
+        "generation",
+        "rag",
+    }
+    assert yaml.safe_load(command("schema", "--template").stdout)["study"] == "template"
+
+
 def test_plan_refuses_in_the_same_words(command, study_file) -> None:
     (command.folder / study_file).write_text(yaml.safe_dump({**SETTINGS, "space": {"ladder": [1, 512]}}))
     line = refused(command, "plan", study_file)

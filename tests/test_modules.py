@@ -1,6 +1,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import nn
 
 from rank_search.errors import InputError
 from rank_search.modules import build_space
@@ -101,3 +102,9 @@ def test_unknown_target_is_refused() -> None:
         space_of("bert", targets=["qurey"])
     with pytest.raises(InputError, match=r"'dens' names no"):
         space_of("bert", targets=["dens"])
+
+
+def test_model_without_a_layer_to_adapt_is_refused() -> None:
+    model = nn.Sequential(nn.Embedding(4, 4), nn.LayerNorm(4))
+    with pytest.raises(InputError, match=r"space\.targets: 'all-linear' finds no linear layer to adapt in this model"):
+        build_space(model, study_config())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from rank_search.data.splits import fingerprint
 from rank_search.tasks.answering import AnswerBatch, Answerer, Taught
 from rank_search.tasks.answers import exact_match, token_f1
 from rank_search.tasks.augmentation import augment_texts, load_augmentation
@@ -50,6 +51,7 @@ class GenerationTask:
         self._training = training
         self._data = data
         self._generator = generator
+        self._retriever = retriever
         self._augment = load_augmentation(training)
         check_batch_size(training, len(data.train))
         prompter = Prompter(settings, generator.tokenizer, generator.max_length)
@@ -72,8 +74,10 @@ class GenerationTask:
 
     @property
     def fingerprint(self) -> str:
-        """Names the base model's weights."""
-        return self._generator.fingerprint
+        """Names the weights of the generator, and of the retriever whose passages it sees."""
+        if self._retriever is None:
+            return self._generator.fingerprint
+        return fingerprint([self._retriever.fingerprint, self._generator.fingerprint])
 
     @property
     def data_fingerprint(self) -> str:
