@@ -15,3 +15,16 @@ def test_seed_noise(tmp_path) -> None:
     printed = json.loads(result.stdout)
     assert printed.keys() == json.loads((ROOT / "benchmarks" / "seed_noise.json").read_text()).keys()
     assert len(printed["common_batches"]["scores"]) == len(printed["own_batches"]["scores"]) == 2
+
+
+def test_tasks_table(demo) -> None:
+    """From the report of the small demo: its scores stand in the row."""
+    script = str(ROOT / "benchmarks" / "tasks_table.py")
+    result = subprocess.run(
+        [sys.executable, script, "demo"], cwd=demo.folder, capture_output=True, text=True, check=True
+    )
+    summary = json.loads((demo.folder / "reports" / "demo" / "summary.json").read_text())
+    (row,) = (line for line in result.stdout.splitlines() if line.startswith("| demo |"))
+    assert f"| {summary['trials'][0]['score']:.4f} |" in row
+    assert f"| {summary['test']['chosen']:.4f} |" in row
+    assert summary["verdict"]["text"] in result.stdout

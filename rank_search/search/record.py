@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import platform
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
@@ -56,21 +56,30 @@ class StudyRecord:
 
     @classmethod
     def read(cls, study: Study) -> StudyRecord | None:
-        """The study's record; None when the study was made but never begun."""
+        """The study's record; None when the study was made but never begun.
+
+        Raises:
+            InputError: another version of this package wrote it.
+        """
         stored = study.user_attrs.get(_ATTRIBUTE)
         if stored is None:
             return None
-        return cls(
-            identity=stored["identity"],
-            config=stored["config"],
-            space=Space.from_json(stored["space"]),
-            head=tuple(stored["head"]),
-            head_parameters=stored["head_parameters"],
-            cut={kind: tuple(counts) for kind, counts in stored["cut"].items()},
-            data_fingerprint=stored["data_fingerprint"],
-            model_fingerprint=stored["model_fingerprint"],
-            environment=stored["environment"],
-        )
+        try:
+            return cls(
+                **{
+                    **{field.name: stored[field.name] for field in fields(cls)},
+                    "space": Space.from_json(stored["space"]),
+                    "head": tuple(stored["head"]),
+                    "cut": {kind: tuple(counts) for kind, counts in stored["cut"].items()},
+                }
+            )
+        except KeyError:
+            versions = stored.get("environment", {}).get("versions", {})
+            raise InputError(
+                f"the study {study.study_name!r} was begun with rank_search {versions.get('rank_search', '?')} in an "
+                "older form; use that version for it, or begin a study of another name",
+                field="STUDY",
+            ) from None
 
 
 def environment(device: str) -> dict[str, Any]:

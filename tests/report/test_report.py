@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import re
 
@@ -6,8 +7,9 @@ import pytest
 
 from rank_search.errors import RankSearchError
 from rank_search.report.page import write_report
+from rank_search.space import JointSetting
 from rank_search.training.result import TrainingFailed
-from tests.bench import REPORT, Landscape, record
+from tests.bench import REPORT, SPACE, Landscape, record
 
 FIELDS = {"number", "state", "kind", "score", "score_se", "trainable_parameters", "ranks", "seed", "seconds"}
 
@@ -90,6 +92,20 @@ def test_page_shows_the_examples_of_the_test_split(bench, tmp_path) -> None:
     assert again.verdict.split == "test"
     bench.folder.write_test([99, baseline], test)
     assert write_report(study, record(), bench.folder, tmp_path / "report").verdict.split == "validation"
+
+
+def test_page_tells_of_head_settings_and_cut_texts(bench, tmp_path) -> None:
+    space = dataclasses.replace(SPACE, joint={"alpha": JointSetting(1, 16, 4, log=True)})
+    study = bench.search(6, space=space)
+    kept = dataclasses.replace(record(space), head=("classifier",), head_parameters=1234, cut={"texts": (5, 90)})
+    summary = write_report(study, kept, bench.folder, tmp_path / "report")
+    page = " ".join((tmp_path / "report" / "index.html").read_text().split())
+    assert "also trains the 1,234 parameters of the head (classifier)" in page
+    assert "5 of 90 texts are longer" in page
+    assert f"Searched beside the ranks: alpha {summary.chosen.settings['alpha']:.4g}." in page
+    written = json.loads((tmp_path / "report" / "summary.json").read_text())
+    assert (written["head_parameters"], written["cut"]) == (1234, {"texts": [5, 90]})
+    assert all(set(row["settings"]) == {"alpha"} for row in written["trials"])
 
 
 @pytest.mark.parametrize("trials", [1, 2, 3])

@@ -8,6 +8,7 @@ from rank_search.errors import InputError, RankSearchError
 from rank_search.files import whole_folder, write_text
 from rank_search.search.record import StudyRecord, refuse_change
 from rank_search.search.storage import StudyFolder, create_study, find_study, load_study
+from rank_search.space import JointSetting
 from tests.bench import record
 
 
@@ -146,3 +147,22 @@ def test_folder_that_fails_to_fill_leaves_the_old_one(tmp_path) -> None:
         (partial / "three").write_text((partial / "absent").read_text())
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["two"]
+
+
+def test_record_of_an_older_form_is_refused_in_one_line(bench) -> None:
+    study = bench.study()
+    record().write(study)
+    stored = dict(study.user_attrs["rank_search"])
+    del stored["space"]
+    study.set_user_attr("rank_search", {**stored, "environment": {"versions": {"rank_search": "0.0.9"}}})
+    with pytest.raises(
+        InputError, match=r"STUDY: the study 'small' was begun with rank_search 0\.0\.9 in an older form"
+    ):
+        StudyRecord.read(bench.study())
+
+
+def test_record_keeps_joint_settings_heads_and_what_was_cut(bench) -> None:
+    space = dataclasses.replace(record().space, joint={"alpha": JointSetting(1, 8, 4, log=True)}, transposed=("a",))
+    kept = dataclasses.replace(record(space), head=("classifier",), head_parameters=7, cut={"texts": (1, 9)})
+    kept.write(bench.study())
+    assert StudyRecord.read(bench.study()) == kept
