@@ -12,7 +12,7 @@ import yaml
 
 from rank_search.config import DataConfig, ModelSource
 from rank_search.data.beir import is_beir
-from rank_search.data.rows import FORMATS, read_rows
+from rank_search.data.rows import FORMATS, hub_splits, read_rows
 from rank_search.errors import InputError, did_you_mean
 from rank_search.models.load import explained, read_config
 from rank_search.models.source import locate
@@ -107,7 +107,7 @@ def _parts(data: str) -> dict[str, str]:
     elif folder.is_dir():
         names = [path.name for path in folder.iterdir() if path.suffix.lower() in FORMATS]
     else:
-        return {}  # a hub data set: its rows are read with the split named train
+        names = hub_splits(data)
     found = {
         part: min((name for name in names if any(word in name.lower() for word in words)), key=len, default=None)
         for part, words in _PARTS.items()

@@ -56,6 +56,14 @@ def test_parts_are_found_by_their_names(tmp_path) -> None:
         draft(EMBEDDED, str(tmp_path))
 
 
+def test_splits_of_a_hub_data_set(monkeypatch) -> None:
+    monkeypatch.setattr("rank_search.draft.hub_splits", lambda source: ["test", "train", "validation"])
+    rows_of = [{"text": f"text {i}", "label": "a"} for i in range(9)]
+    monkeypatch.setattr("rank_search.draft.read_rows", lambda data, part: rows_of)
+    data = drafted(EMBEDDED, "someone/some-data").task.data
+    assert (data.source, data.train, data.validation, data.test) == ("someone/some-data", "train", "validation", "test")
+
+
 def test_beir_folder_is_retrieval(tmp_path) -> None:
     (tmp_path / "qrels").mkdir()
     for name in ("train", "test"):

@@ -192,6 +192,17 @@ def _read_parquet(path: Path) -> list[Row]:
     ]
 
 
+def hub_splits(source: str) -> list[str]:
+    """Names of the splits of a hub data set; ``train`` where they can't be asked for: reading will tell why."""
+    try:
+        from datasets import get_dataset_split_names
+
+        names: list[str] = get_dataset_split_names(source)
+    except (ImportError, OSError, ValueError):
+        return ["train"]
+    return names
+
+
 def _read_hub(data: DataConfig, part: str) -> list[Row]:
     """The rows of a hub data set, class numbers given by their names."""
     if data.source.startswith((".", "/", "~")) or Path(data.source).suffix in FORMATS:

@@ -53,13 +53,15 @@ class Answerer:
         self._model = loaded.model
         self._tokenizer = loaded.tokenizer
         self._prompter = prompter
+        self._max_length = loaded.max_length
         self._batch_size = batch_size
         self._pad = int(loaded.tokenizer.pad_token_id or 0)
         self._keeps_logits = "logits_to_keep" in inspect.signature(self._model.forward).parameters
 
     def taught(self, question: str, passages: Sequence[str], answer: str) -> Taught:
-        """A question with its passages and the answer to learn."""
-        return Taught(self._prompter.prompt(question, passages), self._prompter.answer(answer))
+        """A question with its passages and the answer to learn, which is cut where the model's length ends."""
+        prompt = self._prompter.prompt(question, passages)
+        return Taught(prompt, self._prompter.answer(answer)[: self._max_length - len(prompt)])
 
     def batch(self, examples: Sequence[Taught]) -> AnswerBatch:
         """One batch; the loss will look at the answers alone."""

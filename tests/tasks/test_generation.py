@@ -164,6 +164,12 @@ def test_prompt_fits_the_model_whatever_the_passages() -> None:
         prompter(limit=60, max_new_tokens=55)
 
 
+def test_long_answer_is_cut_where_the_models_length_ends(generation) -> None:
+    taught = generation._answerer.taught("what is it?", ["this"], " ".join(["word"] * 500))
+    assert len(taught) == 256
+    assert 0 < len(taught.answer) < 256
+
+
 @pytest.mark.parametrize(
     ("template", "expected"),
     [
