@@ -1,0 +1,67 @@
+"""Where A starts by EVA: along the leading directions of each module's inputs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from peft import EvaConfig, get_eva_state_dict
+
+from rank_search.adapters.injection import base_models, stored_transposed
+from rank_search.adapters.lora import lora_config
+from rank_search.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from torch import Tensor, nn
+
+    from rank_search.config import AdapterConfig
+    from rank_search.ranks import RankMap
+
+
+def eva_directions(
+    backbone: nn.Module,
+    rank_map: RankMap,
+    config: AdapterConfig,
+    batches: Mapping[str, Sequence[Mapping[str, Tensor]]],
+) -> dict[str, Tensor]:
+    """Leading principal directions of each module's inputs (EVA, arXiv:2410.07170), by PEFT.
+
+    Computed once for the largest ranks: the vectors of a smaller rank are the first of a larger one's.
+    EVA's own redistribution of ranks is off (ρ = 1), since here the map decides.
+
+    Args:
+        backbone: the base model, or a ``ModuleDict`` of several, without adapters.
+        rank_map: the largest rank that each module may get.
+        config: the adapters' settings.
+        batches: of each base model by its prefix, inputs to look at; each needs at least as many tokens as
+            the largest rank.
+
+    Returns:
+        Module name → ``[rank, in]``.
+
+    Raises:
+        InputError: a batch has fewer tokens than that, with which PEFT would never be done.
+    """
+    found: dict[str, Tensor] = {}
+    for prefix, model in base_models(backbone).items():
+        own = _eva_directions(model, rank_map.under(prefix), config, batches[prefix])
+        found |= {prefix + name: vectors for name, vectors in own.items()}
+    return found
+
+
+def _eva_directions(
+    model: nn.Module, rank_map: RankMap, config: AdapterConfig, batches: Sequence[Mapping[str, Tensor]]
+) -> dict[str, Tensor]:
+    tokens = min(int(batch["attention_mask"].sum()) for batch in batches)
+    top = max(rank_map.ranks.values())
+    if tokens < top:
+        raise InputError(
+            f"'eva' needs at least as many tokens in a batch as ranks, but one has {tokens} for rank {top}; raise "
+            "training.batch_size, or lower space.ladder",
+            field="adapter.init.method",
+        )
+    peft_config = lora_config(rank_map, config, fan_in_fan_out=stored_transposed(model, rank_map))
+    peft_config.init_lora_weights = "eva"
+    peft_config.eva_config = EvaConfig(rho=1.0)
+    return get_eva_state_dict(model, batches, peft_config, show_progress_bar=False)

@@ -1,0 +1,95 @@
+"""From a rank map to PEFT: the one place that builds a `LoraConfig`."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import TYPE_CHECKING
+
+from peft import LoraConfig
+from peft.utils.constants import DUMMY_TARGET_MODULES
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rank_search.config import AdapterConfig
+    from rank_search.ranks import RankMap
+
+
+def module_scale(config: AdapterConfig, rank: int) -> float:
+    """The factor s in h = W x + s · B A x for a module of this rank, by the study's scale rule."""
+    match config.scale:
+        case "rslora":
+            return config.alpha / math.sqrt(rank)
+        case "alpha/r":
+            return config.alpha / rank
+        case "constant":
+            return config.alpha
+
+
+def lora_config(
+    rank_map: RankMap,
+    config: AdapterConfig,
+    *,
+    base_model: str | None = None,
+    head: Sequence[str] = (),
+    fan_in_fan_out: bool = False,
+) -> LoraConfig:
+    """The PEFT configuration of a rank map.
+
+    PEFT reads pattern keys as regular expressions that may match anywhere after a dot, first match
+    first, so each key is escaped and anchored. Modules with rank 0 are left out of the targets, since
+    PEFT refuses r = 0.
+
+    Args:
+        rank_map: the ranks; at least one above 0, unless there is a head.
+        config: scale rule, α and dropout.
+        base_model: written into the configuration for whoever loads the adapter.
+        head: modules that are trained whole.
+        fan_in_fan_out: the modules are GPT-2 ``Conv1D``, which store their weight transposed.
+
+    Raises:
+        ValueError: the map adapts nothing, and there is no head.
+    """
+    ranks = rank_map.adapted
+    if not ranks:
+        if not head:
+            raise ValueError("a map whose ranks are all 0 has no adapter: the base model is what it describes")
+        # PEFT's own name for an adapter without LoRA layers.
+        return LoraConfig(
+            base_model_name_or_path=base_model, target_modules=DUMMY_TARGET_MODULES, modules_to_save=list(head)
+        )
+    anchored = {name: f"^{re.escape(name)}" for name in ranks}
+    constant = config.scale == "constant"
+    top = max(ranks.values())
+    return LoraConfig(
+        base_model_name_or_path=base_model,
+        target_modules=list(ranks),
+        modules_to_save=list(head) or None,
+        exclude_modules=_suffix_clashes(rank_map) or None,
+        r=top,
+        lora_alpha=_number(config.alpha * top if constant else config.alpha),
+        rank_pattern={anchored[name]: rank for name, rank in ranks.items()},
+        alpha_pattern={anchored[name]: _number(config.alpha * rank) for name, rank in ranks.items()}
+        if constant
+        else {},
+        use_rslora=config.scale == "rslora",
+        lora_dropout=config.dropout,
+        fan_in_fan_out=fan_in_fan_out,
+        bias="none",
+    )
+
+
+def _number(alpha: float) -> int:
+    """α as PEFT's own files hold it: an integer where it is one."""
+    return int(alpha) if alpha == int(alpha) else alpha  # type: ignore[return-value]  # PEFT takes both
+
+
+def _suffix_clashes(rank_map: RankMap) -> list[str]:
+    """Rank-0 modules that PEFT would adapt all the same, as their name ends in that of a target."""
+    targets = rank_map.adapted
+    return [
+        name
+        for name, rank in rank_map.ranks.items()
+        if rank == 0 and any(name.endswith(f".{target}") for target in targets)
+    ]
