@@ -115,7 +115,7 @@ def _parts(data: str) -> dict[str, str]:
     if found["train"] is None:
         if len(names) != 1:
             raise InputError(f"{data!r} has no file with 'train' in its name; name one file", field="--data")
-        found["train"] = names[0]
+        return {"train": names[0]}
     return {part: name for part, name in found.items() if name is not None}
 
 

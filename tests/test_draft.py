@@ -74,6 +74,15 @@ def test_beir_folder_is_retrieval(tmp_path) -> None:
     assert (config.task.data.train, config.task.data.validation, config.task.data.test) == ("train", None, "test")
 
 
+def test_only_qrels_are_trained_on_and_the_rest_is_split_off(tmp_path) -> None:
+    """Many BEIR sets have a test part alone."""
+    (tmp_path / "qrels").mkdir()
+    (tmp_path / "qrels" / "test.tsv").write_text("query-id\tcorpus-id\tscore\n")
+    (tmp_path / "corpus.jsonl").write_text("")
+    data = drafted(EMBEDDED, str(tmp_path)).task.data
+    assert (data.train, data.validation, data.test) == ("test", None, None)
+
+
 def test_template_is_the_shipped_one_and_holds_every_field() -> None:
     assert (ROOT / "configs" / "template.yaml").read_text() == template()
     whole = yaml.safe_load(template())

@@ -50,8 +50,10 @@ def load_answered(settings: AnswerConfig) -> Splits[Answered]:
 def _answers(given: Any, row: int) -> tuple[str, ...]:
     """One answer, a list of them, or SQuAD's ``{"text": [...], "answer_start": [...]}``."""
     if isinstance(given, dict):
-        given = given.get("text")
-    texts = [given] if isinstance(given, str) else list(given) if hasattr(given, "__iter__") else [str(given)]
+        given = given.get("text", ())
+    if isinstance(given, int | float) and not isinstance(given, bool):
+        given = str(given)
+    texts = [given] if isinstance(given, str) else list(given) if hasattr(given, "__iter__") else []
     texts = [text.get("text") if isinstance(text, dict) else text for text in texts]
     if not texts or not all(isinstance(text, str) and text.strip() for text in texts):
         raise InputError(

@@ -10,6 +10,7 @@ import csv
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from io import StringIO
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -71,9 +72,21 @@ def column(rows: Sequence[Row], name: str, field: str) -> list[Any]:
     if name not in known:
         raise InputError(f"the data has no column {name!r}; {did_you_mean(name, known)}", field=f"task.columns.{field}")
     for number, row in enumerate(rows, start=1):
-        if row.get(name) is None or row[name] == "":
+        value = row.get(name)
+        if value is None or (isinstance(value, str) and not value):
             raise InputError(f"row {number} holds nothing in {name!r}; fill it, or drop the row", field="task.data")
+        if isinstance(value, str) and not value.isascii() and not _is_text(value):
+            raise InputError(f"row {number} holds half a character in {name!r}; mend it", field="task.data")
     return [row[name] for row in rows]
+
+
+def _is_text(value: str) -> bool:
+    """Whether UTF-8 can write it: JSON may hold lone surrogates, such as a cut emoji."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def read_file(path: Path) -> list[Row]:
@@ -103,7 +116,7 @@ def _named(path: Path) -> Iterator[None]:
     try:
         yield
     except UnicodeDecodeError as error:
-        line = path.read_bytes()[: error.start].count(b"\n") + 1 if error.start else 1
+        line = error.object[: error.start].count(b"\n") + 1
         raise InputError(f"line {line} is not UTF-8 ({error.reason}); save it as UTF-8", file=str(path)) from None
     except csv.Error as error:
         raise InputError(f"is no CSV file ({error}); mend it", file=str(path)) from None
@@ -138,7 +151,7 @@ def read_jsonl(path: Path) -> Iterator[Row]:
 def _read_json(path: Path) -> list[Row]:
     """SQuAD's format, or a list of objects."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
+        content = json.loads(path.read_bytes().decode("utf-8-sig"))
     except json.JSONDecodeError as error:
         raise InputError(f"line {error.lineno} is not JSON ({error.msg}); mend it", file=str(path)) from None
     if isinstance(content, list) and all(isinstance(row, dict) for row in content):
@@ -163,7 +176,8 @@ def _read_json(path: Path) -> list[Row]:
 
 
 def _read_csv(path: Path) -> list[Row]:
-    with path.open(encoding="utf-8-sig", newline="") as file:
+    # Decoded as a whole, so that a wrong byte is found at its place in the file, not in a chunk of it.
+    with StringIO(path.read_bytes().decode("utf-8-sig"), newline="") as file:
         reader = csv.DictReader(file, delimiter="\t" if path.suffix.lower() == ".tsv" else ",", strict=True)
         rows: list[Row] = []
         for row in reader:
@@ -196,9 +210,12 @@ def hub_splits(source: str) -> list[str]:
     """Names of the splits of a hub data set; ``train`` where they can't be asked for: reading will tell why."""
     try:
         from datasets import get_dataset_split_names
-
+        from datasets.exceptions import DatasetsError
+    except ImportError:
+        return ["train"]
+    try:
         names: list[str] = get_dataset_split_names(source)
-    except (ImportError, OSError, ValueError):
+    except (DatasetsError, OSError, RuntimeError, ValueError):
         return ["train"]
     return names
 
@@ -211,7 +228,7 @@ def _read_hub(data: DataConfig, part: str) -> list[Row]:
         )
     try:
         from datasets import ClassLabel, load_dataset
-        from datasets.exceptions import DatasetNotFoundError
+        from datasets.exceptions import DatasetsError
     except ImportError:
         raise InputError(
             f"{data.source!r} is no file or folder here, and hub data sets need pip install 'rank_search[datasets]'",
@@ -219,7 +236,7 @@ def _read_hub(data: DataConfig, part: str) -> list[Row]:
         ) from None
     try:
         table = load_dataset(data.source, data.config, split=getattr(data, part), revision=data.revision)
-    except (DatasetNotFoundError, OSError) as error:
+    except (DatasetsError, OSError, RuntimeError) as error:  # RuntimeError: a set that is made by a script
         raise InputError(
             f"{data.source!r} is no file or folder here, and as a hub data set it can't be loaded "
             f"({_first_line(error)}); without a network, name a file or a folder",
@@ -228,10 +245,12 @@ def _read_hub(data: DataConfig, part: str) -> list[Row]:
     except ValueError as error:  # an unknown split or configuration; the message lists the known ones
         raise InputError(f"{data.source!r}: {_first_line(error)}", field=f"task.data.{part}") from None
     labels = {name: feature for name, feature in table.features.items() if isinstance(feature, ClassLabel)}
-    return [
-        {**row, **{name: feature.int2str(row[name]) for name, feature in labels.items() if row[name] is not None}}
-        for row in table
-    ]
+    return [{**row, **{name: _class_name(feature, row[name]) for name, feature in labels.items()}} for row in table]
+
+
+def _class_name(feature: Any, number: int | None) -> str | None:
+    """The name of a class; None for the -1 of examples whose class is not told."""
+    return None if number is None or number < 0 else str(feature.int2str(number))
 
 
 def _first_line(error: Exception) -> str:

@@ -6,10 +6,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
 from rank_search.config.tasks import STDLIB
 from rank_search.data.beir import is_beir, read_corpus, read_judgements
 from rank_search.data.rows import column
-from rank_search.data.splits import PARTS, fingerprint, read_parts, split
+from rank_search.data.splits import PARTS, fingerprint, named_parts, read_parts, split
 from rank_search.data.stdlib import load_stdlib_pairs
 from rank_search.errors import InputError
 
@@ -113,8 +117,7 @@ def _rows(settings: RetrievalConfig) -> SearchData:
 
     parts = {part: queries(rows) for part, rows in read_parts(settings.data).items()}
     documents = {document: document for part in parts.values() for query in part for document in query.relevant}
-    # Queries of one document stay together: one that was trained on is not new to the model.
-    return _placed(split(parts, settings, group=lambda query: min(query.relevant)), documents)
+    return _placed(_apart(parts, settings), documents)
 
 
 def _judged(folder: Path, settings: RetrievalConfig) -> SearchData:
@@ -122,10 +125,32 @@ def _judged(folder: Path, settings: RetrievalConfig) -> SearchData:
     documents = read_corpus(folder)
     parts = {
         part: [Query(text, relevant) for text, relevant in read_judgements(folder, settings.data, part, documents)]
-        for part in PARTS
-        if getattr(settings.data, part) is not None
+        for part in named_parts(settings.data)
     }
-    return _placed(split(parts, settings, group=lambda query: query.text), documents)
+    return _placed(_apart(parts, settings), documents)
+
+
+def _apart(parts: dict[str, list[Query]], settings: RetrievalConfig) -> Splits[Query]:
+    """Splits queries so that no document answers queries of two parts that were split off one another.
+
+    Queries are linked where they share a document; those that are linked, however far apart, stay together.
+    """
+    numbers: dict[str, int] = {}
+    links = [
+        (row, numbers.setdefault(document, len(numbers)))
+        for row, query in enumerate(parts["train"])
+        for document in query.relevant
+    ]
+    rows = np.array([row for row, _ in links])
+    nodes = np.array([number for _, number in links]) + len(parts["train"])
+    size = len(parts["train"]) + len(numbers)
+    _, component = connected_components(coo_array((np.ones(len(links)), (rows, nodes)), shape=(size, size)))
+    first: dict[int, str] = {}  # of each component, the document that comes first by its text
+    for document, number in numbers.items():
+        found = int(component[len(parts["train"]) + number])
+        first[found] = min(first.get(found, document), document)
+    groups = {query.text: first[int(component[row])] for row, query in enumerate(parts["train"])}
+    return split(parts, settings, group=lambda query: groups.get(query.text, query.text))
 
 
 def _placed(splits: Splits[Query], documents: Mapping[str, str]) -> SearchData:

@@ -40,11 +40,11 @@ def fingerprint(content: Any) -> str:
     return f"sha256:{hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()}"
 
 
-def read_parts(data: DataConfig) -> dict[str, list[Row]]:
-    """The rows of the parts that the study file names.
+def named_parts(data: DataConfig) -> list[str]:
+    """The parts that the study file names: train, and those that are not to be split off.
 
     Raises:
-        InputError: one can't be read, or two of them are the same.
+        InputError: two of them are the same.
     """
     named = [part for part in PARTS if getattr(data, part) is not None]
     for i, part in enumerate(named):
@@ -55,7 +55,16 @@ def read_parts(data: DataConfig) -> dict[str, list[Row]]:
                     "part of train split off",
                     field=f"task.data.{part}",
                 )
-    return {part: read_rows(data, part) for part in named}
+    return named
+
+
+def read_parts(data: DataConfig) -> dict[str, list[Row]]:
+    """The rows of the parts that the study file names.
+
+    Raises:
+        InputError: one can't be read, or two of them are the same.
+    """
+    return {part: read_rows(data, part) for part in named_parts(data)}
 
 
 def split(

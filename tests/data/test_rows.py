@@ -49,6 +49,7 @@ def test_squad_format(tmp_path) -> None:
         ("a.jsonl", b'{"text": "a"}\n[1]\n', r"a\.jsonl: line 2 is no JSON object"),
         ("a.jsonl", b'{"text": "a"}\n\n{"text": "\xe9"}\n', r"a\.jsonl: line 3 is not UTF-8"),
         ("a.csv", b"text,label\na,b\n\xe9,b\n", r"a\.csv: line 3 is not UTF-8"),
+        ("a.csv", b"text,label\n" + 3000 * b"a word or two,b\n" + b"\xe9,b\n", r"a\.csv: line 3002 is not UTF-8"),
         ("a.csv", b"text,label\na,b\nc\n", r"a\.csv: line 3 has not the 2 columns of the first line"),
         ("a.csv", b"text,label\na,b\nc,d,e\n", r"a\.csv: line 3 has not the 2 columns"),
         ("a.csv", b'text,label\na,"b"c\n', r"a\.csv: is no CSV file"),
@@ -79,6 +80,21 @@ def test_single_file_has_no_other_part(tmp_path) -> None:
     (tmp_path / "a.csv").write_text("text\na\n")
     with pytest.raises(InputError, match=r"task\.data\.test: 'b\.csv': .* is a single file"):
         read_rows(data(tmp_path / "a.csv", test="b.csv"), "test")
+
+
+def test_list_columns_of_parquet_files(tmp_path) -> None:
+    pd.DataFrame({"answers": [["a", "b"], ["c"]]}).to_parquet(tmp_path / "a.parquet")
+    assert [list(found) for found in column(read_file(tmp_path / "a.parquet"), "answers", "answers")] == [
+        ["a", "b"],
+        ["c"],
+    ]
+
+
+def test_half_a_character_is_refused(tmp_path) -> None:
+    """JSON may hold lone surrogates, which no tokenizer takes."""
+    (tmp_path / "a.jsonl").write_text('{"text": "fine"}\n{"text": "cut \\ud83d"}\n')
+    with pytest.raises(InputError, match=r"row 2 holds half a character in 'text'; mend it"):
+        column(read_file(tmp_path / "a.jsonl"), "text", "text")
 
 
 def test_missing_column_and_empty_cells() -> None:
@@ -138,3 +154,23 @@ print(json.dumps(read_rows(data, "train")))
         {"text": "a", "label": "yes"},
         {"text": "b", "label": "no"},
     ]
+
+
+def test_hub_data_set_of_a_script_is_refused_and_untold_classes_are_empty(tmp_path) -> None:
+    script = """
+import datasets
+from datasets import ClassLabel, Dataset, Features, Value
+features = Features({"text": Value("string"), "label": ClassLabel(names=["no", "yes"])})
+def scripted(*arguments, **settings): raise RuntimeError("Dataset scripts are no longer supported")
+datasets.load_dataset = datasets.get_dataset_split_names = scripted
+try: read_rows(DataConfig(source='someone/scripted'), 'train')
+except Exception as error: print(type(error).__name__, error)
+from rank_search.data.rows import hub_splits
+print(hub_splits('someone/scripted'))
+datasets.load_dataset = lambda *a, **k: Dataset.from_dict({"text": ["a"], "label": [-1]}, features=features)
+print(read_rows(DataConfig(source='someone/untold'), 'train'))
+"""
+    refused, splits, rows = hub(script, HF_HOME=str(tmp_path)).splitlines()
+    assert refused.startswith("InputError task.data.source: 'someone/scripted' is no file")
+    assert splits == "['train']"
+    assert rows == "[{'text': 'a', 'label': None}]"

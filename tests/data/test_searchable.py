@@ -95,3 +95,24 @@ def test_missing_column(tmp_path) -> None:
     write_jsonl(tmp_path / "rows.jsonl", [{"question": "q", "context": "c"}])
     with pytest.raises(InputError, match=r"task\.columns\.query: the data has no column 'query'; known: context"):
         load_searchable(settings(tmp_path / "rows.jsonl"))
+
+
+def test_beir_part_that_is_train_already_is_refused(beir) -> None:
+    with pytest.raises(InputError, match=r"task\.data\.test: 'train' is train already"):
+        load_searchable(settings(beir, test="train"))
+
+
+def test_no_document_answers_queries_of_two_parts_that_were_split_off(tmp_path) -> None:
+    """Queries are linked through shared documents: a to A, a to B, b to B."""
+    rows = [
+        {"query": f"{query} {i}", "document": f"{document} {i}"}
+        for i in range(60)
+        for query, document in (("a", "A"), ("a", "B"), ("b", "B"))
+    ]
+    write_jsonl(tmp_path / "rows.jsonl", rows)
+    data = load_searchable(settings(tmp_path / "rows.jsonl"))
+    found = [{i for of in part.relevant for i in of} for part in (data.train, data.validation, data.test)]
+    assert all(found)
+    assert not found[0] & found[1]
+    assert not found[0] & found[2]
+    assert not found[1] & found[2]
