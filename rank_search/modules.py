@@ -92,7 +92,7 @@ def _joint_settings(config: StudyConfig) -> dict[str, JointSetting]:
     if space.dropout:
         joint["dropout"] = JointSetting(*space.dropout, config.adapter.dropout)
     if space.augmentation:
-        joint["augmentation"] = JointSetting(0, 1, 0, switch=True)
+        joint["augmentation"] = JointSetting(0, 1, 1, switch=True)
     return joint
 
 

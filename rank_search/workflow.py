@@ -131,6 +131,7 @@ def _new_record(config: StudyConfig, space: Space, task: Task) -> StudyRecord:
         space=space,
         head=task.head,
         head_parameters=head_parameters(task),
+        classes=task.classes,
         cut=task.cut,
         data_fingerprint=task.data_fingerprint,
         model_fingerprint=task.fingerprint,

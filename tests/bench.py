@@ -115,6 +115,7 @@ def record(space: Space = SPACE) -> StudyRecord:
         space=space,
         head=(),
         head_parameters=0,
+        classes=(),
         cut={},
         data_fingerprint="data",
         model_fingerprint="model",

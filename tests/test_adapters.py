@@ -6,6 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from peft import PeftModel
+from peft.tuners.lora import LoraModel
 from torch import nn
 
 from rank_search.adapters import (
@@ -188,3 +189,25 @@ def test_saving_again_replaces_the_adapter(tmp_path) -> None:
         with adapted(model, space.uniform(rank), AdapterConfig(), seed=0) as models:
             Adapters({"": Adapter.of(models[""])}).save(tmp_path / "adapter")
     assert json.loads((tmp_path / "adapter" / "adapter_config.json").read_text())["r"] == 2
+
+
+def test_injection_that_fails_half_way_leaves_nothing_behind(monkeypatch) -> None:
+    model, space = MODELS["llama"], SPACES["llama"]
+    before = output(model)
+    replace, replaced = LoraModel._replace_module, []
+
+    def failing(self, *arguments):
+        if len(replaced) == 3:
+            raise MemoryError("out of memory")
+        replaced.append(arguments)
+        replace(self, *arguments)
+
+    monkeypatch.setattr(LoraModel, "_replace_module", failing)
+    with pytest.raises(MemoryError), adapted(model, space.uniform(1), AdapterConfig(), seed=0):
+        pass
+    assert len(replaced) == 3
+    assert not lora_layers(model)
+    assert torch.equal(output(model), before)
+    monkeypatch.undo()
+    with adapted(model, space.uniform(1), AdapterConfig(), seed=0):
+        assert len(lora_layers(model)) == len(space.shapes)

@@ -6,13 +6,23 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import AutoModel, AutoModelForCausalLM
+from transformers import (
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    BertConfig,
+    BertForMaskedLM,
+    BertModel,
+    RobertaConfig,
+    RobertaModel,
+)
 
 from rank_search.config import ModelConfig
 from rank_search.errors import InputError
-from rank_search.models.load import load, skeleton, weight_arguments
+from rank_search.models.load import load, max_length, skeleton, weight_arguments
 from rank_search.models.retriever import load_retriever
-from rank_search.models.source import Located, choose_device, file_sha256, locate
+from rank_search.models.source import Located, choose_device, file_sha256, fingerprint, locate
 from rank_search.tasks.load import load_generator, load_skeleton
 from tests.bench import study_config
 from tests.conftest import EMBEDDED
@@ -175,3 +185,46 @@ def test_errors_about_the_retriever_name_its_own_field() -> None:
     task = {"kind": "rag", "data": "x", "retriever": {"source": "./absent"}}
     with pytest.raises(InputError, match=r"task\.retriever\.source: './absent' is neither"):
         load_skeleton(study_config(task=task))
+
+
+def test_masked_lm_can_not_generate(tmp_path) -> None:
+    """Its checkpoint has a language-model head, so no weight is missing; it sees the words it is to predict."""
+    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48}
+    BertForMaskedLM(BertConfig(**sizes)).save_pretrained(tmp_path)
+    AutoTokenizer.from_pretrained(locate(config(EMBEDDED)).place).save_pretrained(tmp_path)
+    study = study_config(task={"kind": "generation", "data": "x"}, model={"source": str(tmp_path)})
+    with pytest.raises(InputError, match="sees the words that it is to predict, as masked LMs do; name a causal LM"):
+        load_generator(study, CPU)
+
+
+def test_positions_of_roberta_start_after_padding() -> None:
+    class Tokenizer:
+        model_max_length = 10**30
+
+    sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 4, "intermediate_size": 48}
+    roberta = RobertaModel(RobertaConfig(max_position_embeddings=20, vocab_size=64, pad_token_id=1, **sizes))
+    assert max_length(roberta, Tokenizer()) == 18
+    roberta(torch.full((1, 18), 5))
+    assert max_length(BertModel(BertConfig(max_position_embeddings=20, **sizes)), Tokenizer()) == 20
+
+
+def test_gguf_model_classifies_and_keeps_its_rotary_frequencies() -> None:
+    low = load(config(SMOLLM2, dtype="bfloat16"), AutoModelForSequenceClassification, CPU, num_labels=3)
+    assert {weight.dtype for weight in low.model.parameters()} == {torch.bfloat16}
+    assert low.model.model.rotary_emb.inv_freq.dtype == torch.float32
+    assert "score.weight" in low.missing
+
+
+def test_checksum_of_a_hub_id_is_checked_once_it_is_there(tmp_path, monkeypatch) -> None:
+    folder = shutil.copytree(locate(config(EMBEDDED)).place, tmp_path / "snapshot")
+    monkeypatch.setattr("rank_search.models.source.hf_hub_download", lambda *_, **__: str(folder / "config.json"))
+    hub_id = Located("someone/some-model")
+    assert fingerprint(hub_id, config("someone/some-model", sha256=SHA256)) == f"sha256:{SHA256}"
+    with pytest.raises(InputError, match=r"model\.sha256: .* has 53aa.*, not 0000"):
+        fingerprint(hub_id, config("someone/some-model", sha256="0" * 64))
+
+
+def test_modules_that_are_trained_are_never_compressed(monkeypatch) -> None:
+    monkeypatch.setattr("rank_search.models.load.find_spec", lambda name: name)
+    arguments = weight_arguments(config(EMBEDDED, quantization="4bit"), torch.device("cuda"), ["classifier"])
+    assert arguments["quantization_config"].llm_int8_skip_modules == ["classifier"]

@@ -104,6 +104,14 @@ def test_unknown_target_is_refused() -> None:
         space_of("bert", targets=["dens"])
 
 
+def test_baselines_stand_at_the_study_files_own_settings() -> None:
+    space = {"alpha": [1, 8], "dropout": [0, 0.5], "learning_rate": [1e-3, 1e-1], "augmentation": True}
+    config = study_config(space=space, training={"augmentation": "token-dropout"}, adapter={"dropout": 0.1})
+    found = build_space(small_model("bert"), config)
+    own = {name: value for name, value in found.proposal(found.uniform(1)).items() if name in found.joint}
+    assert own == {"learning_rate": 1e-2, "alpha": 4.0, "dropout": 0.1, "augmentation": 1}
+
+
 def test_model_without_a_layer_to_adapt_is_refused() -> None:
     model = nn.Sequential(nn.Embedding(4, 4), nn.LayerNorm(4))
     with pytest.raises(InputError, match=r"space\.targets: 'all-linear' finds no linear layer to adapt in this model"):

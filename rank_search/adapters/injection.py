@@ -90,7 +90,7 @@ def _adapted(
 ) -> Iterator[PeftModel]:
     peft_config = lora_config(rank_map, config, head=head, fan_in_fan_out=stored_transposed(model, rank_map))
     with _restored(model, head):
-        with _known_warnings():
+        with _known_warnings(), _whole_or_not_at_all(model):
             peft_model = get_peft_model(model, peft_config, adapter_name=ADAPTER)
         try:
             # PEFT writes the folder that the model happened to be loaded from; its source is what we know.
@@ -124,6 +124,17 @@ def _loaded(model: nn.Module, folder: Path) -> Iterator[None]:
             yield
         finally:
             peft_model.unload()
+
+
+@contextmanager
+def _whole_or_not_at_all(model: nn.Module) -> Iterator[None]:
+    """Takes out the layers that an injection has put in before it failed: the base model is everyone's."""
+    try:
+        yield
+    except BaseException:
+        for name, layer in lora_layers(model).items():
+            model.set_submodule(name, layer.get_base_layer())
+        raise
 
 
 @contextmanager

@@ -39,6 +39,8 @@ class Choice:
 def write_export(choice: Choice, form: str, out: Path) -> None:
     """Writes a trial's map in a format into ``out``, which must be empty or not exist.
 
+    A classifier's classes, in the order of the head's outputs, go into ``labels.json`` beside it.
+
     Raises:
         InputError: the format is unknown, or ``out`` holds something already.
         RankSearchError: the trial lacks what the format needs.
@@ -56,6 +58,9 @@ def write_export(choice: Choice, form: str, out: Path) -> None:
     try:
         with whole_folder(out) as partial:
             WRITERS[form](choice, partial)
+            if choice.record.classes:
+                labels = {"id2label": dict(enumerate(choice.record.classes))}
+                (partial / "labels.json").write_text(json.dumps(labels, indent=2) + "\n", encoding="utf-8")
     except OSError as error:
         raise InputError(f"{str(out)!r} can't be written ({error.strerror}); name another", field="--out") from None
 

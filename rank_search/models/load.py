@@ -15,7 +15,7 @@ from rank_search.errors import InputError
 from rank_search.models.source import fingerprint, locate
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
@@ -82,8 +82,13 @@ def skeleton(config: ModelSource, auto_class: Any, **settings: Any) -> nn.Module
     return model
 
 
-def weight_arguments(config: ModelSource, device: torch.device) -> dict[str, Any]:
+def weight_arguments(config: ModelSource, device: torch.device, whole: Sequence[str] = ()) -> dict[str, Any]:
     """Keyword arguments for ``from_pretrained`` that say how the weights are held.
+
+    Args:
+        config: the model's settings.
+        device: where it will be.
+        whole: modules that are to be trained, and so must not be compressed.
 
     Raises:
         InputError: 4-bit weights are asked for where bitsandbytes can't work.
@@ -109,6 +114,7 @@ def weight_arguments(config: ModelSource, device: torch.device) -> dict[str, Any
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=torch.bfloat16,
+        llm_int8_skip_modules=list(whole) or None,  # it is what 4-bit weights go by too
     )
     return arguments
 
@@ -133,7 +139,9 @@ class Loaded:
     missing: frozenset[str]
 
 
-def load(config: ModelSource, auto_class: Any, device: torch.device, **settings: Any) -> Loaded:
+def load(
+    config: ModelSource, auto_class: Any, device: torch.device, *, whole: Sequence[str] = (), **settings: Any
+) -> Loaded:
     """Loads a base model and freezes it.
 
     Weights that the source lacks, such as a classification head, are drawn from torch's generator.
@@ -142,6 +150,7 @@ def load(config: ModelSource, auto_class: Any, device: torch.device, **settings:
         config: where the model is.
         auto_class: the class of transformers that loads it.
         device: where to put it.
+        whole: modules that are never compressed to 4 bits.
         settings: changes of the model's configuration.
 
     Raises:
@@ -151,7 +160,7 @@ def load(config: ModelSource, auto_class: Any, device: torch.device, **settings:
 
     located = locate(config)
     common = {"revision": config.revision, "trust_remote_code": config.trust_remote_code, **located.arguments}
-    weights = weight_arguments(config, device)
+    weights = weight_arguments(config, device, whole)
     with explained(config):
         tokenizer = AutoTokenizer.from_pretrained(located.place, **common)
         model, report = auto_class.from_pretrained(
@@ -163,14 +172,19 @@ def load(config: ModelSource, auto_class: Any, device: torch.device, **settings:
         model.to(device)
     model.requires_grad_(False).eval()
     if tokenizer.pad_token_id is None:
+        if tokenizer.eos_token_id is None:
+            raise InputError(
+                f"{config.source!r} has a tokenizer with neither a pad nor an end token; give it one",
+                field="model.source",
+            )
         tokenizer.pad_token = tokenizer.eos_token
-    if model.config.pad_token_id is None:
-        model.config.pad_token_id = tokenizer.pad_token_id
+    # Decoders that classify look for the last token that is not the configuration's pad token.
+    model.config.get_text_config().pad_token_id = tokenizer.pad_token_id
     return Loaded(
         model=model,
         tokenizer=tokenizer,
-        max_length=_max_length(model, tokenizer),
-        fingerprint=fingerprint(located, config.revision),
+        max_length=max_length(model, tokenizer),
+        fingerprint=fingerprint(located, config),
         missing=frozenset(report["missing_keys"]),
     )
 
@@ -181,14 +195,21 @@ def _plain(model: PreTrainedModel) -> PreTrainedModel:
     With it the model would count as quantised, and refuse to be moved or trained.
     """
     plain: PreTrainedModel = type(model)(model.config)
-    nn.Module.to(plain, model.dtype)
+    for parameter in plain.parameters():  # not the buffers: rotary frequencies stay in float32
+        parameter.data = parameter.data.to(model.dtype)
     plain.load_state_dict(model.state_dict())
     plain.tie_weights()
-    plain.generation_config = model.generation_config
+    if plain.can_generate():
+        plain.generation_config = model.generation_config
     return plain
 
 
-def _max_length(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int:
-    """What the model's positions hold, or its tokenizer says; tokenizers without a limit say 10^30."""
-    positions = getattr(model.config, "max_position_embeddings", None) or tokenizer.model_max_length
+def max_length(model: nn.Module, tokenizer: PreTrainedTokenizerBase) -> int:
+    """Tokens that a model takes: what its positions hold, or its tokenizer says; those without a limit say 10^30."""
+    settings: Any = model.config
+    positions = getattr(settings, "max_position_embeddings", None) or tokenizer.model_max_length
+    for name, module in model.named_modules():
+        # RoBERTa and its kin count positions from the one after padding.
+        if name.endswith("position_embeddings") and isinstance(module, nn.Embedding) and module.padding_idx is not None:
+            positions = min(positions, module.num_embeddings - module.padding_idx - 1)
     return int(min(positions, tokenizer.model_max_length))

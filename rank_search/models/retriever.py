@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
-from rank_search.models.load import explained, weight_arguments
+from rank_search.models.load import explained, max_length, weight_arguments
 from rank_search.models.source import fingerprint, locate
 
 if TYPE_CHECKING:
@@ -73,14 +73,15 @@ def load_retriever(config: ModelSource, device: torch.device) -> Retriever:
             model_kwargs={**weight_arguments(config, device), **located.arguments},
         )
     transformer, *head = model
-    encoder = SentenceEncoder(transformer.model, nn.Sequential(*head))
+    # Pooled vectors are float32, whatever type the transformer is held in; so is what comes after it.
+    encoder = SentenceEncoder(transformer.model, nn.Sequential(*head).float())
     encoder.requires_grad_(False).eval()
     prompts = model.prompts or {}
     return Retriever(
         encoder=encoder,
         tokenizer=model.tokenizer,
-        max_length=model.max_seq_length,
+        max_length=model.max_seq_length or max_length(transformer.model, model.tokenizer),
         query_prompt=prompts.get("query", ""),
         document_prompt=prompts.get("document", prompts.get("passage", "")),
-        fingerprint=fingerprint(located, config.revision),
+        fingerprint=fingerprint(located, config),
     )

@@ -47,7 +47,8 @@ def locate(config: ModelSource) -> Located:
     """Where the files of a model are.
 
     Raises:
-        InputError: the package or folder does not exist, or ``sha256`` disagrees with the file.
+        InputError: the package or folder does not exist, or ``sha256`` disagrees with the file in it; a hub
+            id's is checked once it is downloaded, by `fingerprint`.
     """
     source, gguf_file = _without_file(config.source)
     if source.startswith("package:"):
@@ -120,17 +121,22 @@ def choose_device(config: ModelConfig) -> torch.device:
     return torch.device(config.device)
 
 
-def fingerprint(located: Located, revision: str | None) -> str:
+def fingerprint(located: Located, config: ModelSource) -> str:
     """A digest of the model's weight files, the same for a hub id and for a copy of it in a folder.
 
     Args:
         located: a folder, or a hub id whose files are in the hub's cache by now.
-        revision: the hub id's revision.
+        config: the hub id's revision, and the checksum that it must have.
+
+    Raises:
+        InputError: ``sha256`` disagrees with the file that was downloaded.
     """
     folder = Path(located.place)
     if not folder.is_dir():
         first = located.gguf_file or "config.json"
-        folder = Path(hf_hub_download(located.place, first, revision=revision)).parent
+        folder = Path(hf_hub_download(located.place, first, revision=config.revision)).parent
+        if config.sha256 is not None:
+            _check_sha256(folder / (located.gguf_file or "model.safetensors"), config.sha256)
     weights = [folder / located.gguf_file] if located.gguf_file else sorted(folder.glob("*.safetensors"))
     digests = [file_sha256(path) for path in weights]
     return "sha256:" + (digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest())

@@ -34,6 +34,7 @@ class StudyRecord:
         space: what is searched.
         head: modules that every trial trains whole.
         head_parameters: how many parameters they have; they are not counted among the adapters'.
+        classes: names of the classes in the order of their numbers; empty where the task has none.
         cut: kind of text → how many were cut, being longer than the model takes, of how many.
         data_fingerprint: changes with any text or split.
         model_fingerprint: changes with the base model's weights.
@@ -45,6 +46,7 @@ class StudyRecord:
     space: Space
     head: tuple[str, ...]
     head_parameters: int
+    classes: tuple[str, ...]
     cut: Mapping[str, tuple[int, int]]
     data_fingerprint: str
     model_fingerprint: str
@@ -70,6 +72,7 @@ class StudyRecord:
                     **{field.name: stored[field.name] for field in fields(cls)},
                     "space": Space.from_json(stored["space"]),
                     "head": tuple(stored["head"]),
+                    "classes": tuple(stored["classes"]),
                     "cut": {kind: tuple(counts) for kind, counts in stored["cut"].items()},
                 }
             )

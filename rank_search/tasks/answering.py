@@ -56,6 +56,7 @@ class Answerer:
         self._max_length = loaded.max_length
         self._batch_size = batch_size
         self._pad = int(loaded.tokenizer.pad_token_id or 0)
+        self._ends = _ends(loaded)
         self._keeps_logits = "logits_to_keep" in inspect.signature(self._model.forward).parameters
 
     def taught(self, question: str, passages: Sequence[str], answer: str) -> Taught:
@@ -99,7 +100,9 @@ class Answerer:
                 num_beams=1,
                 max_new_tokens=max_new_tokens,
                 pad_token_id=self._pad,
-                eos_token_id=self._tokenizer.eos_token_id,
+                eos_token_id=self._ends,
+                repetition_penalty=1.0,  # what a model's own settings may ask for, and greedy decoding is without
+                no_repeat_ngram_size=0,
             )
             fresh = written[:, inputs["input_ids"].shape[1] :]
             return [text.strip() for text in self._tokenizer.batch_decode(fresh, skip_special_tokens=True)]
@@ -124,3 +127,11 @@ class Answerer:
             logits.float().flatten(0, 1), labels.flatten(), ignore_index=IGNORED, reduction="none"
         )
         return losses.view(labels.shape), labels
+
+
+def _ends(loaded: Loaded) -> list[int]:
+    """Tokens that end an answer: a chat model may end its turn with another than its tokenizer ends a text with."""
+    settings: Any = loaded.model.generation_config
+    own = settings.eos_token_id
+    turn = own if isinstance(own, list) else [own]
+    return sorted({int(end) for end in (loaded.tokenizer.eos_token_id, *turn) if end is not None})

@@ -110,6 +110,10 @@ class Task(Protocol):
         """Modules of the backbone that are trained whole beside the adapters, such as a fresh classifier."""
 
     @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes in the order of their numbers; empty where the task has none."""
+
+    @property
     def fingerprint(self) -> str:
         """Names the base model's weights."""
 

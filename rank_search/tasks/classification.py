@@ -66,8 +66,8 @@ class ClassificationTask:
         self._classifier = classifier
         self._augment = load_augmentation(training)
         check_batch_size(training, len(data.train))
-        self._classes = class_names(data)
-        number = {name: i for i, name in enumerate(self._classes)}
+        self.classes = tuple(class_names(data))
+        number = {name: i for i, name in enumerate(self.classes)}
         self._tokens: dict[str, list[list[int]]] = {}
         self._labels: dict[str, list[int]] = {}
         long = 0
@@ -78,6 +78,8 @@ class ClassificationTask:
             long += cut
         self.cut: Mapping[str, tuple[int, int]] = {"texts": (long, sum(map(len, self._tokens.values())))}
         self.head = _head(classifier)
+        if classifier.model.dtype != torch.float32:
+            _hold_in_float32(classifier.model, self.head)
 
     @property
     def backbone(self) -> nn.Module:
@@ -135,7 +137,7 @@ class ClassificationTask:
         data: Sequence[Labelled] = getattr(self._data, split)
 
         def output(evaluation: Evaluation, i: int) -> Output:
-            name = self._classes[evaluation.outputs[i]]
+            name = self.classes[evaluation.outputs[i]]
             return Output(answer=Shown(name, name == data[i].label))
 
         return [
@@ -160,18 +162,32 @@ def class_names(data: Splits[Labelled]) -> list[str]:
     return sorted({of.label for of in data.train})
 
 
+def outside_base(model: nn.Module) -> tuple[str, ...]:
+    """The modules of a classifier that stand outside its base model."""
+    inside = f"{model.base_model_prefix}."
+    outside = {name.partition(".")[0] for name, _ in model.named_parameters() if not name.startswith(inside)}
+    return tuple(sorted(outside))
+
+
 def _head(classifier: Loaded) -> tuple[str, ...]:
     """The modules outside the base model, and those within it that the source has no weights for.
 
     The latter are, for example, a pooler that the checkpoint was saved without: drawn at random, it would
     be noise unless it is trained.
     """
-    model = classifier.model
-    inside = f"{model.base_model_prefix}."
-    outside = [name for name, _ in model.named_parameters() if not name.startswith(inside)]
-    names = {name.rpartition(".")[0] for name in {*outside, *classifier.missing}}
-    whole = [name.partition(".")[0] if not name.startswith(inside) else name for name in names]
-    return tuple(sorted(set(whole)))
+    inside = f"{classifier.model.base_model_prefix}."
+    lacking = {name.rpartition(".")[0] for name in classifier.missing if name.startswith(inside)}
+    return tuple(sorted({*outside_base(classifier.model), *lacking}))
+
+
+def _hold_in_float32(model: nn.Module, head: Sequence[str]) -> None:
+    """Weights that are trained are float32, whatever type the frozen ones have: small steps would be lost.
+
+    PEFT sees to that for its LoRA layers, not for modules that are trained whole.
+    """
+    for name in head:
+        module = model.get_submodule(name).float()
+        module.register_forward_pre_hook(lambda _module, inputs: tuple(each.float() for each in inputs))
 
 
 def score_classes(logits: Tensor, labels: Sequence[int]) -> dict[str, list[float]]:

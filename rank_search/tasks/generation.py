@@ -38,6 +38,7 @@ class GenerationTask:
     """
 
     head = ()
+    classes = ()
 
     def __init__(
         self,

@@ -22,7 +22,7 @@ from rank_search.errors import InputError
 from rank_search.models.load import load, skeleton
 from rank_search.models.retriever import load_retriever
 from rank_search.models.source import choose_device
-from rank_search.tasks.classification import ClassificationTask, class_names
+from rank_search.tasks.classification import ClassificationTask, class_names, outside_base
 from rank_search.tasks.generation import GenerationTask
 from rank_search.tasks.rag import RagTask
 from rank_search.tasks.retrieval import RetrievalTask
@@ -84,12 +84,16 @@ def _classification(config: StudyConfig, settings: ClassificationConfig, device:
     data = load_labelled(settings)
     classes = class_names(data)
     numbers = {name: i for i, name in enumerate(classes)}
+    head: tuple[str, ...] = ()
+    if config.model.quantization != "none":
+        head = outside_base(skeleton(config.model, AutoModelForSequenceClassification, num_labels=len(classes)))
     with torch.random.fork_rng():
         torch.manual_seed(config.seed)  # draws the fresh head, the same for every trial
         classifier = load(
             config.model,
             AutoModelForSequenceClassification,
             device,
+            whole=head,
             num_labels=len(classes),
             id2label=dict(enumerate(classes)),
             label2id=numbers,
@@ -112,7 +116,20 @@ def load_generator(config: StudyConfig, device: torch.device) -> Loaded:
             "name a causal LM",
             field="model.source",
         )
+    if not _is_causal(loaded.model):
+        raise InputError(
+            f"{config.model.source!r} sees the words that it is to predict, as masked LMs do; name a causal LM",
+            field="model.source",
+        )
     return loaded
+
+
+@torch.inference_mode()
+def _is_causal(model: nn.Module) -> bool:
+    """Whether what a model predicts after a token is the same whatever comes later."""
+    device = next(model.parameters()).device
+    one, other = (model(torch.tensor([[5, 6, last]], device=device)).logits[0, :2] for last in (7, 8))
+    return torch.allclose(one, other, atol=1e-3)
 
 
 def _retriever(source: ModelSource, device: torch.device) -> Retriever:

@@ -38,8 +38,11 @@ class Prompter:
         self._passage_length = settings.passage_length
         self._room = max_length - settings.max_new_tokens
         self._chat = settings.template is None and tokenizer.chat_template is not None
-        self._template = _template(settings.template or (_REQUEST if self._chat else _PLAIN))
-        if len(self._tokens("", [""])) >= self._room:
+        found = settings.passages if getattr(settings, "retriever", None) else 1
+        self._template = _template(settings.template or (_REQUEST if self._chat else _PLAIN), passages=found)
+        if tokenizer.eos_token_id is None:
+            raise InputError("its tokenizer has no token that ends a text; name a causal LM", field="model.source")
+        if len(self._tokens("", [""] * found)) >= self._room:
             raise InputError(
                 f"the model takes {max_length} tokens, which leaves no room for a question; lower it",
                 field="task.max_new_tokens",
@@ -90,12 +93,12 @@ class Prompter:
         return ids
 
 
-def _template(text: str) -> Template:
+def _template(text: str, passages: int) -> Template:
     environment = SandboxedEnvironment(undefined=StrictUndefined, keep_trailing_newline=True)
     try:
         template = environment.from_string(text)
-        template.render(question="", passages=[""], context="")
-    except TemplateError as error:
+        template.render(question="", passages=[""] * passages, context="")
+    except (TemplateError, ArithmeticError, TypeError, ValueError) as error:
         raise InputError(
             f"{error}; write a Jinja template of question, passages and context", field="task.template"
         ) from None

@@ -61,6 +61,7 @@ class RagTask:
     """
 
     head = ()
+    classes = ()
 
     def __init__(
         self,

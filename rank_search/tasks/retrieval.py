@@ -73,6 +73,7 @@ class RetrievalTask:
     """
 
     head = ()
+    classes = ()
 
     def __init__(
         self, settings: RetrievalConfig, training: TrainingConfig, data: SearchData, retriever: Retriever

@@ -108,7 +108,8 @@ def test_map_of_two_base_models_becomes_two_configs(bench, tmp_path) -> None:
 
 
 def test_map_of_zeros_with_a_head_is_an_adapter_of_the_head_alone(bench, tmp_path) -> None:
-    kept = dataclasses.replace(record(), head=("classifier",))
+    kept = dataclasses.replace(record(), head=("classifier",), classes=("no", "yes"))
     trial = ScoredTrial(0, "baseline:uniform", 0.5, 0.1, 0, dict.fromkeys(SPACE.shapes, 0), {}, 1.0)
     write_export(Choice("small", kept, bench.folder, trial), "lora-config", tmp_path / "out")
     assert LoraConfig.from_pretrained(str(tmp_path / "out")).modules_to_save == ["classifier"]
+    assert json.loads((tmp_path / "out" / "labels.json").read_text()) == {"id2label": {"0": "no", "1": "yes"}}

@@ -1,4 +1,5 @@
 import math
+import tempfile
 import warnings
 
 import pytest
@@ -6,17 +7,21 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
+from transformers import AutoModelForSequenceClassification, LlamaConfig, LlamaForSequenceClassification
 
 from rank_search.adapters import lora_layers
-from rank_search.config import AdapterConfig, ClassificationConfig
+from rank_search.config import AdapterConfig, ClassificationConfig, ModelConfig
+from rank_search.data.labelled import Labelled
+from rank_search.data.splits import Splits
 from rank_search.errors import InputError
+from rank_search.models.load import load
 from rank_search.modules import build_space
 from rank_search.tasks.base import Evaluation
 from rank_search.tasks.classification import ClassificationTask, score_classes
 from rank_search.training.result import Job
 from rank_search.training.trainer import fine_tune
 from tests.bench import study_config
-from tests.tasks.conftest import TRAINING, classifier
+from tests.tasks.conftest import SIZES, TRAINING, classifier, labelled, tokenizer
 
 CONFIG = study_config(space={"ladder": [0, 2], "group_by": "layer"})
 
@@ -142,3 +147,43 @@ def test_examples_show_both_classes_and_the_right_one(classification) -> None:
         assert example.after.answer.text == example.expected
         assert example.after.answer.right
         assert example.before.answer.right == (example.before.answer.text == example.expected)
+
+
+def test_head_on_a_bfloat16_base_is_trained_in_float32(classification) -> None:
+    low = classifier()
+    low.model.to(torch.bfloat16)
+    settings_ = ClassificationConfig(kind="classification", data="x")
+    task = ClassificationTask(settings_, TRAINING, classification._data, low)
+    assert {weight.dtype for weight in task.backbone.classifier.parameters()} == {torch.float32}
+    space = build_space(task.backbone, CONFIG, task.head)
+    training = TRAINING.model_copy(update={"steps": 60, "learning_rate": 3e-2})
+    result = fine_tune(task, Job(space.uniform(2), 0, 0), AdapterConfig(), training, sources={})
+    assert sum(result.losses[-5:]) < 0.6 * sum(result.losses[:5])
+
+
+def test_decoder_looks_at_the_last_word_whatever_shares_its_batch() -> None:
+    """The tokenizer pads with a token that the model's own settings do not know as padding."""
+    torch.manual_seed(0)
+    config = LlamaConfig(num_labels=3, pad_token_id=0, vocab_size=30522, **SIZES)
+    made = tokenizer()
+    made.pad_token = made.eos_token
+    folder = LlamaForSequenceClassification(config)
+    with tempfile.TemporaryDirectory() as place:
+        folder.save_pretrained(place)
+        made.save_pretrained(place)
+        loaded_ = load(ModelConfig(source=place), AutoModelForSequenceClassification, torch.device("cpu"), num_labels=3)
+    data = Splits(labelled(8, 0), (Labelled("bar", "a"), Labelled("ben cig dop fub bar", "b")), labelled(4, 30))
+    alone, together = (
+        ClassificationTask(
+            ClassificationConfig(kind="classification", data="x"),
+            TRAINING.model_copy(update={"eval_batch_size": size}),
+            data,
+            loaded_,
+        )
+        for size in (1, 2)
+    )
+    batch = [alone._tokens["validation"][i] for i in (0, 1)]
+    with torch.no_grad():
+        one = alone.backbone(**alone._inputs(batch[:1])).logits[0]
+        both = together.backbone(**together._inputs(batch)).logits[0]
+    assert torch.allclose(one, both, atol=1e-5)

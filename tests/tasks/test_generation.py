@@ -4,7 +4,7 @@ from torch.nn import functional
 
 from rank_search.config import GenerationConfig
 from rank_search.errors import InputError
-from rank_search.tasks.answering import IGNORED, AnswerBatch
+from rank_search.tasks.answering import IGNORED, AnswerBatch, Answerer
 from rank_search.tasks.base import Evaluation
 from rank_search.tasks.generation import GenerationTask
 from rank_search.tasks.prompts import Prompter
@@ -146,6 +146,32 @@ def test_template_and_chat_template() -> None:
     assert 101 not in chat.prompt("why?", ["because"])
 
 
+def test_template_may_name_each_passage_that_a_retriever_finds() -> None:
+    two = prompter(template="{{ passages[1] }} {{ question }}", retriever={"source": "x"}, passages=2)
+    assert text_of(two.prompt("why", ["one", "two"])) == "two why"
+
+
+def test_tokenizer_without_an_end_is_refused() -> None:
+    made = tokenizer()
+    made.eos_token = None
+    with pytest.raises(InputError, match=r"model\.source: its tokenizer has no token that ends a text"):
+        Prompter(answer_config(), made, 256)
+
+
+def test_decoding_stops_where_the_model_says_and_is_plainly_greedy(generation) -> None:
+    """A chat model's own stop tokens count beside the tokenizer's; penalties of its settings do not."""
+    answerer, prompt = generation._answerer, generation._taught["test"][0].prompt
+    settings = generation.backbone.generation_config
+    written = generation.backbone.generate(torch.tensor([prompt]), do_sample=False, max_new_tokens=6)[0, len(prompt) :]
+    whole = answerer._tokenizer.decode(written)
+    assert answerer.answers([prompt], 6) == [whole]
+    settings.repetition_penalty, settings.no_repeat_ngram_size = 9.0, 1
+    assert answerer.answers([prompt], 6) == [whole]
+    settings.eos_token_id = [int(written[1])]
+    stopping = Answerer(generation._generator, answerer._prompter, 4)
+    assert stopping.answers([prompt], 6) == [answerer._tokenizer.decode(written[:2])]
+
+
 def test_long_passages_are_cut_and_counted() -> None:
     long = " ".join(["word"] * 50)
     texts, cut = prompter(passage_length=10).cut_passages([long, "short one"])
@@ -175,6 +201,9 @@ def test_long_answer_is_cut_where_the_models_length_ends(generation) -> None:
     [
         ("{{ query }}", "'query' is undefined"),
         ("{{ question", "unexpected end of template"),
+        ("{{ question + 1 }}", "can only concatenate str"),
+        ("{{ 1 / 0 }}", "division by zero"),
+        ("{{ passages[1] }}", "has no element 1"),
         ("{{ question.__class__.__mro__ }}", "access to attribute '__class__' .* is unsafe"),
     ],
 )
