@@ -130,6 +130,8 @@ def plan(config: ConfigArgument = DEMO, overrides: SetOption = None, as_json: Js
         "least_parameters": space.least_parameters,
         "most_parameters": space.most_parameters,
         "trials": planned.trials,
+        "step_flops": planned.step_flops,
+        "flops_rate": planned.flops_rate,
         "step_seconds": planned.step_seconds,
         "evaluation_seconds": planned.evaluation_seconds,
         "estimated_seconds": planned.trials * planned.trial_seconds,
@@ -157,7 +159,8 @@ def plan(config: ConfigArgument = DEMO, overrides: SetOption = None, as_json: Js
             print(f"{cut:,} of {of:,} {kind} are longer than the study file or the model allows, and are cut")
     print(
         f"{planned.trials} trials of {planned.trial_seconds:.0f} s ({settings.training.steps} steps of "
-        f"{planned.step_seconds:.2f} s, evaluation {planned.evaluation_seconds:.1f} s): "
+        f"{planned.step_seconds:.2f} s, which is {planned.step_flops / 1e9:,.0f} GFLOP "
+        f"at {planned.flops_rate / 1e9:,.0f} a second; evaluation {planned.evaluation_seconds:.1f} s): "
         f"about {planned.trials * planned.trial_seconds / 60:.0f} min"
     )
 

@@ -2,7 +2,8 @@
 
 RankSearchError           exit status 1
 ├── InputError            the input is wrong; exit status 2, nothing was written
-└── SearchStopped         the search gave up; what was told so far is kept
+├── SearchStopped         the search gave up; what was told so far is kept
+└── TrainingFailed        one fine-tune gave no usable score; the study records why, and goes on
 """
 
 from __future__ import annotations
@@ -20,6 +21,10 @@ class RankSearchError(Exception):
 
 class SearchStopped(RankSearchError):
     """The search gave up before its planned number of trials."""
+
+
+class TrainingFailed(RankSearchError):
+    """A fine-tune that gave no usable score; the message is the reason that the study records."""
 
 
 class InputError(RankSearchError):

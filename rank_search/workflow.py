@@ -18,13 +18,16 @@ from rank_search.executors.local import LocalExecutor
 from rank_search.files import write_text
 from rank_search.models.source import choose_device
 from rank_search.modules import build_space
-from rank_search.search.loop import Search, wants_more
+from rank_search.search.loop import Search, data_seed, wants_more
+from rank_search.search.nested import NESTED, NestedSearch
 from rank_search.search.progress import ProgressBar
 from rank_search.search.record import StudyRecord, environment, refuse_change
-from rank_search.search.storage import StudyFolder, create_study, find_study
+from rank_search.search.storage import BESIDE, StudyFolder, create_study, find_study
 from rank_search.search.table import trials_table
 from rank_search.tasks.load import load_skeleton, load_task
+from rank_search.training.cost import step_flops
 from rank_search.training.result import Job
+from rank_search.training.trainer import rehearse
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -36,6 +39,9 @@ if TYPE_CHECKING:
     from rank_search.config import StudyConfig
     from rank_search.space import Space
     from rank_search.tasks.base import Evaluation, Task
+
+_TIMED_STEPS = 3  # whose speed a plan takes for that of all
+_LARGEST_PACK = 16
 
 
 @dataclass(frozen=True)
@@ -88,13 +94,33 @@ def run_study(config: StudyConfig, storage: str | None, console: Console) -> Fin
         write_text(folder.path / "study.yaml", config.to_yaml())
         finished = Finished(study, record, folder)
         with ProgressBar(console, study, config.search.trials, config.training.steps) as progress:
-            search = Search(study, folder, config, space, executor, progress, sole_driver=storage is None)
+            pack = _pack(study, config, executor, console)
+            nested = None
+            if config.search.strategy == "nested":
+                scores, scorer = create_study(folder, storage, BESIDE), executor.nested(folder.super_adapter)
+                nested = NestedSearch(scores, config, space, scorer, progress, data_seed(config.seed), pack)
+                nested.run()
+                study.set_user_attr(NESTED, nested.cost)
+            search = Search(study, folder, config, space, executor, progress, nested, pack, sole_driver=storage is None)
             search.run()
+        if nested is not None and nested.misleads(study.get_trials(deepcopy=False)):
+            console.print("nested scores put maps in another order than fine-tunes: the sampler proposed the rest")
         _say_if_exhausted(study, config, console)
         started = time.perf_counter()
         _measure_choice(finished, executor, task)
         _say_cost(search.busy + time.perf_counter() - started, console)
     return finished
+
+
+def _pack(study: Study, config: StudyConfig, executor: LocalExecutor, console: Console) -> int:
+    """How many maps to train at once; what ``auto`` finds is kept, since proposals depend on it."""
+    if config.search.pack != "auto":
+        return config.search.pack
+    if (kept := study.user_attrs.get("pack")) is None:
+        kept = executor.choose_pack(min(_LARGEST_PACK, config.search.trials))
+        study.set_user_attr("pack", kept)
+        console.print(f"search.pack: {kept}, by timing steps")
+    return int(kept)
 
 
 def _is_done(study: Study, record: StudyRecord, config: StudyConfig, folder: StudyFolder) -> bool:
@@ -202,7 +228,9 @@ class Plan:
         head_parameters: trained in every trial, beside the adapters'.
         cut: kind of text → how many were cut, of how many.
         trials: how many trials are planned.
-        step_seconds: one training step at the largest map.
+        step_flops: of one training step at the largest map, by arithmetic, mean over the batches of a trial.
+        flops_rate: floating-point operations a second that timed steps reached.
+        step_seconds: one training step at the largest map, by these two.
         evaluation_seconds: one evaluation on the validation split.
         trial_seconds: a whole trial at the largest map.
     """
@@ -212,28 +240,43 @@ class Plan:
     head_parameters: int
     cut: Mapping[str, tuple[int, int]]
     trials: int
+    step_flops: float
+    flops_rate: float
     step_seconds: float
     evaluation_seconds: float
     trial_seconds: float
 
 
 def plan_study(config: StudyConfig) -> Plan:
-    """Reads the space off the model and times one step and one evaluation; writes nothing.
+    """Reads the space off the model and times a few steps and one evaluation; writes nothing.
 
     Raises:
         InputError: settings or model are wrong.
     """
     _quiet()
     task, space = _load(config)
-    # The first step warms up; the second is the one that counts.
-    brief = config.model_copy(update={"training": config.training.model_copy(update={"steps": 2})})
-    moments: list[float] = []
-    job = Job(space.uniform(space.ladder[-1]), seed=config.seed, data_seed=config.seed)
-    LocalExecutor(brief, task, space).train(job, lambda _steps: moments.append(time.perf_counter()))
-    evaluation = time.perf_counter() - moments[1]
-    step = moments[1] - moments[0]
-    trial = config.training.steps * step + evaluation
-    return Plan(config.study, space, head_parameters(task), task.cut, config.search.trials, step, evaluation, trial)
+    job = Job(space.uniform(space.ladder[-1]), seed=config.seed, data_seed=data_seed(config.seed))
+    rehearsal = rehearse(task, [job], config, _TIMED_STEPS)
+    rate = sum(rehearsal.flops) / sum(rehearsal.seconds)
+    steps = config.training.steps
+    batches = task.training_batches(steps, job.data_seed)
+    flops = sum(step_flops(task.backbone, job.rank_map, task.texts(batch)).total for batch in batches) / steps
+    started = time.perf_counter()
+    task.evaluate("validation")
+    evaluation = time.perf_counter() - started
+    trial = steps * flops / rate + evaluation
+    return Plan(
+        study=config.study,
+        space=space,
+        head_parameters=head_parameters(task),
+        cut=task.cut,
+        trials=config.search.trials,
+        step_flops=flops,
+        flops_rate=rate,
+        step_seconds=flops / rate,
+        evaluation_seconds=evaluation,
+        trial_seconds=trial,
+    )
 
 
 def _quiet() -> None:

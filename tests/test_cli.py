@@ -167,7 +167,7 @@ def test_json_is_one_object_and_nothing_else(bench, command) -> None:
 
 
 def test_status_tells_failures_by_reason(bench, command) -> None:
-    from rank_search.training.result import TrainingFailed
+    from rank_search.errors import TrainingFailed
     from tests.bench import Landscape
 
     bench.search(6, Landscape({1: TrainingFailed("boom"), 3: TrainingFailed("boom")}))

@@ -87,6 +87,54 @@ def start(command: Command, trials: int) -> subprocess.Popen:
     return process
 
 
+CHEAP = [
+    *("--set", "search.strategy=nested"),
+    *("--set", "search.nested.evaluations=10"),
+    *("--set", "search.nested.steps=4"),
+    *("--set", "search.early_stopping=true"),
+    *("--set", "training.steps=9"),
+]
+
+
+def test_nested_and_stopped_trials_through_the_command_line_whatever_kills_them(tmp_path) -> None:
+    """One study in one sitting; the same study killed in its nested search and in its trials."""
+    whole, broken = Command(tmp_path / "whole"), Command(tmp_path / "broken")
+    for command in (whole, broken):
+        command.folder.mkdir()
+    arguments = [*small_run(12), *CHEAP]
+    for seconds in (20, 26):  # after the start: in the nested search, in the first trials
+        process = subprocess.Popen(
+            broken.line(*arguments), cwd=broken.folder, env=broken.environment(), stderr=subprocess.DEVNULL
+        )
+        time.sleep(seconds)
+        process.kill()
+        process.wait()
+    for command in (whole, broken):
+        result = command(*arguments)
+        assert result.returncode == 0, result.stderr
+    assert outcome(broken) == outcome(whole)
+    found = summary(whole)
+    kinds = [row["kind"] for row in found["trials"]]
+    assert kinds[:5] == ["baseline:uniform"] * 5
+    assert kinds[5:] == ["confirm"] * 5 + ["search"] * 2  # of ten maps that were looked at, five are uniform
+    states = [row["state"] for row in found["trials"]]
+    assert states[:5] == ["COMPLETE"] * 5
+    assert "PRUNED" in states[5:]
+    assert set(states) == {"COMPLETE", "PRUNED"}
+    assert all(row["rungs"].keys() == {"1", "3"} for row in found["trials"][1:5])
+    nested = found["nested"]
+    assert nested["evaluations"] == 10
+    assert nested["training_seconds"] > 0
+    assert nested["scoring_seconds"] > 0
+    assert -1 <= nested["tau"] <= 1
+    assert nested["pairs"] == sum(
+        row["state"] == "COMPLETE" and row["nested_score"] is not None for row in found["trials"][1:]
+    )
+    page = " ".join((whole.folder / "reports" / "demo" / "index.html").read_text().split())
+    assert f"Kendall's τ between nested and fine-tuned scores is {nested['tau']:.2f}" in page
+    assert "were stopped early" in page
+
+
 def test_interrupt_keeps_everything_and_exits_130(tmp_path) -> None:
     command = Command(tmp_path)
     process = start(command, 8)

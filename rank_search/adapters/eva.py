@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING
 
 from peft import EvaConfig, get_eva_state_dict
 
-from rank_search.adapters.injection import base_models, stored_transposed
-from rank_search.adapters.lora import lora_config
+from rank_search.adapters.lora import base_models, lora_config, stored_transposed
 from rank_search.errors import InputError
 
 if TYPE_CHECKING:

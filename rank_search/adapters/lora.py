@@ -8,12 +8,26 @@ from typing import TYPE_CHECKING
 
 from peft import LoraConfig
 from peft.utils.constants import DUMMY_TARGET_MODULES
+from torch import nn
+from transformers.pytorch_utils import Conv1D
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from rank_search.config import AdapterConfig
     from rank_search.ranks import RankMap
+
+
+def base_models(backbone: nn.Module) -> dict[str, nn.Module]:
+    """The base models by the prefix of their module names: one without a prefix, or those of a ``ModuleDict``."""
+    if isinstance(backbone, nn.ModuleDict):
+        return {f"{name}.": model for name, model in backbone.items()}
+    return {"": backbone}
+
+
+def stored_transposed(model: nn.Module, rank_map: RankMap) -> bool:
+    """Whether the adapted modules are GPT-2 ``Conv1D``, which PEFT must be told."""
+    return any(isinstance(model.get_submodule(name), Conv1D) for name in rank_map.adapted)
 
 
 def module_scale(config: AdapterConfig, rank: int) -> float:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
-from peft import LoraConfig, get_peft_model_state_dict
+import torch
 from safetensors.torch import save_file
 
 from rank_search.files import whole_folder
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from peft import PeftModel
+    from peft import LoraConfig
     from torch import Tensor
 
 ADAPTER = "default"  # PEFT's name for the one adapter in a model
@@ -22,17 +22,24 @@ ADAPTER = "default"  # PEFT's name for the one adapter in a model
 
 @dataclass(frozen=True)
 class Adapter:
-    """A trained adapter, apart from its model: what PEFT saves, held in memory."""
+    """A trained adapter, apart from its model: what PEFT saves, held in memory.
+
+    Attributes:
+        config: its configuration.
+        tensors: its weights under PEFT's names.
+    """
 
     config: LoraConfig
     tensors: Mapping[str, Tensor]
 
     @classmethod
-    def of(cls, peft_model: PeftModel) -> Adapter:
-        """A copy of the model's adapter, its head included."""
-        state = get_peft_model_state_dict(peft_model, save_embedding_layers=False)
-        tensors = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in state.items()}
-        return cls(cast("LoraConfig", peft_model.peft_config[ADAPTER]), tensors)
+    def of(cls, config: LoraConfig, weights: Mapping[str, Tensor]) -> Adapter:
+        """A copy of weights whose names begin at the base model."""
+        copies = {
+            f"base_model.model.{name}": weight.detach().cpu().clone(memory_format=torch.contiguous_format)
+            for name, weight in weights.items()
+        }
+        return cls(config, copies)
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from rank_search.config.models import ModelConfig, ModelSource
 from rank_search.config.study import (
     AdapterConfig,
     InitConfig,
+    NestedConfig,
     SearchConfig,
     SpaceConfig,
     StudyConfig,
@@ -32,6 +33,7 @@ __all__ = [
     "InitConfig",
     "ModelConfig",
     "ModelSource",
+    "NestedConfig",
     "RagConfig",
     "RetrievalConfig",
     "SearchConfig",

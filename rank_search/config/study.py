@@ -89,13 +89,15 @@ class TrainingConfig(Section):
 
     steps: PositiveInt = Field(60, description="optimiser steps")
     batch_size: PositiveInt = Field(16, description="examples a step")
-    eval_batch_size: PositiveInt = Field(64, description="texts at once in evaluation")
+    eval_batch_size: PositiveInt = Field(64, description="texts at once in evaluation, those of all maps of a pack")
     learning_rate: PositiveNumber = Field(2e-3, description="AdamW's peak learning rate")
     weight_decay: Annotated[Number, Field(ge=0)] = Field(0.0, description="AdamW's weight decay")
     warmup: Fraction = Field(0.1, description="share of the steps with rising learning rate")
     max_grad_norm: PositiveNumber = Field(1.0, description="gradients of a base model's adapters are clipped to it")
-    autocast: Literal["auto", "bf16", "off"] = Field(
-        "auto", description="whether to train in bf16; auto: where the device has it in hardware"
+    precision: Literal["auto", "bfloat16", "float32"] = Field(
+        "auto",
+        description="type in which a float32 base computes in training; auto: bfloat16 where the device has it in "
+        "hardware. Adapters are held, and final scores computed, in float32",
     )
     augmentation: str = Field(
         "none",
@@ -106,11 +108,37 @@ class TrainingConfig(Section):
     token_dropout: Fraction = Field(0.1, description="probability of dropping a word, for token-dropout")
 
 
+class NestedConfig(Section):
+    """The nested super-adapter: one training, after which any map is scored by truncation."""
+
+    steps: PositiveInt | None = Field(None, description="optimiser steps of its training. Default: training.steps")
+    evaluations: PositiveInt = Field(60, description="maps to score by truncation")
+    confirm: Literal["scratch", "warm"] = Field(
+        "scratch", description="where the fine-tune of a candidate starts: afresh, or from the truncation"
+    )
+    least_tau: Annotated[Number, Field(ge=-1, le=1)] = Field(
+        0.3,
+        description="Kendall's τ of nested and fine-tuned scores, below which maps are proposed by the sampler instead",
+    )
+
+
 class SearchConfig(Section):
     """The Optuna study."""
 
+    strategy: Literal["nested", "finetune"] = Field(
+        "finetune",
+        description="nested: look at maps by truncating a super-adapter, fine-tune those of its front; finetune: "
+        "fine-tune every proposal of the sampler",
+    )
     trials: PositiveInt = Field(17, description="finished trials to reach, baselines and failures included")
     sampler: Literal["tpe", "gp", "nsga2", "random"] = Field("tpe", description="who proposes")
+    early_stopping: StrictBool = Field(
+        False, description="whether to stop proposals, at a ninth and a third of the steps, that the best third beat"
+    )
+    nested: NestedConfig = Field(NestedConfig(), description="for strategy nested")
+    pack: Literal["auto"] | PositiveInt = Field(
+        "auto", description="how many maps to train at once; auto: while it pays and memory lasts, by timing steps"
+    )
     max_failures: PositiveInt = Field(3, description="stop after more failed trials in a row than this")
 
 
@@ -170,7 +198,7 @@ class StudyConfig(Section):
 
     def frozen(self) -> dict[str, Any]:
         """What a study keeps to for life: everything but its budget, which a later run may raise."""
-        return self.model_dump(mode="json", exclude={"search": {"trials", "max_failures"}})
+        return self.model_dump(mode="json", exclude={"search": {"trials", "max_failures", "pack"}})
 
     def to_yaml(self) -> str:
         """The resolved study file, defaults written out."""

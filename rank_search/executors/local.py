@@ -1,55 +1,121 @@
-"""Training in this process: one model, one adapter after another."""
+"""Training in this process: one model, one pack of adapters after another."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from rank_search.adapters import eva_directions, loaded
-from rank_search.training.trainer import fine_tune
+from rank_search.errors import TrainingFailed
+from rank_search.training.memory import keep_freed_memory, memory_left
+from rank_search.training.nested import Nested
+from rank_search.training.result import Job
+from rank_search.training.trainer import fine_tune, rehearse
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Hashable, Sequence
     from pathlib import Path
+
+    from torch import Tensor
 
     from rank_search.config import StudyConfig
     from rank_search.space import Space
     from rank_search.tasks.base import Evaluation, Split, Task
-    from rank_search.training.result import FineTuned, Job
+    from rank_search.training.result import Outcome, Rungs
+
+
+_TIMED = 2  # steps
+_MEMORY = 0.8  # of what is left, that activations may take
+_WORTH_IT = 0.95  # of the time of a smaller pack, above which a larger one is not worth its memory
 
 
 class LocalExecutor:
     """Trains jobs on the task's base model; implements `rank_search.search.loop.Executor`."""
 
     def __init__(self, config: StudyConfig, task: Task, space: Space) -> None:
+        keep_freed_memory()
         self._config = config
         self._task = task
         self._sources = {prefix: model.source for prefix, model in config.base_models.items()}
+        self._space = space
+        self._nested: Nested | None = None
+        self._warm_start: dict[str, tuple[Tensor, Tensor]] | None = None
         self._directions = None
         if config.adapter.init.method == "eva":
             largest = space.uniform(space.ladder[-1])
             batches = task.calibration_batches(config.seed)
             self._directions = eva_directions(task.backbone, largest, config.adapter, batches)
 
-    def train(self, job: Job, on_step: Callable[[int], None]) -> FineTuned:
-        """Fine-tunes and scores one rank map.
+    def choose_pack(self, most: int) -> int:
+        """How many maps to train at once: doubled as long as a map's step gets cheaper and memory lasts.
 
-        Raises:
-            TrainingFailed: it gave no finite score.
+        Args:
+            most: no more than this.
         """
-        config = self._config.tuned(job.settings)
-        return fine_tune(
-            self._task,
-            job,
-            config.adapter,
-            config.training,
-            sources=self._sources,
-            directions=self._directions,
-            on_step=on_step,
-        )
+        largest = self._space.uniform(self._space.ladder[-1])
+        jobs = [Job(largest, seed, data_seed=0) for seed in range(most)]
+        device = next(self._task.backbone.parameters()).device
+        alone = rehearse(self._task, jobs[:1], self._config, _TIMED)
+        best, cheapest = 1, sum(alone.seconds)
+        while 2 * best <= most and 2 * best * alone.activations < _MEMORY * memory_left(device):
+            try:
+                larger = rehearse(self._task, jobs[: 2 * best], self._config, _TIMED)
+            except RuntimeError:  # PyTorch has no more precise word for a lack of memory on a CPU
+                break
+            seconds = sum(larger.seconds) / (2 * best)
+            if seconds > _WORTH_IT * cheapest:
+                break
+            best, cheapest = 2 * best, seconds
+        return best
+
+    def nested(self, file: Path) -> Nested:
+        """The study's super-adapter, kept in a file; fine-tunes of this executor can start from it."""
+        self._nested = Nested(self._task, self._space, self._config, file, self._directions)
+        return self._nested
+
+    def train(self, jobs: Sequence[Job], on_step: Callable[[int], None], rungs: Rungs | None = None) -> list[Outcome]:
+        """Fine-tunes and scores a pack of rank maps.
+
+        Jobs that don't see the same batches are packed apart. A pack in which something goes wrong is trained
+        again in halves, down to single maps: memory may suffice for fewer, and an error is found to be one
+        map's own.
+        """
+        if self._nested is not None and self._warm_start is None and any(job.warm for job in jobs):
+            self._warm_start = self._nested.start()
+        packs: dict[Hashable, list[int]] = {}
+        for i, job in enumerate(jobs):
+            augmented = self._config.tuned(job.settings).training.augmentation
+            packs.setdefault((job.data_seed, augmented), []).append(i)
+        outcomes: dict[int, Outcome] = {}
+        for places in packs.values():
+            found = self._train_pack([jobs[i] for i in places], on_step, rungs)
+            outcomes |= dict(zip(places, found, strict=True))
+        return [outcomes[i] for i in range(len(jobs))]
+
+    def _train_pack(
+        self, jobs: Sequence[Job], on_step: Callable[[int], None], rungs: Rungs | None
+    ) -> Sequence[Outcome]:
+        try:
+            return fine_tune(
+                self._task,
+                jobs,
+                self._config,
+                sources=self._sources,
+                directions=self._directions,
+                warm_start=self._warm_start,
+                rungs=rungs,
+                on_step=on_step,
+            )
+        except Exception as error:  # whatever it is, it is for the study to record
+            failure = TrainingFailed(f"{type(error).__name__}: {error}")
+        # Out here nothing holds on to the memory that the failed pack took.
+        if len(jobs) == 1:
+            return [failure]
+        middle = len(jobs) // 2
+        return [*self._train_pack(jobs[:middle], on_step, rungs), *self._train_pack(jobs[middle:], on_step, rungs)]
 
     def evaluate(self, adapter: Path | None, split: Split) -> Evaluation:
         """Scores a saved adapter, or the base model alone where there is none."""
         if adapter is None:
-            return self._task.evaluate(split)
+            return self._task.evaluate(split)[0]
         with loaded(self._task.backbone, adapter):
-            return self._task.evaluate(split)
+            return self._task.evaluate(split)[0]

@@ -34,7 +34,7 @@ def write_report(study: Study, record: StudyRecord, folder: StudyFolder, out: Pa
         figures = write_figures(summary, partial)
         (partial / "summary.json").write_text(summary_json(summary), encoding="utf-8")
         table = summary.trials.assign(
-            ranks=summary.trials["ranks"].map(json.dumps), settings=summary.trials["settings"].map(json.dumps)
+            **{column: summary.trials[column].map(json.dumps) for column in ("ranks", "settings", "rungs")}
         )
         table.to_csv(partial / "trials.csv", index=False)
         (partial / "index.html").write_text(_page(summary, figures), encoding="utf-8")
@@ -59,6 +59,7 @@ def _page(summary: Summary, figures: list[str]) -> str:
         cut={kind: counts for kind, counts in summary.record.cut.items() if counts[0]},
         examples=summary.test.get("examples", []),
         trials=summary.trials.to_dict(orient="records"),
+        stopped=int((summary.trials["state"] == "PRUNED").sum()),
         on_front=set(summary.front["number"]),
         config=yaml.safe_dump(dict(summary.record.config), sort_keys=False, allow_unicode=True),
         environment=yaml.safe_dump(dict(summary.record.environment), sort_keys=False),

@@ -14,7 +14,9 @@ import pandas as pd
 from rank_search.analysis.choice import DEFAULT_RULE, Rule
 from rank_search.analysis.front import front, hypervolume, hypervolume_history, reference_point
 from rank_search.analysis.importance import importance
+from rank_search.analysis.trials import complete
 from rank_search.analysis.verdict import Contest, Verdict, judge
+from rank_search.search.nested import NESTED, agreement
 from rank_search.search.storage import DIRECTIONS
 from rank_search.search.table import trials_table
 
@@ -43,6 +45,7 @@ class Summary:
         rule: the rule that chose.
         chosen: the chosen trial.
         verdict: the chosen map against its uniform rival.
+        nested: what nested scores have cost, and how they agree with fine-tuned ones; empty without them.
         test: what the run measured on the test split for this choice; empty if it did not get there.
     """
 
@@ -56,6 +59,7 @@ class Summary:
     rule: Rule
     chosen: ScoredTrial
     verdict: Verdict
+    nested: Mapping[str, float]
     test: Mapping[str, Any]
 
 
@@ -80,8 +84,22 @@ def summarise(study: Study, record: StudyRecord, folder: StudyFolder) -> Summary
         rule=Rule.parse(DEFAULT_RULE),
         chosen=contest.chosen,
         verdict=_verdict(contest, record, folder, test),
+        nested=_nested(study, trials),
         test=test,
     )
+
+
+def _nested(study: Study, trials: pd.DataFrame) -> dict[str, float]:
+    """``evaluations``, ``training_seconds``, ``scoring_seconds``; ``tau``, Kendall's, over so many ``pairs``.
+
+    The untrained model is left out of the pairs: its two scores are the same thing.
+    """
+    cost: dict[str, float] = study.user_attrs.get(NESTED, {})
+    if not cost:
+        return {}
+    both = complete(trials).query("trainable_parameters > 0").dropna(subset=["nested_score"])
+    pairs = list(zip(both["nested_score"], both["score"], strict=True))
+    return {**cost, "tau": agreement(pairs), "pairs": len(pairs)}
 
 
 def _verdict(
@@ -119,6 +137,8 @@ def summary_json(summary: Summary) -> str:
         "settings",
         "seed",
         "seconds",
+        "nested_score",
+        "rungs",
         "reason",
     ]
     content = {
@@ -144,6 +164,7 @@ def summary_json(summary: Summary) -> str:
         "head_parameters": summary.record.head_parameters,
         "cut": dict(summary.record.cut),
         "importance": dict(summary.importance),
+        "nested": dict(summary.nested),
         "trials": summary.trials[columns].to_dict(orient="records"),
         "data_fingerprint": summary.record.data_fingerprint,
         "model_fingerprint": summary.record.model_fingerprint,

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from optuna.trial import Trial
 
@@ -51,16 +51,21 @@ def is_live(lease: Mapping[str, Any] | None) -> bool:
 
 
 @contextmanager
-def held(trial: Trial) -> Iterator[None]:
-    """Holds a lease on a running trial, renewed by a thread until the context ends."""
-    trial.set_user_attr(LEASE, _new_lease())
+def held(trials: Sequence[Trial]) -> Iterator[None]:
+    """Holds leases on running trials, renewed by a thread until the context ends.
+
+    Trials that are taken from the sequence meanwhile are let go.
+    """
+    for trial in trials:
+        trial.set_user_attr(LEASE, _new_lease())
     done = threading.Event()
 
     def renew() -> None:
         while not done.wait(_DURATION / _RENEWALS):
-            # The trial may have been told a moment ago, or the storage be away until the next renewal.
-            with suppress(Exception):
-                trial.set_user_attr(LEASE, _new_lease())
+            for trial in [*trials]:
+                # The trial may have been told a moment ago, or the storage be away until the next renewal.
+                with suppress(Exception):
+                    trial.set_user_attr(LEASE, _new_lease())
 
     thread = threading.Thread(target=renew, name="lease", daemon=True)
     thread.start()

@@ -8,10 +8,10 @@ from optuna.trial import TrialState
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from types import TracebackType
 
     from optuna import Study
-    from optuna.trial import Trial
     from rich.console import Console
 
 
@@ -32,6 +32,7 @@ class ProgressBar:
         self._trials = trials
         self._steps = steps
         self._found = _found(study)
+        self._at_work = 1
         self._begun = sum(trial.state.is_finished() for trial in study.get_trials(deepcopy=False))
         self._bar = Progress(
             TextColumn("trials"),
@@ -55,14 +56,20 @@ class ProgressBar:
     ) -> None:
         self._bar.stop()
 
-    def trial_started(self, trial: Trial, parameters: int) -> None:
+    def stage(self, what: str, done: int, of: int) -> None:
+        """Shows what comes before the trials."""
+        self._bar.update(self._task, description=f"{what} {done} of {of}")
+        if not self._console.is_terminal and done == of:
+            self._console.print(f"{what} {done} of {of}")
+
+    def pack_started(self, numbers: Sequence[int], parameters: int) -> None:
         """Shows what is training."""
-        self._begun = trial.number
+        self._begun, self._at_work = min(numbers), len(numbers)
         self._bar.update(self._task, description=f"{self._found}; training {parameters:,} parameters")
 
     def step(self, steps: int) -> None:
-        """Moves the bar by a step's share of a trial."""
-        self._bar.update(self._task, completed=self._begun + steps / self._steps)
+        """Moves the bar by a step's share of the trials at work."""
+        self._bar.update(self._task, completed=self._begun + self._at_work * steps / self._steps)
 
     def trial_finished(self, study: Study, number: int) -> None:
         """Shows the study's state after a trial."""

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from optuna import Study
     from optuna.distributions import BaseDistribution
-    from optuna.trial import FrozenTrial
+    from optuna.trial import FrozenTrial, Trial
 
     from rank_search.space import Space
 
@@ -50,6 +50,15 @@ def distributions(space: Space) -> dict[str, IntDistribution | FloatDistribution
         else:
             found[name] = FloatDistribution(setting.low, setting.high, log=setting.log)
     return found
+
+
+def suggest(trial: Trial, space: Space) -> None:
+    """Draws a trial's whole proposal, so that those drawn after it know of it."""
+    for name, distribution in distributions(space).items():
+        if isinstance(distribution, FloatDistribution):
+            trial.suggest_float(name, distribution.low, distribution.high, log=distribution.log)
+        else:
+            trial.suggest_int(name, 0, distribution.high)
 
 
 class DistinctSampler(BaseSampler):

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 STUDIES = Path("studies")
 DIRECTIONS: list[Literal["maximize", "minimize"]] = ["maximize", "minimize"]  # score, trainable parameters
+BESIDE = "/nested"  # what follows a study's name in that of its nested scores; no study's own name has a slash
 _SQLITE_WAIT = 60  # seconds to wait for another reader or writer
 
 
@@ -91,6 +92,11 @@ class StudyFolder:
         folders = (self.path / "adapters").glob("*")
         return {int(folder.name): folder for folder in folders if folder.name.isdecimal()}
 
+    @property
+    def super_adapter(self) -> Path:
+        """The nested super-adapter."""
+        return self.path / "nested.safetensors"
+
     def keep_adapters(self, trials: Collection[int]) -> None:
         """Removes the adapters of all other trials."""
         for number, folder in self.adapters().items():
@@ -150,10 +156,11 @@ def _read_json(path: Path) -> dict[str, Any]:
     return content
 
 
-def create_study(folder: StudyFolder, storage: str | None) -> Study:
-    """Opens the study, making it if it is new."""
+def create_study(folder: StudyFolder, storage: str | None, suffix: str = "") -> Study:
+    """Opens the study, or the one beside it whose name ends in ``suffix``, making it if it is new."""
+    name = folder.name + suffix
     return optuna.create_study(
-        storage=_open(storage or folder.url), study_name=folder.name, directions=DIRECTIONS, load_if_exists=True
+        storage=_open(storage or folder.url), study_name=name, directions=DIRECTIONS, load_if_exists=True
     )
 
 
@@ -200,7 +207,7 @@ def _study_names(folder: StudyFolder, storage: str | None) -> list[str]:
             # Opening a file that is not there, or not Optuna's, would make tables in it.
             if not file.is_file() or not inspect(create_engine(parsed)).has_table("studies"):
                 return []
-        return optuna.get_all_study_names(_open(url))
+        return [name for name in optuna.get_all_study_names(_open(url)) if not name.endswith(BESIDE)]
     except SQLAlchemyError as error:
         if storage is None:
             raise InputError("is damaged, or no SQLite file; restore it", file=str(folder.path / "study.db")) from None

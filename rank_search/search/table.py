@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 import pandas as pd
 from optuna.trial import TrialState
 
+from rank_search.search import rungs
 from rank_search.search.leases import LEASE, is_live
+from rank_search.search.nested import SCORE
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -29,6 +31,8 @@ COLUMNS = (
     "settings",
     "seed",
     "seconds",
+    "nested_score",
+    "rungs",
     "finished",
     "reason",
 )
@@ -40,7 +44,8 @@ def trials_table(study: Study, record: StudyRecord) -> pd.DataFrame:
     Columns: ``number``; ``state`` (Optuna's name of it); ``kind``; ``score`` and its standard error
     ``score_se`` over examples; ``trainable_parameters``, known for every trial; ``ranks`` (module → rank,
     zeros included) with the map's ``key``; ``settings`` that were searched beside the ranks; ``seed``;
-    ``seconds`` of training and evaluation; ``finished``, the moment; ``reason`` of a failure. What a trial
+    ``seconds`` of training and evaluation, a pack's shared out; ``nested_score`` by truncating the super-adapter;
+    ``rungs``, steps → score on the way; ``finished``, the moment; ``reason`` of a failure. What a trial
     does not have is NaN or None.
     """
     rows = []
@@ -63,13 +68,15 @@ def trials_table(study: Study, record: StudyRecord) -> pd.DataFrame:
                 "settings": space.settings(trial.params) if rank_map else {},
                 "seed": attributes.get("seed"),
                 "seconds": attributes.get("seconds"),
+                "nested_score": attributes.get(SCORE),
+                "rungs": attributes.get(rungs.ATTRIBUTE, {}),
                 "finished": trial.datetime_complete,
                 "reason": attributes.get("reason"),
             }
         )
-    return pd.DataFrame(rows, columns=list(COLUMNS)).astype(
-        {"score": float, "score_se": float, "seconds": float, "trainable_parameters": "Int64", "seed": "Int64"}
-    )
+    numbers = dict.fromkeys(("score", "score_se", "seconds", "nested_score"), "float64")
+    counts = dict.fromkeys(("trainable_parameters", "seed"), "Int64")
+    return pd.DataFrame(rows, columns=list(COLUMNS)).astype({**numbers, **counts})
 
 
 def is_running(study: Study) -> bool:

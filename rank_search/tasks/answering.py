@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.nn import functional
 
-from rank_search.tasks.batching import in_batches, model_inputs, padded
+from rank_search.tasks.base import Texts
+from rank_search.tasks.batching import by_map, in_batches, model_inputs, padded, repeated
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence, Sized
 
     from torch import Tensor
 
@@ -70,29 +71,41 @@ class Answerer:
         inputs = model_inputs([of.prompt + of.answer for of in examples], self._pad, self._model.device)
         return AnswerBatch(inputs, labels.to(self._model.device))
 
-    def loss(self, batch: AnswerBatch) -> Tensor:
-        """Cross-entropy of the answers' tokens, mean over all of them in the batch; shape ``[]``."""
-        losses, labels = self._token_losses(batch)
-        return losses.sum() / (labels != IGNORED).sum()
+    @staticmethod
+    def texts(batch: AnswerBatch) -> Texts:
+        """The shape of a batch; logits are computed from the one before the first answer on."""
+        return Texts.of(batch.inputs, batch.labels.shape[1] - _first_answer(batch.labels))
+
+    def loss(self, batch: AnswerBatch, copies: int) -> Tensor:
+        """Cross-entropy of the answers' tokens, mean over all of them in the batch; shape ``[copies]``."""
+        several = AnswerBatch(repeated(batch.inputs, copies), batch.labels.repeat(copies, 1))
+        losses, _ = self._token_losses(several)
+        return by_map(losses, copies).sum(dim=(1, 2)) / (batch.labels != IGNORED).sum()
 
     @torch.inference_mode()
-    def log_likelihoods(self, examples: Sequence[Taught]) -> list[float]:
-        """Mean log-likelihood of the tokens of each answer, its end included."""
+    def log_likelihoods(self, examples: Sequence[Sequence[Taught]]) -> list[list[float]]:
+        """Of each map that stands in the model, the mean log-likelihood of the tokens of each answer, its end included.
 
-        def compute(positions: list[int]) -> list[float]:
-            losses, labels = self._token_losses(self.batch([examples[i] for i in positions]))
-            means: list[float] = (-losses.sum(1) / (labels != IGNORED).sum(1)).tolist()
-            return means
+        Args:
+            examples: of each map, its prompts and the answers to weigh; equally many.
+        """
 
-        return in_batches([len(of) for of in examples], self._batch_size, compute)
+        def compute(positions: list[int]) -> list[list[float]]:
+            losses, labels = self._token_losses(self.batch([of[i] for of in examples for i in positions]))
+            means = -losses.sum(1) / (labels != IGNORED).sum(1)
+            of_example: list[list[float]] = by_map(means, len(examples)).T.tolist()
+            return of_example
+
+        return self._in_batches(examples, compute)
 
     @torch.inference_mode()
-    def answers(self, prompts: Sequence[list[int]], max_new_tokens: int) -> list[str]:
-        """The answer to each prompt, decoded greedily."""
+    def answers(self, prompts: Sequence[Sequence[list[int]]], max_new_tokens: int) -> list[list[str]]:
+        """Of each map that stands in the model, the answer to each of its prompts, decoded greedily."""
 
-        def compute(positions: list[int]) -> list[str]:
+        def compute(positions: list[int]) -> list[tuple[str, ...]]:
             # On the left, so that every row goes on where its prompt ends.
-            inputs = model_inputs([prompts[i] for i in positions], self._pad, self._model.device, left=True)
+            rows = [of[i] for of in prompts for i in positions]
+            inputs = model_inputs(rows, self._pad, self._model.device, left=True)
             model: Any = self._model  # its methods come from a mixin that the type does not show
             written = model.generate(
                 **inputs,
@@ -105,9 +118,19 @@ class Answerer:
                 no_repeat_ngram_size=0,
             )
             fresh = written[:, inputs["input_ids"].shape[1] :]
-            return [text.strip() for text in self._tokenizer.batch_decode(fresh, skip_special_tokens=True)]
+            texts = [text.strip() for text in self._tokenizer.batch_decode(fresh, skip_special_tokens=True)]
+            count = len(positions)
+            return list(zip(*(texts[start : start + count] for start in range(0, len(texts), count)), strict=True))
 
-        return in_batches([len(prompt) for prompt in prompts], self._batch_size, compute)
+        return self._in_batches(prompts, compute)
+
+    def _in_batches(
+        self, texts: Sequence[Sequence[Sized]], compute: Callable[[list[int]], Sequence[Sequence[Any]]]
+    ) -> list[list[Any]]:
+        """Computes something for each map and each of its texts, in batches of like length."""
+        lengths = [max(len(text) for text in of_example) for of_example in zip(*texts, strict=True)]
+        found = in_batches(lengths, self._batch_size, compute, len(texts))
+        return [list(of_map) for of_map in zip(*found, strict=True)]
 
     def _token_losses(self, batch: AnswerBatch) -> tuple[Tensor, Tensor]:
         """Cross-entropy of each token from the one before the first answer on, and the labels of these.
@@ -116,7 +139,7 @@ class Answerer:
         is a fifth of a small model's work.
         """
         length = batch.labels.shape[1]
-        first = int((batch.labels != IGNORED).any(0).nonzero()[0])
+        first = _first_answer(batch.labels)
         kept = torch.arange(first - 1, length - 1, device=batch.labels.device)
         if self._keeps_logits:
             logits = self._model(**batch.inputs, use_cache=False, logits_to_keep=kept).logits
@@ -127,6 +150,11 @@ class Answerer:
             logits.float().flatten(0, 1), labels.flatten(), ignore_index=IGNORED, reduction="none"
         )
         return losses.view(labels.shape), labels
+
+
+def _first_answer(labels: Tensor) -> int:
+    """The first place at which any row has a token of its answer."""
+    return int((labels != IGNORED).any(0).nonzero()[0])
 
 
 def _ends(loaded: Loaded) -> list[int]:

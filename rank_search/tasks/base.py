@@ -95,10 +95,34 @@ def telling(before: Evaluation, after: Evaluation) -> list[tuple[str, int]]:
     return [(f"{title}: {metric} {gains[i]:+.3f}", i) for title, i in picks.items()]
 
 
+@dataclass(frozen=True)
+class Texts:
+    """Rows of token ids that go into a model together.
+
+    Attributes:
+        rows: how many.
+        length: tokens of each, padding included.
+        predicted: tokens of each for which an output layer computes logits.
+    """
+
+    rows: int
+    length: int
+    predicted: int = 0
+
+    @classmethod
+    def of(cls, inputs: Mapping[str, Tensor], predicted: int = 0) -> Texts:
+        """The texts of model inputs."""
+        rows, length = inputs["input_ids"].shape
+        return cls(rows, length, predicted)
+
+
 class Task(Protocol):
     """Data → batches, loss, score. Holds the loaded base model; adapters are put into it by others.
 
     Ownership: whoever trains puts adapters into `backbone`, and takes them out again.
+
+    Copies: several maps may stand in the model side by side (`rank_search.adapters.Pack`). Whatever goes
+    into the model then holds the rows of a batch once for each of them, one map's after another's.
     """
 
     @property
@@ -132,11 +156,14 @@ class Task(Protocol):
         same order.
         """
 
-    def loss(self, batch: Any) -> Tensor:
-        """Mean loss of a batch under the model as it stands, with gradient; shape ``[]``."""
+    def texts(self, batch: Any) -> Mapping[str, Sequence[Texts]]:
+        """What a batch puts into each base model, by the prefix of its module names."""
 
-    def evaluate(self, split: Split) -> Evaluation:
-        """Scores the model as it stands, without gradient."""
+    def loss(self, batch: Any, copies: int = 1) -> Tensor:
+        """Mean loss of a batch under each map that stands in the model, with gradient; shape ``[copies]``."""
+
+    def evaluate(self, split: Split, copies: int = 1) -> list[Evaluation]:
+        """Scores each map that stands in the model, without gradient."""
 
     def calibration_batches(self, seed: int) -> Mapping[str, Sequence[dict[str, Tensor]]]:
         """A few batches of inputs for initialisations that look at activations, by base model.

@@ -10,14 +10,15 @@ import torch
 from rank_search.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from torch import Tensor
     from transformers import PreTrainedTokenizerBase
 
     from rank_search.config import TrainingConfig
 
-_BUCKET = 8  # batches that are sorted by length together
+_BUCKET = 32  # batches that are sorted by length together, at most
+_BUCKETS = 4  # into which a pass is parted, at least, so that passes differ
 CALIBRATION_BATCHES = 4
 
 
@@ -45,11 +46,11 @@ def tokenise(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], limit: in
     return encoded, len(long)
 
 
-def training_indices(lengths: Sequence[int], size: int, steps: int, seed: int) -> Iterator[list[int]]:
+def training_indices(lengths: Sequence[Any], size: int, steps: int, seed: int) -> Iterator[list[int]]:
     """Shuffled batches of indices, pass after pass; texts of like length stand together.
 
     Args:
-        lengths: of each example, what decides its cost.
+        lengths: of each example, what decides its cost; several lengths in a tuple, the longest text's first.
         size: examples a batch.
         steps: how many batches.
         seed: draws the order.
@@ -63,11 +64,12 @@ def training_indices(lengths: Sequence[int], size: int, steps: int, seed: int) -
             yield batch
 
 
-def _bucketed(order: Sequence[int], lengths: Sequence[int], size: int, draw: random.Random) -> list[list[int]]:
+def _bucketed(order: Sequence[int], lengths: Sequence[Any], size: int, draw: random.Random) -> list[list[int]]:
     """Full batches of ``size`` indices in random order, each of texts of like length."""
     batches = []
-    for start in range(0, len(order), size * _BUCKET):
-        bucket = sorted(order[start : start + size * _BUCKET], key=lambda i: lengths[i])
+    together = size * max(1, min(_BUCKET, len(order) // (size * _BUCKETS)))
+    for start in range(0, len(order), together):
+        bucket = sorted(order[start : start + together], key=lambda i: lengths[i])
         batches += [bucket[i : i + size] for i in range(0, len(bucket) - size + 1, size)]
     draw.shuffle(batches)
     return batches
@@ -79,10 +81,19 @@ def by_length(lengths: Sequence[int], size: int) -> list[list[int]]:
     return [order[start : start + size] for start in range(0, len(order), size)]
 
 
-def in_batches(lengths: Sequence[int], size: int, compute: Callable[[list[int]], Sequence[Any]]) -> list[Any]:
-    """Computes something for each example, in batches of like length, and returns it in the examples' order."""
+def in_batches(
+    lengths: Sequence[int], size: int, compute: Callable[[list[int]], Sequence[Any]], copies: int = 1
+) -> list[Any]:
+    """Computes something for each example, in batches of like length, and returns it in the examples' order.
+
+    Args:
+        lengths: of each example.
+        size: rows that go into the model together.
+        compute: called with the examples of a batch.
+        copies: rows of one example, one for each map that stands in the model.
+    """
     results: list[Any] = [None] * len(lengths)
-    for batch in by_length(lengths, size):
+    for batch in by_length(lengths, max(1, size // copies)):
         for i, result in zip(batch, compute(batch), strict=True):
             results[i] = result
     return results
@@ -95,6 +106,16 @@ def padded(texts: Sequence[Sequence[int]], value: int, *, left: bool = False) ->
         [value] * (longest - len(ids)) + [*ids] if left else [*ids] + [value] * (longest - len(ids)) for ids in texts
     ]
     return torch.tensor(rows)
+
+
+def repeated(inputs: Mapping[str, Tensor], copies: int) -> dict[str, Tensor]:
+    """The same rows once for each map that stands in the model, one map's after another's."""
+    return {name: rows.repeat(copies, *[1] * (rows.ndim - 1)) for name, rows in inputs.items()}
+
+
+def by_map(rows: Tensor, copies: int) -> Tensor:
+    """``[copies · batch, …]`` as ``[copies, batch, …]``."""
+    return rows.view(copies, -1, *rows.shape[1:])
 
 
 def model_inputs(

@@ -11,12 +11,14 @@ from torch.nn import functional
 from torchmetrics.functional.classification import multiclass_f1_score, multiclass_matthews_corrcoef
 
 from rank_search.tasks.augmentation import augment_texts, load_augmentation
-from rank_search.tasks.base import Evaluation, Example, Output, Shown, telling
+from rank_search.tasks.base import Evaluation, Example, Output, Shown, Texts, telling
 from rank_search.tasks.batching import (
     CALIBRATION_BATCHES,
+    by_map,
     check_batch_size,
     in_batches,
     model_inputs,
+    repeated,
     tokenise,
     training_indices,
 )
@@ -107,26 +109,35 @@ class ClassificationTask:
                 ids, _ = self._ids(texts)
             yield LabelledBatch(self._inputs(ids), torch.tensor([labels[i] for i in batch], device=self._device))
 
-    def loss(self, batch: LabelledBatch) -> Tensor:
+    def texts(self, batch: LabelledBatch) -> dict[str, list[Texts]]:
+        """The texts."""
+        return {"": [Texts.of(batch.inputs)]}
+
+    def loss(self, batch: LabelledBatch, copies: int = 1) -> Tensor:
         """Cross-entropy of the classes."""
-        logits = self._classifier.model(**batch.inputs).logits
-        return functional.cross_entropy(logits.float(), batch.labels)
+        logits = self._logits(batch.inputs, copies)
+        labels = batch.labels.expand(copies, -1)
+        return functional.cross_entropy(logits.mT, labels, reduction="none").mean(dim=1)
 
     @torch.inference_mode()
-    def evaluate(self, split: Split) -> Evaluation:
+    def evaluate(self, split: Split, copies: int = 1) -> list[Evaluation]:
         """Takes the most likely class of each text."""
         tokens = self._tokens[split]
 
-        def compute(positions: list[int]) -> list[list[float]]:
-            logits: list[list[float]] = self._classifier.model(
-                **self._inputs([tokens[i] for i in positions])
-            ).logits.tolist()
-            return logits
+        def compute(positions: list[int]) -> Sequence[Tensor]:
+            return self._logits(self._inputs([tokens[i] for i in positions]), copies).cpu().unbind(dim=1)
 
-        logits = torch.tensor(in_batches([len(ids) for ids in tokens], self._training.eval_batch_size, compute))
-        return Evaluation(
-            self._settings.metric, score_classes(logits, self._labels[split]), logits.argmax(dim=1).tolist()
-        )
+        size = self._training.eval_batch_size
+        logits = torch.stack(in_batches([len(ids) for ids in tokens], size, compute, copies), dim=1)
+        labels = self._labels[split]
+        return [
+            Evaluation(self._settings.metric, score_classes(of, labels), of.argmax(dim=1).tolist()) for of in logits
+        ]
+
+    def _logits(self, rows: dict[str, Tensor], copies: int) -> Tensor:
+        """``[copies, rows, classes]``."""
+        logits: Tensor = self._classifier.model(**repeated(rows, copies)).logits
+        return by_map(logits.float(), copies)
 
     def calibration_batches(self, seed: int) -> dict[str, list[dict[str, Tensor]]]:
         """The first training batches."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch.nn import functional
 
-from rank_search.tasks.batching import in_batches, model_inputs, tokenise
+from rank_search.tasks.batching import by_map, in_batches, model_inputs, repeated, tokenise
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,21 +37,30 @@ def inputs(retriever: Retriever, ids: Sequence[Sequence[int]]) -> dict[str, Tens
     return model_inputs(ids, int(retriever.tokenizer.pad_token_id or 0), device)
 
 
-def embed(retriever: Retriever, ids: Sequence[Sequence[int]], batch_size: int) -> Tensor:
-    """Unit vectors ``[len(ids), dimension]`` on the CPU, computed in batches of like length, without gradient."""
+def embed(retriever: Retriever, ids: Sequence[Sequence[int]], batch_size: int, copies: int = 1) -> Tensor:
+    """Unit vectors ``[copies, len(ids), dimension]`` on the CPU, in batches of like length, without gradient."""
 
     def vectors(batch: list[int]) -> Sequence[Tensor]:
-        found = retriever.encoder(inputs(retriever, [ids[i] for i in batch]))
-        return functional.normalize(found, dim=-1).cpu().unbind()
+        return _unit_vectors(retriever, inputs(retriever, [ids[i] for i in batch]), copies).cpu().unbind(dim=1)
 
     with torch.inference_mode():
-        return torch.stack(in_batches([len(text) for text in ids], batch_size, vectors))
+        return torch.stack(in_batches([len(text) for text in ids], batch_size, vectors, copies), dim=1)
+
+
+def _unit_vectors(retriever: Retriever, rows: dict[str, Tensor], copies: int) -> Tensor:
+    """``[copies, rows, dimension]``."""
+    return by_map(functional.normalize(retriever.encoder(repeated(rows, copies)), dim=-1), copies)
 
 
 def ranking_loss(
-    retriever: Retriever, queries: dict[str, Tensor], documents: dict[str, Tensor], others: Tensor, scale: float
+    retriever: Retriever,
+    queries: dict[str, Tensor],
+    documents: dict[str, Tensor],
+    others: Tensor,
+    scale: float,
+    copies: int,
 ) -> Tensor:
-    """Multiple-negatives ranking loss (arXiv:1705.00652, section 4.4).
+    """Multiple-negatives ranking loss (arXiv:1705.00652, section 4.4), ``[copies]``.
 
     Cross-entropy of each query's own document among all documents of the batch, over cosine similarities
     times ``scale``. The first documents are the queries' own, in their order; more may follow.
@@ -63,9 +72,8 @@ def ranking_loss(
         others: boolean ``[batch, documents]``: right answers beside a query's own, which must not count
             as wrong ones.
         scale: 1 / temperature.
+        copies: how many maps stand in the encoder.
     """
-    query_vectors = functional.normalize(retriever.encoder(queries), dim=-1)
-    document_vectors = functional.normalize(retriever.encoder(documents), dim=-1)
-    logits = query_vectors @ document_vectors.T * scale
-    logits = logits.masked_fill(others, -torch.inf)
-    return functional.cross_entropy(logits, torch.arange(len(logits), device=logits.device))
+    similarities = _unit_vectors(retriever, queries, copies) @ _unit_vectors(retriever, documents, copies).mT
+    logits = (similarities * scale).masked_fill(others, -torch.inf)
+    return -functional.log_softmax(logits, dim=-1).diagonal(dim1=1, dim2=2).mean(dim=1)

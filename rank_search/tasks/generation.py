@@ -8,7 +8,7 @@ from rank_search.data.splits import fingerprint
 from rank_search.tasks.answering import AnswerBatch, Answerer, Taught
 from rank_search.tasks.answers import exact_match, token_f1
 from rank_search.tasks.augmentation import augment_texts, load_augmentation
-from rank_search.tasks.base import Evaluation, Example, Output, Shown, telling
+from rank_search.tasks.base import Evaluation, Example, Output, Shown, Texts, telling
 from rank_search.tasks.batching import CALIBRATION_BATCHES, check_batch_size, training_indices
 from rank_search.tasks.passages import Passages, given_passages
 from rank_search.tasks.prompts import Prompter
@@ -100,19 +100,26 @@ class GenerationTask:
                 ]
             yield self._answerer.batch(examples)
 
-    def loss(self, batch: AnswerBatch) -> Tensor:
-        """Cross-entropy of the answers' tokens alone."""
-        return self._answerer.loss(batch)
+    def texts(self, batch: AnswerBatch) -> dict[str, list[Texts]]:
+        """Prompts with their answers."""
+        return {"": [self._answerer.texts(batch)]}
 
-    def evaluate(self, split: Split) -> Evaluation:
+    def loss(self, batch: AnswerBatch, copies: int = 1) -> Tensor:
+        """Cross-entropy of the answers' tokens alone."""
+        return self._answerer.loss(batch, copies)
+
+    def evaluate(self, split: Split, copies: int = 1) -> list[Evaluation]:
         """Weighs the right answers; decodes answers too where they are the score, and on the test split."""
         taught = self._taught[split]
-        values = {"log-likelihood": self._answerer.log_likelihoods(taught)}
-        answers: list[str] = []
-        if split == "test" or self._settings.metric != "log-likelihood":
-            answers = self._answerer.answers([of.prompt for of in taught], self._settings.max_new_tokens)
-            values |= score_answers(answers, getattr(self._data, split))
-        return Evaluation(self._settings.metric, values, answers)
+        values = [{"log-likelihood": of} for of in self._answerer.log_likelihoods([taught] * copies)]
+        if split == "validation" and self._settings.metric == "log-likelihood":
+            return [Evaluation(self._settings.metric, of) for of in values]
+        prompts = [of.prompt for of in taught]
+        answers = self._answerer.answers([prompts] * copies, self._settings.max_new_tokens)
+        return [
+            Evaluation(self._settings.metric, {**of, **score_answers(given, getattr(self._data, split))}, given)
+            for of, given in zip(values, answers, strict=True)
+        ]
 
     def calibration_batches(self, seed: int) -> dict[str, list[dict[str, Tensor]]]:
         """The first training batches."""

@@ -25,12 +25,12 @@ class Passages:
         self._batch_size = batch_size
         self.ids, self.cut = document_ids(retriever, corpus)
 
-    def find(self, questions: Sequence[str], count: int) -> list[list[int]]:
-        """Positions of the best passages for each question, best first."""
+    def find(self, questions: Sequence[str], count: int, copies: int = 1) -> list[list[list[int]]]:
+        """Of each map that stands in the retriever, positions of the best passages for each question, best first."""
         queries, _ = query_ids(self._retriever, questions)
-        vectors = embed(self._retriever, queries, self._batch_size)
-        similarities = vectors @ embed(self._retriever, self.ids, self._batch_size).T
-        found: list[list[int]] = torch.topk(similarities, min(count, len(self._corpus)), dim=1).indices.tolist()
+        vectors = embed(self._retriever, queries, self._batch_size, copies)
+        similarities = vectors @ embed(self._retriever, self.ids, self._batch_size, copies).mT
+        found: list[list[list[int]]] = torch.topk(similarities, min(count, len(self._corpus)), dim=2).indices.tolist()
         return found
 
     def texts(self, positions: Sequence[int]) -> list[str]:
@@ -42,5 +42,5 @@ def given_passages(examples: Sequence[Answered], settings: AnswerConfig, found: 
     """The passages of each question: what a retriever finds, or the one passage of the data."""
     if found is None:
         return [[of.passage] for of in examples]
-    places = found.find([of.question for of in examples], settings.passages)
+    (places,) = found.find([of.question for of in examples], settings.passages)
     return [found.texts(of) for of in places]

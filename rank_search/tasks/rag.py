@@ -11,7 +11,7 @@ from torch import nn
 from rank_search.data.splits import fingerprint
 from rank_search.tasks.answering import AnswerBatch, Answerer
 from rank_search.tasks.augmentation import augment_texts, load_augmentation
-from rank_search.tasks.base import Evaluation, Example, Output, Shown, telling
+from rank_search.tasks.base import Evaluation, Example, Output, Shown, Texts, telling
 from rank_search.tasks.batching import CALIBRATION_BATCHES, check_batch_size, training_indices
 from rank_search.tasks.embedding import inputs, query_ids, ranking_loss
 from rank_search.tasks.generation import PARTS, score_answers, shown_answer
@@ -131,34 +131,52 @@ class RagTask:
                 self._answerer.batch(taught),
             )
 
-    def loss(self, batch: RagBatch) -> Tensor:
+    def texts(self, batch: RagBatch) -> dict[str, list[Texts]]:
+        """Questions and passages for the retriever, prompts with their answers for the generator."""
+        return {
+            "retriever.": [Texts.of(batch.queries), Texts.of(batch.documents)],
+            "generator.": [self._answerer.texts(batch.answers)],
+        }
+
+    def loss(self, batch: RagBatch, copies: int = 1) -> Tensor:
         """The retriever's ranking loss and the generator's loss on the answers, added.
 
         They share no parameter, so each adapter gets its own loss's gradient.
         """
         others = batch.others.to(batch.queries["input_ids"].device)
         scale = self._settings.similarity_scale
-        retrieval = ranking_loss(self._retriever, batch.queries, batch.documents, others, scale)
-        return retrieval + self._answerer.loss(batch.answers)
+        retrieval = ranking_loss(self._retriever, batch.queries, batch.documents, others, scale, copies)
+        return retrieval + self._answerer.loss(batch.answers, copies)
 
-    def evaluate(self, split: Split) -> Evaluation:
+    def evaluate(self, split: Split, copies: int = 1) -> list[Evaluation]:
         """Finds passages, answers from them, and scores both."""
         examples: Sequence[Answered] = getattr(self._data, split)
-        found = self._passages.find([of.question for of in examples], self._settings.passages)
-        prompts = [
-            self._prompter.prompt(of.question, self._texts(places)) for of, places in zip(examples, found, strict=True)
-        ]
-        answers = self._answerer.answers(prompts, self._settings.max_new_tokens)
-        recall = f"recall@{self._settings.passages}"
-        values = score_answers(answers, examples)
-        values[recall] = [float(self._place[of.passage] in places) for of, places in zip(examples, found, strict=True)]
-        if self._settings.metric == "log-likelihood":
-            taught = [
+        found = self._passages.find([of.question for of in examples], self._settings.passages, copies)
+        taught = [
+            [
                 self._answerer.taught(of.question, self._texts(places), of.answers[0])
-                for of, places in zip(examples, found, strict=True)
+                for of, places in zip(examples, of_map, strict=True)
             ]
-            values["log-likelihood"] = self._answerer.log_likelihoods(taught)
-        return Evaluation(self._settings.metric, values, list(zip(found, answers, strict=True)))
+            for of_map in found
+        ]
+        prompts = [[of.prompt for of in of_map] for of_map in taught]
+        answers = self._answerer.answers(prompts, self._settings.max_new_tokens)
+        values = [
+            score_answers(given, examples) | self._recall(places, examples)
+            for given, places in zip(answers, found, strict=True)
+        ]
+        if self._settings.metric == "log-likelihood":
+            for of, weighed in zip(values, self._answerer.log_likelihoods(taught), strict=True):
+                of["log-likelihood"] = weighed
+        return [
+            Evaluation(self._settings.metric, of, list(zip(places, given, strict=True)))
+            for of, places, given in zip(values, found, answers, strict=True)
+        ]
+
+    def _recall(self, found: Sequence[Sequence[int]], examples: Sequence[Answered]) -> dict[str, list[float]]:
+        """Whether the right passage was found for each question."""
+        right = [float(self._place[of.passage] in places) for of, places in zip(examples, found, strict=True)]
+        return {f"recall@{self._settings.passages}": right}
 
     def calibration_batches(self, seed: int) -> dict[str, list[dict[str, Tensor]]]:
         """The first training batches, for each of the two models."""
@@ -185,7 +203,7 @@ class RagTask:
     def _training_passages(self) -> list[list[int]]:
         """For each training question what the unadapted retriever finds, the right passage among it."""
         examples = self._data.train
-        found = self._passages.find([of.question for of in examples], self._settings.passages)
+        (found,) = self._passages.find([of.question for of in examples], self._settings.passages)
         own = [self._place[of.passage] for of in examples]
         return [places if mine in places else [*places[:-1], mine] for places, mine in zip(found, own, strict=True)]
 

@@ -16,7 +16,7 @@ from torchmetrics.functional.retrieval import (
 
 from rank_search.errors import InputError
 from rank_search.tasks.augmentation import augment_texts, load_augmentation
-from rank_search.tasks.base import Evaluation, Example, Output, Shown, telling
+from rank_search.tasks.base import Evaluation, Example, Output, Shown, Texts, telling
 from rank_search.tasks.batching import CALIBRATION_BATCHES, check_batch_size, training_indices
 from rank_search.tasks.embedding import document_ids, embed, inputs, query_ids, ranking_loss
 
@@ -108,10 +108,10 @@ class RetrievalTask:
         return self._data.fingerprint
 
     def training_batches(self, steps: int, seed: int, *, augmented: bool = False) -> Iterator[RetrievalBatch]:
-        """Shuffled pairs; documents of like length stand together, which are the longer texts."""
+        """Shuffled pairs; documents of like length stand together, and among these queries of like length."""
         tokens = self._tokens["train"]
         relevant = self._data.train.relevant
-        lengths = [len(tokens.documents[document]) for _, document in self._pairs]
+        lengths = [(len(tokens.documents[document]), len(tokens.queries[query])) for query, document in self._pairs]
         for number, batch in enumerate(training_indices(lengths, self._training.batch_size, steps, seed)):
             queries = [self._pairs[i][0] for i in batch]
             documents = [self._pairs[i][1] for i in batch]
@@ -129,18 +129,27 @@ class RetrievalTask:
                 inputs(self._retriever, query_tokens), inputs(self._retriever, document_tokens), also_right
             )
 
-    def loss(self, batch: RetrievalBatch) -> Tensor:
+    def texts(self, batch: RetrievalBatch) -> dict[str, list[Texts]]:
+        """Queries and documents."""
+        return {"": [Texts.of(batch.queries), Texts.of(batch.documents)]}
+
+    def loss(self, batch: RetrievalBatch, copies: int = 1) -> Tensor:
         """Multiple-negatives ranking loss."""
         others = batch.others.to(batch.queries["input_ids"].device)
-        return ranking_loss(self._retriever, batch.queries, batch.documents, others, self._settings.similarity_scale)
+        scale = self._settings.similarity_scale
+        return ranking_loss(self._retriever, batch.queries, batch.documents, others, scale, copies)
 
-    def evaluate(self, split: Split) -> Evaluation:
+    def evaluate(self, split: Split, copies: int = 1) -> list[Evaluation]:
         """Ranks every document of the split for every query of it, by cosine similarity."""
         tokens = self._tokens[split]
         size = self._training.eval_batch_size
-        queries = embed(self._retriever, tokens.queries, size)
-        documents = embed(self._retriever, tokens.documents, size)
+        queries = embed(self._retriever, tokens.queries, size, copies)
+        documents = embed(self._retriever, tokens.documents, size, copies)
         relevant: Sequence[Mapping[int, int]] = getattr(self._data, split).relevant
+        return [self._scored(*of, relevant) for of in zip(queries, documents, strict=True)]
+
+    def _scored(self, queries: Tensor, documents: Tensor, relevant: Sequence[Mapping[int, int]]) -> Evaluation:
+        size = self._training.eval_batch_size
         values: dict[str, list[float]] = {name: [] for name in METRICS}
         outputs: list[list[int]] = []
         for vectors, found in zip(torch.split(queries, size), _chunks(relevant, size), strict=True):

@@ -5,16 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from rank_search.errors import TrainingFailed
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from rank_search.ranks import RankMap
     from rank_search.tasks.base import Evaluation
-
-
-class TrainingFailed(Exception):
-    """A fine-tune that gave no usable score; the message is the reason that the study records."""
 
 
 @dataclass(frozen=True)
@@ -27,12 +25,16 @@ class Job:
         data_seed: draws the order of the batches. Jobs that share it see the same batches, which takes
             that noise out of comparisons between maps.
         settings: joint settings searched beside the ranks, by name; empty where none are.
+        number: of its trial, by which `Rungs` speak of it.
+        warm: it starts from the nested super-adapter's components, not from a fresh adapter.
     """
 
     rank_map: RankMap
     seed: int
     data_seed: int
     settings: Mapping[str, float] = field(default_factory=dict)
+    number: int = 0
+    warm: bool = False
 
 
 @dataclass(frozen=True)
@@ -42,11 +44,44 @@ class FineTuned:
     Attributes:
         evaluation: its results on the validation split.
         losses: training loss of each step.
-        seconds: training and evaluation together, wall clock.
+        seconds: its share of the wall clock: of what is done for a pack at once, each map bears an equal part.
         save_adapter: writes the adapter as a folder that PEFT loads; None where nothing was trained.
+        rungs: steps → score there, where it was looked at on its way.
     """
 
     evaluation: Evaluation
     losses: tuple[float, ...]
     seconds: float
     save_adapter: Callable[[Path], None] | None
+    rungs: Mapping[int, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Stopped:
+    """A map whose training was stopped at a rung, having no prospect of the front.
+
+    Attributes:
+        rungs: steps → score there.
+        losses: training loss of each step.
+        seconds: its share of the wall clock.
+    """
+
+    rungs: Mapping[int, float]
+    losses: tuple[float, ...]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Rungs:
+    """Where maps are looked at on their way, and who goes on.
+
+    Attributes:
+        steps: after how many steps.
+        keep: called with the steps done and the scores there by the jobs' numbers; returns who goes on.
+    """
+
+    steps: Sequence[int] = ()
+    keep: Callable[[int, Mapping[int, float]], set[int]] = lambda _steps, scores: {*scores}
+
+
+Outcome = FineTuned | Stopped | TrainingFailed

@@ -1,134 +1,234 @@
-"""The trainer: adapters on a frozen base, and a plain loop."""
+"""The trainer: the adapters of a pack of maps on one frozen base, and a plain loop."""
 
 from __future__ import annotations
 
 import math
 import time
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
-from transformers import get_linear_schedule_with_warmup
 
-from rank_search.adapters import Adapter, Adapters, adapted
-from rank_search.training.result import FineTuned, TrainingFailed
+from rank_search.adapters import Member, base_models, packed
+from rank_search.config import InitConfig
+from rank_search.errors import TrainingFailed
+from rank_search.training.attention import eager_where_short
+from rank_search.training.cost import step_flops
+from rank_search.training.descent import Descent
+from rank_search.training.memory import counting_activations
+from rank_search.training.precision import frozen_in, training_dtype
+from rank_search.training.result import FineTuned, Rungs, Stopped
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from torch import Tensor, nn
+    from torch import Tensor
 
-    from rank_search.config import AdapterConfig, TrainingConfig
+    from rank_search.adapters import Pack
+    from rank_search.config import StudyConfig
     from rank_search.tasks.base import Task
-    from rank_search.training.result import Job
+    from rank_search.training.result import Job, Outcome
 
 
-def autocast(setting: str, device: torch.device) -> AbstractContextManager[Any]:
-    """A context for one forward pass in bf16, or in float32 where bf16 would be slower.
+@dataclass
+class _Course:
+    """One map on its way through the training of a pack.
 
-    Enter it anew for each forward pass: autocast keeps the cast weights for as long as the context
-    lasts, so an adapter trained inside one long context would never see its own updates.
+    Attributes:
+        place: of its job among those given.
+        number: of its job.
+        descent: takes its steps.
     """
-    if setting == "bf16" or (setting == "auto" and _has_bf16(device)):
-        return torch.autocast(device.type, dtype=torch.bfloat16)
-    return nullcontext()
 
-
-def _has_bf16(device: torch.device) -> bool:
-    """Whether the device multiplies bf16 matrices in hardware."""
-    if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    if device.type == "cpu":
-        capabilities = torch.cpu.get_capabilities()
-        return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
-    return False
+    place: int
+    number: int
+    descent: Descent
+    losses: list[float] = field(default_factory=list)
+    rungs: dict[int, float] = field(default_factory=dict)
+    seconds: float = 0.0
 
 
 def fine_tune(
     task: Task,
-    job: Job,
-    adapter: AdapterConfig,
-    training: TrainingConfig,
+    jobs: Sequence[Job],
+    config: StudyConfig,
     *,
     sources: Mapping[str, str],
     directions: Mapping[str, Tensor] | None = None,
+    warm_start: Mapping[str, tuple[Tensor, Tensor]] | None = None,
+    rungs: Rungs | None = None,
     on_step: Callable[[int], None] = lambda _steps: None,
-) -> FineTuned:
-    """Fine-tunes one rank map and scores it on the validation split.
+) -> list[Outcome]:
+    """Fine-tunes a pack of rank maps on the same batches, and scores them on the validation split.
 
-    AdamW on the adapters (and the task's head) alone, linear warm-up and decay, gradients of each base
-    model clipped to ``max_grad_norm``. A map of zeros is not trained where there is no head: it is the base
-    model, and is scored as it stands. Scores are computed without autocast: bf16 moves them by up to 0.001,
-    and whoever loads the adapter would not see the same ones.
+    AdamW on the adapters (and the task's head) alone, linear warm-up and decay, gradients of each map and base
+    model clipped to ``max_grad_norm``. A map whose loss turns non-finite fails alone. A map of zeros is not
+    trained where there is no head: it is the base model, and is scored as it stands. Final scores are computed
+    in float32: bf16 moves them by up to 0.001, and whoever loads the adapter would not see the same ones.
 
     Args:
         task: holds the frozen base model; it leaves as it came.
-        job: what to train.
-        adapter: scale, dropout and init of the adapters.
-        training: steps, batch size and optimiser.
+        jobs: what to train; they share their data seed, and whether texts are augmented.
+        config: the study file; each job's own settings are put into it.
         sources: of each base model by its prefix, written into the saved adapters.
         directions: what `rank_search.adapters.eva_directions` found, for ``init.method: eva``.
+        warm_start: the super-adapter, for jobs that start from it.
+        rungs: where maps may be stopped.
         on_step: called after each step with the number of steps done.
 
-    Raises:
-        TrainingFailed: a loss is not finite.
+    Returns:
+        What became of each job, in their order.
     """
-    started = time.perf_counter()
-    with adapted(
-        task.backbone,
-        job.rank_map,
-        adapter,
-        seed=job.seed,
-        sources=sources,
-        head=task.head,
-        directions=directions,
-    ) as models:
-        losses: list[float] = []
-        save = None
-        if models:
-            losses = _train(task, list(models.values()), job.data_seed, training, on_step)
-            save = Adapters({prefix: Adapter.of(model) for prefix, model in models.items()}).save
-        evaluation = task.evaluate("validation")
-    return FineTuned(evaluation, tuple(losses), time.perf_counter() - started, save)
+    outcomes: dict[int, Outcome] = {}
+    trained = [i for i, job in enumerate(jobs) if job.rank_map.adapted or task.head]
+    if len(trained) < len(jobs):
+        started = time.perf_counter()
+        (evaluation,) = task.evaluate("validation")
+        seconds = time.perf_counter() - started
+        outcomes |= {i: FineTuned(evaluation, (), seconds, None) for i in range(len(jobs)) if i not in trained}
+    if trained:
+        members = [
+            Member(
+                jobs[i].rank_map,
+                config.tuned(jobs[i].settings).adapter,
+                jobs[i].seed,
+                warm_start if jobs[i].warm else None,
+            )
+            for i in trained
+        ]
+        with packed(task.backbone, members, task.head, directions) as pack:
+            training = _Training(task, pack, {i: jobs[i] for i in trained}, config, rungs or Rungs())
+            outcomes |= training.run(on_step, sources)
+    return [outcomes[i] for i in range(len(jobs))]
 
 
-def _train(
-    task: Task,
-    models: Sequence[nn.Module],
-    data_seed: int,
-    training: TrainingConfig,
-    on_step: Callable[[int], None],
-) -> list[float]:
-    """Trains the models' trainable parameters in place and returns the loss of each step."""
-    groups = [[parameter for parameter in model.parameters() if parameter.requires_grad] for model in models]
-    parameters = [parameter for group in groups for parameter in group]
-    device = parameters[0].device
-    optimiser = torch.optim.AdamW(parameters, lr=training.learning_rate, weight_decay=training.weight_decay, fused=True)
-    warmup = min(round(training.warmup * training.steps), training.steps - 1)
-    schedule = get_linear_schedule_with_warmup(optimiser, warmup, training.steps)  # type: ignore[no-untyped-call]
-    losses = []
-    _set_dropout(models, training=True)
-    batches = task.training_batches(training.steps, data_seed, augmented=training.augmentation != "none")
-    for step, batch in enumerate(batches, start=1):
-        with autocast(training.autocast, device):
-            loss = task.loss(batch)
-        losses.append(loss.item())
-        if not math.isfinite(losses[-1]):
-            raise TrainingFailed(f"the loss is {losses[-1]} at step {step}; lower the learning rate or alpha")
-        loss.backward()  # type: ignore[no-untyped-call]
-        for group in groups:
-            torch.nn.utils.clip_grad_norm_(group, training.max_grad_norm)
-        optimiser.step()
-        schedule.step()
-        optimiser.zero_grad()
-        on_step(step)
-    _set_dropout(models, training=False)
-    return losses
+@dataclass(frozen=True)
+class Rehearsal:
+    """The first steps of a pack, which were trained for nothing but to see what they take.
+
+    Attributes:
+        seconds: of each step, after one that warms up.
+        flops: of each of these steps, by `step_flops`.
+        activations: bytes that the first step keeps for its backward pass.
+    """
+
+    seconds: tuple[float, ...]
+    flops: tuple[float, ...]
+    activations: int
 
 
-def _set_dropout(models: Sequence[nn.Module], *, training: bool) -> None:
-    """Switches the adapters' dropout alone: the frozen base stays in evaluation mode."""
-    for model in models:
-        for name, module in model.named_modules():
-            if name.rpartition(".")[0].endswith("lora_dropout"):
-                module.train(training)
+def rehearse(task: Task, jobs: Sequence[Job], config: StudyConfig, steps: int) -> Rehearsal:
+    """Takes the first steps of a pack, and forgets them."""
+    # Where A starts is nothing to what a step takes, so the directions that EVA needs are not asked for.
+    adapter = config.adapter.model_copy(update={"init": InitConfig()})
+    members = [Member(job.rank_map, adapter, job.seed) for job in jobs]
+    with packed(task.backbone, members, task.head) as pack:
+        return _Training(task, pack, dict(enumerate(jobs)), config, Rungs()).rehearse(steps, jobs)
+
+
+class _Training:
+    """One pack, from its first step to its scores."""
+
+    def __init__(self, task: Task, pack: Pack, jobs: Mapping[int, Job], config: StudyConfig, rungs: Rungs) -> None:
+        self._task = task
+        self._pack = pack
+        self._rungs = rungs
+        first = next(iter(jobs.values()))
+        self._common = config.tuned(first.settings).training
+        self._data_seed = first.data_seed
+        self._courses = [
+            _Course(place, job.number, Descent.of(pack.parameters(k), config.tuned(job.settings).training))
+            for k, (place, job) in enumerate(jobs.items())
+        ]
+        self._outcomes: dict[int, Outcome] = {}
+
+    def run(self, on_step: Callable[[int], None], sources: Mapping[str, str]) -> dict[int, Outcome]:
+        """Trains and scores; returns what became of each job."""
+        augmented = self._common.augmentation != "none"
+        batches = self._task.training_batches(self._common.steps, self._data_seed, augmented=augmented)
+        with self._computing_fast():
+            for step, batch in enumerate(batches, start=1):
+                with self._timed():
+                    self._step(step, batch)
+                on_step(step)
+                if step in self._rungs.steps and self._pack.active:
+                    self._look(step)
+                if not self._pack.active:
+                    return self._outcomes
+        with self._timed():
+            evaluations = self._task.evaluate("validation", len(self._pack.active))
+        for k, evaluation in zip(self._pack.active, evaluations, strict=True):
+            course = self._courses[k]
+            save = self._pack.adapters(k, sources).save
+            self._outcomes[course.place] = FineTuned(
+                evaluation, tuple(course.losses), course.seconds, save, dict(course.rungs)
+            )
+        return self._outcomes
+
+    def rehearse(self, steps: int, jobs: Sequence[Job]) -> Rehearsal:
+        """Takes one step that warms up, and then so many."""
+        first, *batches = self._task.training_batches(steps + 1, self._data_seed)
+        seconds, flops = [], []
+        with self._computing_fast():
+            with counting_activations(self._task.backbone) as activations:
+                self._step(1, first)
+            for step, batch in enumerate(batches, start=2):
+                started = time.perf_counter()
+                self._step(step, batch)  # it reads the losses, and so waits for the device
+                seconds.append(time.perf_counter() - started)
+                texts = self._task.texts(batch)
+                flops.append(sum(step_flops(self._task.backbone, job.rank_map, texts).total for job in jobs))
+        return Rehearsal(tuple(seconds), tuple(flops), activations())
+
+    @contextmanager
+    def _computing_fast(self) -> Iterator[None]:
+        """The base model computes in the type of training, and adapters with it."""
+        dtype = training_dtype(self._common.precision, next(self._task.backbone.parameters()).device)
+        models = base_models(self._task.backbone)
+        with frozen_in(self._task.backbone, dtype), eager_where_short(models, dtype):
+            self._pack.compute_in(dtype)
+            yield
+        self._pack.compute_in(torch.float32)
+
+    def _step(self, step: int, batch: Any) -> None:
+        """Forward and backward for all maps at once, then each map's own update."""
+        active = self._pack.active
+        self._pack.train(dropout=True)
+        losses = self._task.loss(batch, len(active))
+        self._pack.train(dropout=False)
+        values: list[float] = losses.tolist()
+        for k, value in zip(active, values, strict=True):
+            self._courses[k].losses.append(value)
+            if not math.isfinite(value):
+                self._outcomes[self._courses[k].place] = TrainingFailed(
+                    f"the loss is {value} at step {step}; lower the learning rate or alpha"
+                )
+        sound = [k for k, value in zip(active, values, strict=True) if math.isfinite(value)]
+        if sound:
+            losses[losses.isfinite()].sum().backward()  # type: ignore[no-untyped-call]
+        for k in sound:
+            self._courses[k].descent.step()
+        self._pack.keep(sound)
+
+    def _look(self, step: int) -> None:
+        """Scores the maps as they are, and takes out those that have no prospect."""
+        with self._timed():
+            evaluations = self._task.evaluate("validation", len(self._pack.active))
+        courses = [self._courses[k] for k in self._pack.active]
+        for course, evaluation in zip(courses, evaluations, strict=True):
+            course.rungs[step] = evaluation.score
+        going_on = self._rungs.keep(step, {course.number: course.rungs[step] for course in courses})
+        for course in courses:
+            if course.number not in going_on:
+                self._outcomes[course.place] = Stopped(dict(course.rungs), tuple(course.losses), course.seconds)
+        self._pack.keep([k for k in self._pack.active if self._courses[k].number in going_on])
+
+    @contextmanager
+    def _timed(self) -> Iterator[None]:
+        """Lets the maps that are in the pack now bear the time equally."""
+        bearers = self._pack.active
+        started = time.perf_counter()
+        yield
+        for k in bearers:
+            self._courses[k].seconds += (time.perf_counter() - started) / len(bearers)

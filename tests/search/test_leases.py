@@ -16,7 +16,7 @@ def trial():
 
 
 def test_lease_of_a_living_process_is_live(trial) -> None:
-    with leases.held(trial):
+    with leases.held([trial]):
         assert leases.is_live(trial.user_attrs["lease"])
     assert trial.user_attrs["lease"]["pid"] == os.getpid()
 
@@ -48,7 +48,7 @@ def test_lease_of_a_trial_that_is_told_ends_quietly(monkeypatch) -> None:
     monkeypatch.setattr(leases, "_DURATION", 0.05)
     study = optuna.create_study()
     trial = study.ask()
-    with leases.held(trial):
+    with leases.held([trial]):
         study.tell(trial, 1.0)
         time.sleep(0.2)
     assert study.trials[0].value == 1.0
@@ -56,7 +56,7 @@ def test_lease_of_a_trial_that_is_told_ends_quietly(monkeypatch) -> None:
 
 def test_lease_is_renewed_while_held(trial, monkeypatch) -> None:
     monkeypatch.setattr(leases, "_DURATION", 0.1)
-    with leases.held(trial):
+    with leases.held([trial]):
         first = trial.user_attrs["lease"]["expires"]
         time.sleep(0.5)
         assert trial.user_attrs["lease"]["expires"] > first

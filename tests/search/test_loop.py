@@ -4,14 +4,14 @@ import math
 import pytest
 from optuna.trial import TrialState
 
-from rank_search.errors import SearchStopped
+from rank_search.errors import SearchStopped, TrainingFailed
 from rank_search.ranks import Shape
 from rank_search.search.loop import MAX_ATTEMPTS, Search
 from rank_search.search.storage import StudyFolder
 from rank_search.search.table import trials_table
 from rank_search.space import JointSetting, Space
 from rank_search.tasks.base import Evaluation
-from rank_search.training.result import FineTuned, TrainingFailed
+from rank_search.training.result import FineTuned
 from tests.bench import SPACE, Bench, Landscape, Silent, record, study_config
 
 
@@ -208,7 +208,7 @@ def test_ladder_without_zero_of_a_single_dimension(bench) -> None:
 
 
 class _OneLayer(Landscape):
-    def train(self, job, on_step):
+    def train_one(self, job, rungs):
         return FineTuned(Evaluation("ndcg@10", {"ndcg@10": [0.5, 0.6]}), (), 0.0, None)
 
 
@@ -244,3 +244,52 @@ def test_same_map_at_other_settings_is_another_proposal(bench) -> None:
     assert sorted(job.settings["augmentation"] for job in executor.jobs) == [0, 1]
     assert len(study.trials) == 2
     assert dataclasses.replace(space, joint=JOINT).size == math.inf
+
+
+def test_pack_trains_several_trials_together_and_tells_each(bench) -> None:
+    executor = Landscape()
+    study = bench.search(14, executor, pack=3)
+    # What is planned and what is proposed are not mixed: proposals see the scores of all baselines.
+    assert executor.packs == [[0, 1, 2], [3], [4, 5, 6], [7, 8, 9], [10, 11, 12], [13]]
+    assert all(trial.state == TrialState.COMPLETE for trial in study.trials)
+    assert len({key_of(SPACE, trial) for trial in study.trials}) == 14
+
+
+def test_trials_of_a_killed_pack_are_trained_again_together(bench, tmp_path) -> None:
+    expected = bench.search(12, pack=4, sampler="tpe")
+    broken = Bench(_folder(tmp_path, "broken"))
+    with pytest.raises(Killed):
+        broken.search(12, Landscape({6: Killed()}), pack=4, sampler="tpe")
+    running = [trial for trial in broken.study().trials if trial.state == TrialState.RUNNING]
+    assert [trial.number for trial in running] == [4, 5, 6, 7]
+    forget_lease(broken.study())
+    executor = Landscape()
+    resumed = broken.search(12, executor, pack=4, sampler="tpe")
+    assert executor.packs[0] == [4, 5, 6, 7]
+    assert maps(resumed) == maps(expected)
+    assert [trial.values for trial in resumed.trials] == [trial.values for trial in expected.trials]
+
+
+def test_failed_map_of_a_pack_fails_alone(bench) -> None:
+    class Poisoned(Landscape):
+        def train(self, jobs, on_step, rungs):
+            found = super().train(jobs, on_step, rungs)
+            return [TrainingFailed("nan") if job.number == 5 else of for job, of in zip(jobs, found, strict=True)]
+
+    study = bench.search(8, Poisoned(), pack=4)
+    assert [trial.number for trial in study.trials if trial.state == TrialState.FAIL] == [5]
+
+
+class Hopeless(Landscape):
+    """Everything fails from trial 4 on."""
+
+    def train(self, jobs, on_step, rungs):
+        found = super().train(jobs, on_step, rungs)
+        return [of if job.number < 4 else TrainingFailed("nan") for job, of in zip(jobs, found, strict=True)]
+
+
+def test_pack_is_told_whole_before_a_hopeless_search_stops(bench) -> None:
+    with pytest.raises(SearchStopped, match=r"3 trials failed in a row, the last one \(trial 6\)"):
+        bench.search(10, Hopeless(), pack=3, max_failures=1)
+    states = [trial.state for trial in bench.study().trials]
+    assert states == [TrialState.COMPLETE] * 4 + [TrialState.FAIL] * 3

@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
 from transformers import AutoModelForSequenceClassification, LlamaConfig, LlamaForSequenceClassification
 
-from rank_search.adapters import lora_layers
-from rank_search.config import AdapterConfig, ClassificationConfig, ModelConfig
+from rank_search.config import ClassificationConfig, ModelConfig
 from rank_search.data.labelled import Labelled
 from rank_search.data.splits import Splits
 from rank_search.errors import InputError
@@ -18,9 +17,8 @@ from rank_search.models.load import load
 from rank_search.modules import build_space
 from rank_search.tasks.base import Evaluation
 from rank_search.tasks.classification import ClassificationTask, score_classes
-from rank_search.training.result import Job
-from rank_search.training.trainer import fine_tune
 from tests.bench import study_config
+from tests.conftest import train
 from tests.tasks.conftest import SIZES, TRAINING, classifier, labelled, tokenizer
 
 CONFIG = study_config(space={"ladder": [0, 2], "group_by": "layer"})
@@ -74,7 +72,7 @@ def test_logits_that_are_not_finite_have_no_metric() -> None:
 
 
 def test_evaluation_equals_one_text_at_a_time(classification) -> None:
-    found = classification.evaluate("validation")
+    (found,) = classification.evaluate("validation")
     for i, example in enumerate(classification._data.validation):
         tokens = classification._classifier.tokenizer(example.text, return_tensors="pt")
         with torch.no_grad():
@@ -95,15 +93,15 @@ def test_head_is_what_stands_outside_the_base_and_what_the_source_lacks(classifi
 def test_head_is_trained_and_taken_out_again(classification) -> None:
     space = build_space(classification.backbone, CONFIG, classification.head)
     weights = {name: weight.clone() for name, weight in classification.backbone.state_dict().items()}
-    training = TRAINING.model_copy(update={"steps": 60, "learning_rate": 3e-2})
+    modules = [type(module) for module in classification.backbone.modules()]
     for rank in (0, 2):
-        result = fine_tune(classification, Job(space.uniform(rank), 0, 0), AdapterConfig(), training, sources={})
+        result = train(classification, space.uniform(rank), steps=60, learning_rate=3e-2)
         assert sum(result.losses[-5:]) < 0.6 * sum(result.losses[:5])
         after = classification.backbone.state_dict()
         assert after.keys() == weights.keys()
         assert all(torch.equal(after[name], weight) for name, weight in weights.items())
         assert not any(weight.requires_grad for weight in classification.backbone.parameters())
-    assert not lora_layers(classification.backbone)
+    assert [type(module) for module in classification.backbone.modules()] == modules
 
 
 @pytest.mark.parametrize("rank", [0, 2])
@@ -113,18 +111,17 @@ def test_saved_classifier_loads_by_plain_peft_head_included(classification, tmp_
     from rank_search.adapters import loaded
 
     space = build_space(classification.backbone, CONFIG, classification.head)
-    training = TRAINING.model_copy(update={"steps": 30, "learning_rate": 3e-2})
-    result = fine_tune(classification, Job(space.uniform(rank), 0, 0), AdapterConfig(), training, sources={})
+    result = train(classification, space.uniform(rank), steps=30, learning_rate=3e-2)
     result.save_adapter(tmp_path / "a")
-    untrained = classification.evaluate("validation").values
+    untrained = classification.evaluate("validation")[0].values
     assert result.evaluation.values != untrained
     with loaded(classification.backbone, tmp_path / "a"):
-        assert classification.evaluate("validation").values == result.evaluation.values
-    assert classification.evaluate("validation").values == untrained
+        assert classification.evaluate("validation")[0].values == result.evaluation.values
+    assert classification.evaluate("validation")[0].values == untrained
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("warnings.warn", lambda *args, **kwargs: None)  # transformers' own deprecations
         PeftModel.from_pretrained(classification.backbone, tmp_path / "a")
-    assert classification.evaluate("validation").values == result.evaluation.values
+    assert classification.evaluate("validation")[0].values == result.evaluation.values
 
 
 def test_head_is_never_adapted(classification) -> None:
@@ -141,7 +138,7 @@ def test_long_texts_are_cut_and_counted(classification) -> None:
 
 
 def test_examples_show_both_classes_and_the_right_one(classification) -> None:
-    before = classification.evaluate("test")
+    (before,) = classification.evaluate("test")
     after = Evaluation("accuracy", {"accuracy": [1.0] * 12}, [i % 3 for i in range(70, 82)])
     for example in classification.examples("test", before, after):
         assert example.after.answer.text == example.expected
@@ -156,8 +153,7 @@ def test_head_on_a_bfloat16_base_is_trained_in_float32(classification) -> None:
     task = ClassificationTask(settings_, TRAINING, classification._data, low)
     assert {weight.dtype for weight in task.backbone.classifier.parameters()} == {torch.float32}
     space = build_space(task.backbone, CONFIG, task.head)
-    training = TRAINING.model_copy(update={"steps": 60, "learning_rate": 3e-2})
-    result = fine_tune(task, Job(space.uniform(2), 0, 0), AdapterConfig(), training, sources={})
+    result = train(task, space.uniform(2), steps=60, learning_rate=3e-2)
     assert sum(result.losses[-5:]) < 0.6 * sum(result.losses[:5])
 
 

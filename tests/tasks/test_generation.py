@@ -69,7 +69,7 @@ def test_loss_without_logits_to_keep_is_the_same(generation) -> None:
 
 
 def test_log_likelihood_equals_one_example_at_a_time(generation) -> None:
-    values = generation.evaluate("test").values["log-likelihood"]
+    values = generation.evaluate("test")[0].values["log-likelihood"]
     for taught, value in zip(generation._taught["test"], values, strict=True):
         ids = torch.tensor([taught.prompt + taught.answer])
         with torch.no_grad():
@@ -83,18 +83,18 @@ def test_answers_in_a_batch_are_those_given_one_by_one(generation) -> None:
     prompts = [taught.prompt for taught in generation._taught["test"]]
     assert len({len(prompt) for prompt in prompts}) > 1 or prompts
     prompts.append(prompts[0][:-7])
-    together = generation._answerer.answers(prompts, 5)
-    assert together == [generation._answerer.answers([prompt], 5)[0] for prompt in prompts]
+    (together,) = generation._answerer.answers([prompts], 5)
+    assert together == [generation._answerer.answers([[prompt]], 5)[0][0] for prompt in prompts]
 
 
 def test_decoding_is_left_out_of_a_search_by_log_likelihood() -> None:
     task = GenerationTask(answer_config(max_new_tokens=4), TRAINING, ANSWERED, generator(), None)
-    assert task.evaluate("validation").values.keys() == {"log-likelihood"}
-    assert task.evaluate("test").values.keys() == {"log-likelihood", "f1", "exact-match"}
+    assert task.evaluate("validation")[0].values.keys() == {"log-likelihood"}
+    assert task.evaluate("test")[0].values.keys() == {"log-likelihood", "f1", "exact-match"}
 
 
 def test_examples_show_question_answer_and_what_is_right(generation) -> None:
-    before = generation.evaluate("test")
+    (before,) = generation.evaluate("test")
     after = Evaluation("f1", {"f1": [1.0] * 7}, ["Number 42!"] * 7)
     shown = {example.text: example for example in generation.examples("test", before, after)}
     for text, example in shown.items():
@@ -164,12 +164,12 @@ def test_decoding_stops_where_the_model_says_and_is_plainly_greedy(generation) -
     settings = generation.backbone.generation_config
     written = generation.backbone.generate(torch.tensor([prompt]), do_sample=False, max_new_tokens=6)[0, len(prompt) :]
     whole = answerer._tokenizer.decode(written)
-    assert answerer.answers([prompt], 6) == [whole]
+    assert answerer.answers([[prompt]], 6) == [[whole]]
     settings.repetition_penalty, settings.no_repeat_ngram_size = 9.0, 1
-    assert answerer.answers([prompt], 6) == [whole]
+    assert answerer.answers([[prompt]], 6) == [[whole]]
     settings.eos_token_id = [int(written[1])]
     stopping = Answerer(generation._generator, answerer._prompter, 4)
-    assert stopping.answers([prompt], 6) == [answerer._tokenizer.decode(written[:2])]
+    assert stopping.answers([[prompt]], 6) == [[answerer._tokenizer.decode(written[:2])]]
 
 
 def test_long_passages_are_cut_and_counted() -> None:

@@ -1,16 +1,14 @@
 import pytest
-import torch
 
-from rank_search.adapters import Adapter, Adapters, adapted, loaded, lora_layers
+from rank_search.adapters import Member, loaded, packed
 from rank_search.config import AdapterConfig, StudyConfig
 from rank_search.modules import build_space
 from rank_search.ranks import RankMap
 from rank_search.tasks.base import Evaluation
 from rank_search.tasks.rag import RagTask
-from rank_search.training.result import Job
-from rank_search.training.trainer import fine_tune
 from tests.bench import study_config
-from tests.tasks.conftest import ANSWERED, TRAINING
+from tests.conftest import filled, train
+from tests.tasks.conftest import ANSWERED
 
 
 def rag_config(**space) -> StudyConfig:
@@ -48,15 +46,12 @@ def test_batch_holds_own_passages_first_and_no_right_one_among_the_others(rag) -
 def losses_under(rag: RagTask, rank_map: RankMap) -> dict[str, float]:
     """Largest gradient in each model's adapters, from the one loss."""
     batch = next(iter(rag.training_batches(1, 0)))
-    with adapted(rag.backbone, rank_map, AdapterConfig(), seed=0) as models:
-        for model in models.values():
-            for layer in lora_layers(model).values():
-                torch.nn.init.normal_(layer.lora_B["default"].weight, std=0.1)
+    with packed(rag.backbone, [Member(rank_map, AdapterConfig(), seed=0)]) as pack:
+        filled(pack, std=0.1)
         rag.loss(batch).backward()
-        return {
-            prefix: max(float(weight.grad.abs().max()) for weight in model.parameters() if weight.requires_grad)
-            for prefix, model in models.items()
-        }
+        gradients = {name: float(module.A.grad.abs().max()) for name, module in pack._modules.items()}
+    prefixes = {f"{name.partition('.')[0]}." for name in gradients}
+    return {prefix: max(of for name, of in gradients.items() if name.startswith(prefix)) for prefix in prefixes}
 
 
 def test_one_loss_teaches_both_models(rag) -> None:
@@ -70,15 +65,16 @@ def test_one_loss_teaches_both_models(rag) -> None:
 
 def test_score_is_of_answers_from_what_the_adapted_retriever_finds(rag) -> None:
     space = build_space(rag.backbone, rag_config())
-    before = rag.evaluate("test")
+    (before,) = rag.evaluate("test")
     assert before.values.keys() == {"f1", "exact-match", "recall@3"}
     ranks = {name: 2 * name.startswith("retriever.") for name in space.shapes}
-    with adapted(rag.backbone, RankMap(ranks), AdapterConfig(), seed=0) as models:
-        for layer in lora_layers(models["retriever."]).values():
-            torch.nn.init.normal_(layer.lora_B["default"].weight, std=1.0)
-        moved = rag.evaluate("test")
+    maps = [RankMap(ranks), RankMap(dict.fromkeys(ranks, 0))]
+    with packed(rag.backbone, [Member(of, AdapterConfig(), seed=0) for of in maps]) as pack:
+        filled(pack)
+        moved, beside_it = rag.evaluate("test", copies=2)
+    assert beside_it.outputs == before.outputs  # each map answers from what its own retriever finds
     assert [places for places, _ in moved.outputs] != [places for places, _ in before.outputs]
-    assert rag.evaluate("test") == before
+    assert rag.evaluate("test") == [before]
 
 
 def test_each_adapter_is_saved_by_itself_and_found_again(rag, tmp_path) -> None:
@@ -86,15 +82,13 @@ def test_each_adapter_is_saved_by_itself_and_found_again(rag, tmp_path) -> None:
 
     space = build_space(rag.backbone, rag_config())
     sources = {prefix: model.source for prefix, model in rag_config().base_models.items()}
-    with adapted(rag.backbone, space.uniform(2), AdapterConfig(), seed=0, sources=sources) as models:
-        for model in models.values():
-            for layer in lora_layers(model).values():
-                torch.nn.init.normal_(layer.lora_B["default"].weight, std=0.3)
-        trained = rag.evaluate("test")
-        Adapters({prefix: Adapter.of(model) for prefix, model in models.items()}).save(tmp_path / "a")
+    with packed(rag.backbone, [Member(space.uniform(2), AdapterConfig(), seed=0)]) as pack:
+        filled(pack, std=0.3)
+        (trained,) = rag.evaluate("test")
+        pack.adapters(0, sources).save(tmp_path / "a")
     assert sorted(path.name for path in (tmp_path / "a").iterdir()) == ["generator", "retriever"]
     with loaded(rag.backbone, tmp_path / "a"):
-        assert rag.evaluate("test").outputs == trained.outputs
+        assert rag.evaluate("test")[0].outputs == trained.outputs
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("warnings.warn", lambda *args, **kwargs: None)  # transformers' own deprecations
         plain = PeftModel.from_pretrained(rag.backbone["generator"], tmp_path / "a" / "generator")
@@ -104,14 +98,14 @@ def test_each_adapter_is_saved_by_itself_and_found_again(rag, tmp_path) -> None:
 
 def test_training_lowers_the_loss_of_both(rag) -> None:
     space = build_space(rag.backbone, rag_config())
-    training = TRAINING.model_copy(update={"steps": 40})
-    result = fine_tune(rag, Job(space.uniform(2), 0, 0), AdapterConfig(), training, sources={})
+    modules = [type(module) for module in rag.backbone.modules()]
+    result = train(rag, space.uniform(2), steps=40)
     assert sum(result.losses[-5:]) < 0.9 * sum(result.losses[:5])
-    assert not lora_layers(rag.backbone)
+    assert [type(module) for module in rag.backbone.modules()] == modules
 
 
 def test_examples_show_passages_and_answers(rag) -> None:
-    before = rag.evaluate("test")
+    (before,) = rag.evaluate("test")
     corpus = rag._corpus
     right = [([corpus.index(of.passage), 0], of.answers[1]) for of in ANSWERED.test]
     after = Evaluation("f1", {"f1": [1.0] * 7}, right)

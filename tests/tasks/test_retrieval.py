@@ -111,7 +111,7 @@ def test_loss_is_the_cross_entropy_of_the_own_document(small_task) -> None:
 
 
 def test_evaluation_equals_ranking_one_text_at_a_time(small_task) -> None:
-    evaluation = small_task.evaluate("validation")
+    (evaluation,) = small_task.evaluate("validation")
     pairs = words(20, 50)
     retriever = small_task._retriever
 
@@ -133,7 +133,7 @@ def test_evaluation_equals_ranking_one_text_at_a_time(small_task) -> None:
 
 
 def test_examples_show_the_largest_gain_and_loss(small_task) -> None:
-    before = small_task.evaluate("test")
+    (before,) = small_task.evaluate("test")
     swapped = type(before)(before.metric, {before.metric: list(reversed(before.values[before.metric]))}, before.outputs)
     gain, _, loss = small_task.examples("test", before, swapped)
     gains = [b - a for a, b in zip(before.values["ndcg@10"], swapped.values["ndcg@10"], strict=True)]

@@ -1,24 +1,28 @@
 import json
+import re
 
 import pytest
 import torch
 
-from rank_search.adapters import adapted, lora_layers
-from rank_search.config import AdapterConfig, TrainingConfig
+from rank_search.adapters import loaded
+from rank_search.errors import TrainingFailed
 from rank_search.ranks import RankMap
-from rank_search.training.result import Job, TrainingFailed
-from rank_search.training.trainer import autocast, fine_tune
+from rank_search.training.precision import frozen_in, training_dtype
+from rank_search.training.result import Job, Rungs, Stopped
+from rank_search.training.trainer import fine_tune
+from tests.bench import study_config
 
-TRAINING = TrainingConfig(steps=30, batch_size=4, autocast="off", learning_rate=1e-2)
-ADAPTER = AdapterConfig(alpha=4.0)
+TRAINING = {"steps": 30, "batch_size": 4, "precision": "float32", "learning_rate": 1e-2}
 
 
-def train(task, rank_map, *, seed=0, data_seed=0, training=TRAINING, adapter=ADAPTER, **options):
-    return fine_tune(task, Job(rank_map, seed, data_seed), adapter, training, sources={"": "the/base"}, **options)
+def train(task, rank_map, *, seed=0, data_seed=0, training=None, adapter=None, **options):
+    config = study_config(training={**TRAINING, **(training or {})}, adapter={"alpha": 4.0, **(adapter or {})})
+    (outcome,) = fine_tune(task, [Job(rank_map, seed, data_seed)], config, sources={"": "the/base"}, **options)
+    return outcome
 
 
 def test_training_lowers_the_loss_and_raises_the_score(small_task, small_space) -> None:
-    before = small_task.evaluate("validation")
+    (before,) = small_task.evaluate("validation")
     steps: list[int] = []
     result = train(small_task, small_space.uniform(4), on_step=steps.append)
     assert len(result.losses) == 30
@@ -29,12 +33,12 @@ def test_training_lowers_the_loss_and_raises_the_score(small_task, small_space) 
 
 def test_base_model_is_left_as_it_was(small_task, small_space) -> None:
     weights = {name: weight.clone() for name, weight in small_task.backbone.state_dict().items()}
-    before = small_task.evaluate("validation")
+    (before,) = small_task.evaluate("validation")
     train(small_task, small_space.uniform(2))
     after = small_task.backbone.state_dict()
     assert after.keys() == weights.keys()
     assert all(torch.equal(after[name], weight) for name, weight in weights.items())
-    assert small_task.evaluate("validation").values == before.values
+    assert small_task.evaluate("validation")[0].values == before.values
 
 
 def test_seeds_decide_the_result(small_task, small_space) -> None:
@@ -58,7 +62,7 @@ def test_map_of_zeros_is_scored_without_training(small_task, small_space) -> Non
     result = train(small_task, small_space.uniform(0))
     assert result.losses == ()
     assert result.save_adapter is None
-    assert result.evaluation.values == small_task.evaluate("validation").values
+    assert result.evaluation.values == small_task.evaluate("validation")[0].values
 
 
 def test_modules_with_rank_zero_get_no_tensors(small_task, small_space, tmp_path) -> None:
@@ -69,35 +73,77 @@ def test_modules_with_rank_zero_get_no_tensors(small_task, small_space, tmp_path
     assert len(written["rank_pattern"]) == 3
 
 
-def test_dropout_is_on_in_training_and_off_in_evaluation(small_task, small_space) -> None:
+def test_dropout_is_on_in_training_and_off_in_evaluation(small_task, small_space, tmp_path) -> None:
     rank_map = small_space.uniform(4)
-    wet = train(small_task, rank_map, adapter=AdapterConfig(alpha=4.0, dropout=0.5))
+    wet = train(small_task, rank_map, adapter={"dropout": 0.5})
     assert wet.losses != train(small_task, rank_map).losses
-    with adapted(small_task.backbone, rank_map, AdapterConfig(dropout=0.5), seed=0):
-        for layer in lora_layers(small_task.backbone).values():
-            torch.nn.init.normal_(layer.lora_B["default"].weight)
-        assert small_task.evaluate("validation").values == small_task.evaluate("validation").values
+    wet.save_adapter(tmp_path / "adapter")
+    with loaded(small_task.backbone, tmp_path / "adapter"):
+        assert small_task.evaluate("validation")[0].score == pytest.approx(wet.evaluation.score, abs=1e-6)
 
 
 def test_non_finite_loss_fails_with_its_reason(small_task, small_space) -> None:
-    wild = TRAINING.model_copy(update={"learning_rate": 1e30})
-    with pytest.raises(TrainingFailed, match=r"the loss is nan at step \d+; lower the learning rate"):
-        train(small_task, small_space.uniform(4), training=wild)
-    assert not lora_layers(small_task.backbone)
+    modules = [type(module) for module in small_task.backbone.modules()]
+    failed = train(small_task, small_space.uniform(4), training={"learning_rate": 1e30})
+    assert isinstance(failed, TrainingFailed)
+    assert re.match(r"the loss is nan at step \d+; lower the learning rate", str(failed))
+    assert [type(module) for module in small_task.backbone.modules()] == modules
 
 
-def test_autocast_learns(small_task, small_space) -> None:
-    """Were autocast entered once around the loop, its cached weights would never change and neither would B's use."""
-    bf16 = TRAINING.model_copy(update={"autocast": "bf16"})
-    result = train(small_task, small_space.uniform(4), training=bf16)
+def test_bfloat16_learns_and_leaves_the_weights_as_they_were(small_task, small_space) -> None:
+    weights = {name: weight.clone() for name, weight in small_task.backbone.state_dict().items()}
+    exact = train(small_task, small_space.uniform(4))
+    result = train(small_task, small_space.uniform(4), training={"precision": "bfloat16"})
     assert sum(result.losses[-5:]) < 0.8 * sum(result.losses[:5])
+    assert result.losses != exact.losses
+    assert result.losses[0] == pytest.approx(exact.losses[0], rel=1e-2)
+    after = small_task.backbone.state_dict()
+    assert all(torch.equal(after[name], weight) for name, weight in weights.items())
 
 
-def test_autocast_follows_the_device(monkeypatch) -> None:
+def test_training_computes_in_what_the_device_has(monkeypatch) -> None:
     cpu = torch.device("cpu")
     for has, expected in ((True, torch.bfloat16), (False, torch.float32)):
         monkeypatch.setattr("torch.cpu.get_capabilities", lambda has=has: {"avx512_bf16": has})
-        with autocast("auto", cpu):
-            assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == expected
-    with autocast("off", cpu):
-        assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.float32
+        assert training_dtype("auto", cpu) == expected
+    assert training_dtype("float32", cpu) == torch.float32
+    assert training_dtype("bfloat16", cpu) == torch.bfloat16
+
+
+def test_only_frozen_float32_weights_change_their_type() -> None:
+    model = torch.nn.ModuleDict({"frozen": torch.nn.Linear(2, 2), "short": torch.nn.Linear(2, 2).half()})
+    model.requires_grad_(False)
+    model["trained"] = torch.nn.Linear(2, 2)
+    frozen = model["frozen"].weight.clone()
+    with frozen_in(model, torch.bfloat16):
+        types = [model[name].weight.dtype for name in ("frozen", "short", "trained")]
+        assert types == [torch.bfloat16, torch.float16, torch.float32]
+    assert torch.equal(model["frozen"].weight, frozen)
+
+
+def test_stopped_maps_leave_the_others_alone(small_task, small_space) -> None:
+    """The survivors of a rung train on as if the stopped maps had never been."""
+    config = study_config(training={**TRAINING, "steps": 9}, adapter={"alpha": 4.0})
+    jobs = [Job(small_space.uniform(rank), rank, 0, number=10 + rank) for rank in (1, 2, 4)]
+    asked = []
+
+    def keep(steps, scores):
+        asked.append((steps, sorted(scores)))
+        return {11, 14} if steps == 3 else {14}
+
+    stopped, second, finished = (
+        fine_tune(small_task, [jobs[0], jobs[1], jobs[2]], config, sources={}, rungs=Rungs((3, 6), keep))[i]
+        for i in (1, 0, 2)
+    )
+    assert asked[:2] == [(3, [11, 12, 14]), (6, [11, 14])]
+    assert isinstance(stopped, Stopped)
+    assert isinstance(second, Stopped)
+    assert len(stopped.losses) == 3
+    assert list(stopped.rungs) == [3]
+    assert len(second.losses) == 6
+    assert list(second.rungs) == [3, 6]
+    assert list(finished.rungs) == [3, 6]
+    (alone,) = fine_tune(small_task, jobs[2:], config, sources={})
+    assert finished.losses == pytest.approx(alone.losses, rel=1e-4)
+    assert finished.evaluation.score == pytest.approx(alone.evaluation.score, abs=1e-3)
+    assert stopped.seconds < finished.seconds

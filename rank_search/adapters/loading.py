@@ -1,0 +1,61 @@
+"""Puts saved adapters into their base models, by PEFT, as whoever uses them will."""
+
+from __future__ import annotations
+
+import warnings
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING
+
+from peft import LoraConfig, PeftModel
+
+from rank_search.adapters.lora import base_models
+from rank_search.adapters.saving import ADAPTER, adapter_folder
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from torch import nn
+
+
+@contextmanager
+def loaded(backbone: nn.Module, folder: Path) -> Iterator[None]:
+    """Puts saved adapters into their base models, and takes them out again at the end."""
+    with ExitStack() as stack:
+        for prefix, model in base_models(backbone).items():
+            own = adapter_folder(folder, prefix)
+            if own.is_dir():
+                stack.enter_context(_loaded(model, own))
+        yield
+
+
+@contextmanager
+def _loaded(model: nn.Module, folder: Path) -> Iterator[None]:
+    head = LoraConfig.from_pretrained(str(folder)).modules_to_save or ()
+    with _restored(model, head):
+        with _known_warnings():
+            peft_model = PeftModel.from_pretrained(model, folder, adapter_name=ADAPTER)
+        try:
+            yield
+        finally:
+            peft_model.unload()
+
+
+@contextmanager
+def _restored(model: nn.Module, head: Sequence[str]) -> Iterator[None]:
+    """Puts the head's own modules back at the end: PEFT's ``unload`` leaves its trained copies in their place."""
+    own = {name: model.get_submodule(name) for name in head}
+    try:
+        yield
+    finally:
+        for name, module in own.items():
+            model.set_submodule(name, module)
+            module.requires_grad_(requires_grad=False)
+
+
+@contextmanager
+def _known_warnings() -> Iterator[None]:
+    """Silences what PEFT 0.21 sets off in transformers 5.23 and the user can't mend."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
+        yield

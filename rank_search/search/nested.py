@@ -1,0 +1,214 @@
+"""The search on nested scores, and the candidates that it hands to the study for a fine-tune of their own.
+
+It is an Optuna study beside the main one, in the same storage: NSGA-II on what truncations of the super-adapter
+score. A nested score costs one evaluation and no training.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+from optuna._hypervolume import compute_hypervolume
+from optuna.study._multi_objective import _fast_non_domination_rank
+from optuna.trial import Trial, TrialState
+from scipy.stats import kendalltau
+
+from rank_search.errors import SearchStopped, TrainingFailed
+from rank_search.search.samplers import DistinctSampler, derive_seed, suggest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from optuna import Study
+    from optuna.trial import FrozenTrial
+
+    from rank_search.config import StudyConfig
+    from rank_search.ranks import RankMap
+    from rank_search.space import Space
+
+CONFIRM = "confirm"
+NESTED = "nested"  # attribute of the main study: what nested scores have cost
+SCORE = "nested_score"  # attribute of a trial of the main study
+_STREAM = 3  # of seeds; others are in rank_search.search.loop
+_FIRST = 8  # maps that cut the super-adapter by the weight of its components, where the search begins
+_TELLING = 6  # fine-tuned candidates from which on their scores say whether nested ones mislead
+
+
+class Scorer(Protocol):
+    """Trains the super-adapter, and scores maps by truncating it."""
+
+    def train(self, seed: int, data_seed: int, on_step: Callable[[int, int], None]) -> None:
+        """Trains it, or goes on; nothing where it is trained already."""
+
+    def score(self, maps: Sequence[RankMap]) -> list[float]:
+        """Scores of maps, side by side."""
+
+    def energies(self) -> Mapping[str, Sequence[float]]:
+        """Module → weight of each component."""
+
+
+class Stages(Protocol):
+    """Is told how the nested search goes."""
+
+    def stage(self, what: str, done: int, of: int) -> None:
+        """So much of something is done."""
+
+
+@dataclass
+class NestedSearch:
+    """One driver at work on the nested scores of one study.
+
+    Attributes:
+        study: the Optuna study of nested scores.
+        pack: how many maps are scored at once.
+    """
+
+    study: Study
+    config: StudyConfig
+    space: Space
+    scorer: Scorer
+    progress: Stages
+    data_seed: int
+    pack: int = 1
+
+    def __post_init__(self) -> None:
+        self._ranks_only = replace(self.space, joint={})
+
+    def run(self) -> None:
+        """Trains the super-adapter, then searches on its scores; goes on where an earlier run ended.
+
+        Raises:
+            SearchStopped: the super-adapter's loss is not finite.
+        """
+        seed = derive_seed(self.config.seed, _STREAM)
+        wanted = int(min(self.config.search.nested.evaluations, self._ranks_only.size))
+        if self._scored() >= wanted:
+            return
+        with self._timed("training_seconds"):
+            told = partial(self.progress.stage, "super-adapter: step")
+            try:
+                self.scorer.train(seed, self.data_seed, told)
+            except TrainingFailed as error:
+                raise SearchStopped(f"{error}; lower training.learning_rate or adapter.alpha") from None
+        self.study.sampler = DistinctSampler("nsga2", seed, self._ranks_only)
+        # A run may have ended between two of these.
+        if all(trial.state == TrialState.WAITING for trial in self.study.get_trials(deepcopy=False)):
+            for ranks in self._first_maps():
+                self.study.enqueue_trial(self._ranks_only.proposal(ranks), skip_if_exists=True)
+        while (done := self._scored()) < wanted:
+            self.progress.stage("nested scores", done, wanted)
+            trials = list(self._next(min(self.pack, wanted - done)))
+            maps = [self._map(trial.params) for trial in trials]
+            with self._timed("scoring_seconds"):
+                scores = self.scorer.score(maps)
+            for trial, ranks, score in zip(trials, maps, scores, strict=True):
+                if math.isfinite(score):
+                    self.study.tell(trial, [score, self.space.parameters(ranks)])
+                else:
+                    self.study.tell(trial, state=TrialState.FAIL)
+
+    @contextmanager
+    def _timed(self, attribute: str) -> Iterator[None]:
+        """Adds up seconds over all runs of the study."""
+        started = time.perf_counter()
+        yield
+        before = self.study.user_attrs.get(attribute, 0.0)
+        self.study.set_user_attr(attribute, before + time.perf_counter() - started)
+
+    @property
+    def cost(self) -> dict[str, float]:
+        """What the nested scores have cost: ``evaluations``, ``training_seconds``, ``scoring_seconds``."""
+        return {"evaluations": self._scored(), **self.study.user_attrs}
+
+    def score_of(self, ranks: RankMap) -> float | None:
+        """A map's nested score, if it was looked at."""
+        return self._scores().get(ranks.key)
+
+    def candidate(self, known: Sequence[FrozenTrial]) -> RankMap | None:
+        """The map to fine-tune next; None where no map is left that has a nested score, or these mislead.
+
+        Of the maps that no other untrained one dominates by nested scores, it is the one that adds most to the
+        hypervolume of those that the study has.
+        """
+        if self.misleads(known):
+            return None
+        # A trial that another driver has just begun may have no proposal yet.
+        taken = {self.space.rank_map(of.params).key for of in known if self.space.dimensions.keys() <= of.params.keys()}
+        looked_at = [(self._map(trial.params), trial.values[0]) for trial in self._complete()]
+        points = np.array([[-score, self.space.parameters(ranks)] for ranks, score in looked_at])
+        is_taken = np.array([ranks.key in taken for ranks, _ in looked_at])
+        if is_taken.all():
+            return None
+        corner = np.array([points[:, 0].max() + 1e-9, 1.1 * self.space.most_parameters])
+        (left,) = np.nonzero(~is_taken)
+        front = left[_fast_non_domination_rank(points[left]) == 0]
+        volumes = [compute_hypervolume(np.vstack([points[is_taken], points[i]]), corner) for i in front]
+        chosen: int = front[int(np.argmax(volumes))]
+        return looked_at[chosen][0]
+
+    def misleads(self, known: Sequence[FrozenTrial]) -> bool:
+        """Whether fine-tuned scores show that nested ones put maps in another order."""
+        complete = [trial for trial in known if trial.state == TrialState.COMPLETE and trial.values[1] > 0]
+        confirmed = sum(trial.user_attrs.get("kind") == CONFIRM for trial in complete)
+        pairs = [(trial.user_attrs[SCORE], trial.values[0]) for trial in complete if SCORE in trial.user_attrs]
+        return confirmed >= _TELLING and not agreement(pairs) >= self.config.search.nested.least_tau
+
+    def _next(self, count: int) -> Iterator[Trial]:
+        """Trials to score together: those that a dead driver left, or new ones."""
+        running = self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        trials = [Trial(self.study, trial._trial_id) for trial in running[:count]]
+        for trial in trials or (self.study.ask() for _ in range(count)):
+            suggest(trial, self._ranks_only)
+            yield trial
+
+    def _first_maps(self) -> list[RankMap]:
+        """Where the search begins: the uniform maps, and cuts of the super-adapter by weight against price."""
+        uniform = [self.space.uniform(rank) for rank in self.space.ladder]
+        path = self._cuts()
+        sizes = np.array([self.space.parameters(ranks) for ranks in path])
+        # Evenly spaced on a log scale, as fronts are looked at: half of the cuts are small maps.
+        wanted = np.geomspace(sizes[sizes > 0].min(), sizes.max(), _FIRST)
+        return uniform + [path[i] for i in dict.fromkeys(np.searchsorted(sizes, wanted * 0.999).tolist())]
+
+    def _cuts(self) -> list[RankMap]:
+        """Maps from the smallest to the largest: each step raises the rank that adds most weight a parameter."""
+        energies = self.scorer.energies()
+        ladder = self.space.ladder
+        index = dict.fromkeys(self.space.dimensions, 0)
+
+        def worth(dimension: str) -> float:
+            low, high = ladder[index[dimension]], ladder[index[dimension] + 1]
+            modules = self.space.dimensions[dimension]
+            price = sum((high - low) * sum(self.space.shapes[module]) for module in modules)
+            return sum(sum(energies[module][low:high]) for module in modules) / price
+
+        path = [self._map(index)]
+        while raisable := [name for name, i in index.items() if i + 1 < len(ladder)]:
+            index[max(raisable, key=worth)] += 1
+            path.append(self._map(index))
+        return path
+
+    def _complete(self) -> list[FrozenTrial]:
+        return self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+
+    def _scored(self) -> int:
+        return sum(trial.state.is_finished() for trial in self.study.get_trials(deepcopy=False))
+
+    def _scores(self) -> dict[str, float]:
+        return {self._map(trial.params).key: trial.values[0] for trial in self._complete()}
+
+    def _map(self, ranks: Mapping[str, float]) -> RankMap:
+        return self.space.rank_map(ranks)
+
+
+def agreement(pairs: Sequence[tuple[float, float]]) -> float:
+    """Kendall's τ-b of (nested, fine-tuned) scores; NaN where there are too few, or all are the same."""
+    if len(pairs) < 2:
+        return math.nan
+    return float(kendalltau(*zip(*pairs, strict=True)).statistic)

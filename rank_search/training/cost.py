@@ -1,0 +1,109 @@
+"""What a training step costs: its arithmetic, and how fast this machine does it."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from rank_search.adapters import base_models
+from rank_search.modules import layer_of, linear_modules
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from torch import nn
+
+    from rank_search.ranks import RankMap, Shape
+    from rank_search.tasks.base import Texts
+
+_MATMUL = 2048  # rows and columns of the matrices that the peak is measured with
+_REPEATS = 8
+
+
+@dataclass(frozen=True)
+class Flops:
+    """Floating-point operations of matrix products; whatever else a step does is small beside them.
+
+    Attributes:
+        forward: of the frozen base.
+        backward: of the gradients of the base's activations, down to the lowest adapted layer.
+        adapters: forward and backward of the adapters.
+    """
+
+    forward: float = 0.0
+    backward: float = 0.0
+    adapters: float = 0.0
+
+    @property
+    def total(self) -> float:
+        """Of the whole step."""
+        return self.forward + self.backward + self.adapters
+
+    def __add__(self, other: Flops) -> Flops:
+        return Flops(self.forward + other.forward, self.backward + other.backward, self.adapters + other.adapters)
+
+
+def step_flops(backbone: nn.Module, rank_map: RankMap, texts: Mapping[str, Sequence[Texts]]) -> Flops:
+    """The arithmetic of one training step of one map.
+
+    A linear layer in × out costs 2 · in · out for each token forward, and as much again backward for the
+    gradient of its input; its weight is frozen, so that gradient, the third of the usual three, is not
+    computed. Attention costs 4 · length · width for each token forward (QKᵀ and the weighted sum) and twice that
+    backward. An adapter of rank r costs 2 · r · (in + out) forward and twice that backward. Backward goes down
+    to the lowest adapted layer.
+
+    Args:
+        backbone: the base model, or a ``ModuleDict`` of several; its tensors may be on the meta device.
+        rank_map: the ranks.
+        texts: what the step puts into each base model.
+    """
+    total = Flops()
+    for prefix, model in base_models(backbone).items():
+        shapes = _plain_names(model)
+        layers = list(dict.fromkeys(layer_of(name) for name in shapes if layer_of(name) != name))
+        own = rank_map.under(prefix).adapted
+        lowest = min((layers.index(layer_of(name)) for name in own if layer_of(name) in layers), default=len(layers))
+        config: Any = model.config
+        for of in texts[prefix]:
+            total += _model_flops(shapes, layers, lowest, own, config.get_text_config().hidden_size, of)
+    return total
+
+
+def _plain_names(model: nn.Module) -> dict[str, Shape]:
+    """Linear layers by their own names, whether adapters stand around them or not."""
+    return {name.removesuffix(".base"): shape for name, shape in linear_modules(model).items()}
+
+
+def _model_flops(
+    shapes: Mapping[str, Shape], layers: Sequence[str], lowest: int, ranks: Mapping[str, int], width: int, texts: Texts
+) -> Flops:
+    tokens = texts.rows * texts.length
+    weights = {layer: sum(s[0] * s[1] for name, s in shapes.items() if layer_of(name) == layer) for layer in layers}
+    output = sum(s[0] * s[1] for name, s in shapes.items() if layer_of(name) == name and name.endswith("head"))
+    attention = 4.0 * texts.length * width
+    predicted = 2.0 * output * texts.rows * texts.predicted
+    trained = layers[lowest:]
+    return Flops(
+        forward=tokens * sum(2.0 * weights[layer] + attention for layer in layers) + predicted,
+        backward=tokens * sum(2.0 * weights[layer] + 2 * attention for layer in trained) + bool(trained) * predicted,
+        adapters=6.0 * tokens * sum(rank * sum(shapes[name]) for name, rank in ranks.items()),
+    )
+
+
+def matmul_peak(device: torch.device, dtype: torch.dtype) -> float:
+    """FLOP/s of large matrix products on this machine, measured now: what no training step exceeds."""
+    a, b = (torch.ones(_MATMUL, _MATMUL, device=device, dtype=dtype) for _ in range(2))
+    best = float("inf")
+    for _ in range(_REPEATS):
+        started = time.perf_counter()
+        (a @ b)[0, 0].item()
+        best = min(best, time.perf_counter() - started)
+    return 2 * _MATMUL**3 / best
+
+
+def in_all(steps: Iterable[Flops]) -> Flops:
+    """The sum of several steps."""
+    return sum(steps, Flops())

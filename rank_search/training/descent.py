@@ -1,0 +1,71 @@
+"""How one adapter goes along its gradient."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from transformers import get_linear_schedule_with_warmup
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from torch import Tensor, nn
+
+    from rank_search.config import TrainingConfig
+
+
+@dataclass(frozen=True)
+class Descent:
+    """AdamW with linear warm-up and decay on one adapter, and on a head where there is one.
+
+    Attributes:
+        groups: the parameters by base model.
+        optimiser: of all of them.
+        schedule: of the learning rate.
+        max_grad_norm: to which the gradient of each base model is clipped.
+    """
+
+    groups: Sequence[Sequence[nn.Parameter]]
+    optimiser: torch.optim.Optimizer
+    schedule: torch.optim.lr_scheduler.LambdaLR
+    max_grad_norm: float
+
+    @classmethod
+    def of(cls, groups: Sequence[Sequence[nn.Parameter]], training: TrainingConfig) -> Descent:
+        """At its start."""
+        parameters = [parameter for group in groups for parameter in group]
+        optimiser = torch.optim.AdamW(
+            parameters, lr=training.learning_rate, weight_decay=training.weight_decay, fused=True
+        )
+        warmup = min(round(training.warmup * training.steps), training.steps - 1)
+        schedule = get_linear_schedule_with_warmup(optimiser, warmup, training.steps)  # type: ignore[no-untyped-call]
+        return cls(groups, optimiser, schedule, training.max_grad_norm)
+
+    def step(self) -> None:
+        """One step along the gradient, which is clipped for each base model, and forgotten afterwards."""
+        for group in self.groups:
+            torch.nn.utils.clip_grad_norm_(group, self.max_grad_norm)
+        self.optimiser.step()
+        self.schedule.step()
+        # Gradients are parts of a stack that all maps of a pack share, so they stay where they are.
+        self.optimiser.zero_grad(set_to_none=False)
+
+    def state(self) -> dict[str, Tensor]:
+        """The optimiser's memory, by names of its own."""
+        of_parameter = self.optimiser.state_dict()["state"]
+        return {f"optimiser.{i}.{key}": value for i, of in of_parameter.items() for key, value in of.items()}
+
+    def restore(self, state: Mapping[str, Tensor], steps: int) -> None:
+        """Goes on from a `state` that was taken after so many steps."""
+        of_parameter: dict[int, dict[str, Tensor]] = {}
+        for name, value in state.items():
+            _, i, key = name.split(".")
+            of_parameter.setdefault(int(i), {})[key] = value
+        self.optimiser.load_state_dict({**self.optimiser.state_dict(), "state": of_parameter})
+        self.schedule.last_epoch = steps
+        for group, peak, share in zip(
+            self.optimiser.param_groups, self.schedule.base_lrs, self.schedule.lr_lambdas, strict=True
+        ):
+            group["lr"] = peak * share(steps)

@@ -1,0 +1,105 @@
+import pytest
+import torch
+
+from rank_search.errors import TrainingFailed
+from rank_search.executors import local
+from rank_search.executors.local import LocalExecutor
+from rank_search.training.result import FineTuned, Job
+from rank_search.training.trainer import Rehearsal
+from tests.bench import study_config
+from tests.training.test_trainer import TRAINING
+
+
+def executor(task, space, **changes) -> LocalExecutor:
+    return LocalExecutor(study_config(training={**TRAINING, "steps": 3}, **changes), task, space)
+
+
+def jobs(space, count: int, **options) -> list[Job]:
+    return [Job(space.uniform(1 + k % 2), seed=k, data_seed=0, number=k, **options) for k in range(count)]
+
+
+def test_pack_that_does_not_fit_is_halved(small_task, small_space, monkeypatch) -> None:
+    tried = []
+
+    def scarce(task, jobs, *arguments, **options):
+        tried.append([job.number for job in jobs])
+        if len(jobs) > 2:
+            raise torch.OutOfMemoryError("no memory")
+        return train(task, jobs, *arguments, **options)
+
+    train = local.fine_tune
+    monkeypatch.setattr(local, "fine_tune", scarce)
+    outcomes = executor(small_task, small_space).train(jobs(small_space, 5), lambda _steps: None)
+    assert tried == [[0, 1, 2, 3, 4], [0, 1], [2, 3, 4], [2], [3, 4]]
+    assert all(isinstance(outcome, FineTuned) for outcome in outcomes)
+
+
+def test_map_that_raises_fails_alone(small_task, small_space, monkeypatch) -> None:
+    def broken(task, jobs, *arguments, **options):
+        if any(job.number == 2 for job in jobs):
+            raise ValueError("of this map alone")
+        return train(task, jobs, *arguments, **options)
+
+    train = local.fine_tune
+    monkeypatch.setattr(local, "fine_tune", broken)
+    outcomes = executor(small_task, small_space).train(jobs(small_space, 4), lambda _steps: None)
+    assert [isinstance(outcome, FineTuned) for outcome in outcomes] == [True, True, False, True]
+    assert isinstance(outcomes[2], TrainingFailed)
+    assert str(outcomes[2]) == "ValueError: of this map alone"
+
+
+def test_jobs_on_other_batches_are_packed_apart(small_task, small_space, monkeypatch) -> None:
+    packs = []
+
+    def watched(task, jobs, *arguments, **options):
+        packs.append([job.number for job in jobs])
+        return train(task, jobs, *arguments, **options)
+
+    train = local.fine_tune
+    monkeypatch.setattr(local, "fine_tune", watched)
+    mixed = [Job(small_space.uniform(1), 0, data_seed=k % 2, number=k) for k in range(4)]
+    outcomes = executor(small_task, small_space).train(mixed, lambda _steps: None)
+    assert packs == [[0, 2], [1, 3]]
+    assert outcomes[0].losses == pytest.approx(outcomes[2].losses)
+    assert outcomes[0].losses[0] != pytest.approx(outcomes[1].losses[0], rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "bytes_", "most", "expected"),
+    [
+        ({1: 1.0, 2: 1.2, 4: 2.0, 8: 3.9}, 1, 16, 4),  # eight cost as much a map as four
+        ({1: 1.0, 2: 1.99}, 1, 16, 1),
+        ({1: 1.0, 2: 1.0, 4: 1.0}, 1, 5, 4),
+        ({1: 1.0, 2: 1.0}, 300, 16, 2),  # four would take more than is left
+        ({1: 1.0}, 1, 1, 1),
+        ({1: 1.0, 2: RuntimeError("can't allocate memory")}, 1, 16, 1),
+    ],
+)
+def test_pack_is_chosen_by_time_and_memory(
+    small_task, small_space, monkeypatch, seconds, bytes_, most, expected
+) -> None:
+    def rehearsed(task, jobs, config, steps):
+        found = seconds[len(jobs)]
+        if isinstance(found, Exception):
+            raise found
+        return Rehearsal((found,), (1.0,), bytes_)
+
+    monkeypatch.setattr(local, "rehearse", rehearsed)
+    monkeypatch.setattr(local, "memory_left", lambda device: 1000)
+    assert executor(small_task, small_space).choose_pack(most) == expected
+
+
+@pytest.mark.parametrize("init", ["kaiming", "eva"])
+def test_pack_is_chosen_by_real_steps(small_task, small_space, init) -> None:
+    modules = [type(module) for module in small_task.backbone.modules()]
+    made = executor(small_task, small_space, adapter={"init": {"method": init}})
+    assert made.choose_pack(4) in (1, 2, 4)
+    assert [type(module) for module in small_task.backbone.modules()] == modules
+
+
+def test_warm_jobs_start_from_the_super_adapter(small_task, small_space, tmp_path) -> None:
+    made = executor(small_task, small_space)
+    scorer = made.nested(tmp_path / "nested.safetensors")
+    scorer.train(0, 0, lambda done, of: None)
+    warm, cold = (made.train(jobs(small_space, 1, warm=warm), lambda _steps: None)[0].losses for warm in (True, False))
+    assert warm[0] != pytest.approx(cold[0], rel=1e-4)

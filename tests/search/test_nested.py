@@ -1,0 +1,179 @@
+import math
+
+import pytest
+from optuna.trial import TrialState
+
+from rank_search.errors import SearchStopped, TrainingFailed
+from rank_search.search.nested import NestedSearch, agreement
+from rank_search.search.storage import BESIDE, create_study
+from rank_search.search.table import trials_table
+from tests.bench import SPACE, Bench, Landscape, Silent, record, study_config
+from tests.search.test_loop import Killed, _folder
+
+
+class Scorer:
+    """Nested scores by a formula: ``twist`` of a map's true score."""
+
+    def __init__(self, twist=lambda score: 0.9 * score, killed_at: int | None = None) -> None:
+        self.twist = twist
+        self.trained = 0
+        self.scored = []
+        self.killed_at = killed_at
+
+    def train(self, seed, data_seed, on_step) -> None:
+        self.trained += 1
+
+    def score(self, maps) -> list[float]:
+        if self.killed_at is not None and len(self.scored) >= self.killed_at:
+            raise Killed
+        self.scored += [ranks.key for ranks in maps]
+        weights = Landscape().weights
+        return [
+            self.twist(sum(rank**0.5 * w for rank, w in zip(ranks.ranks.values(), weights, strict=True)) / 4)
+            for ranks in maps
+        ]
+
+    def energies(self):
+        return {
+            name: [weight / (j + 1) for j in range(4)]
+            for name, weight in zip(SPACE.shapes, Landscape().weights, strict=True)
+        }
+
+
+def nested(bench: Bench, scorer=None, evaluations: int = 30, pack: int = 1) -> NestedSearch:
+    config = study_config(search={"strategy": "nested", "nested": {"evaluations": evaluations}})
+    study = create_study(bench.folder, None, BESIDE)
+    return NestedSearch(study, config, SPACE, scorer or Scorer(), Silent(), data_seed=0, pack=pack)
+
+
+def scores(search: NestedSearch) -> list[tuple]:
+    return [(trial.params, trial.values, trial.state) for trial in search.study.trials]
+
+
+def test_uniform_maps_and_cuts_by_weight_against_price_come_first(bench) -> None:
+    search = nested(bench)
+    search.run()
+    # Eight cuts, the last of which is the largest uniform map.
+    first = [SPACE.rank_map(trial.params) for trial in search.study.trials[:11]]
+    assert first[:4] == [SPACE.uniform(rank) for rank in SPACE.ladder]
+    sizes = [SPACE.parameters(ranks) for ranks in first[4:]]
+    assert sizes == sorted(sizes)
+    # The heaviest module is raised first: layer 0, of weight 0.5.
+    assert first[4].ranks["layer.0.w"] > 0
+    assert len(search.study.trials) == 30
+    assert len({SPACE.rank_map(trial.params).key for trial in search.study.trials}) == 30
+
+
+def test_candidates_are_fine_tuned_after_the_baselines(bench) -> None:
+    search = nested(bench)
+    search.run()
+    study = bench.search(12, nested=search)
+    table = trials_table(study, record())
+    assert table["kind"].tolist() == ["baseline:uniform"] * 4 + ["confirm"] * 8
+    assert table["key"].is_unique
+    assert table["nested_score"].notna().all()
+    assert table["nested_score"].tolist() == pytest.approx((0.9 * table["score"]).tolist())
+    # By nested scores no candidate is dominated by a map that was looked at and passed over.
+    looked_at = {SPACE.rank_map(trial.params).key: trial.values for trial in search.study.trials}
+    passed_over = looked_at.keys() - set(table["key"])
+    first = looked_at[table["key"][4]]
+    assert not any(looked_at[key][0] > first[0] and looked_at[key][1] <= first[1] for key in passed_over)
+
+
+def test_scores_that_mislead_give_way_to_the_sampler(bench) -> None:
+    search = nested(bench, Scorer(twist=lambda score: -score))
+    search.run()
+    study = bench.search(16, nested=search)
+    kinds = trials_table(study, record())["kind"].tolist()
+    assert kinds == ["baseline:uniform"] * 4 + ["confirm"] * 6 + ["search"] * 6
+    assert search.misleads(study.get_trials())
+
+
+def test_scores_that_do_not_mislead_last_until_there_are_no_more(bench) -> None:
+    search = nested(bench, evaluations=10)
+    search.run()
+    kinds = trials_table(bench.search(16, nested=search), record())["kind"].tolist()
+    assert kinds[4:] == ["confirm"] * 6 + ["search"] * 6
+    assert not search.misleads(bench.study().get_trials())
+
+
+def test_killed_search_goes_on_where_it_was(bench, tmp_path) -> None:
+    expected = nested(bench)
+    expected.run()
+    other = Bench(_folder(tmp_path, "other"))
+    for kill in (3, 9, 5):
+        with pytest.raises(Killed):
+            nested(other, Scorer(killed_at=kill)).run()
+    resumed = nested(other)
+    resumed.run()
+    assert scores(resumed) == scores(expected)
+    again = Scorer()
+    nested(other, again).run()
+    assert again.trained == 0
+    assert again.scored == []
+
+
+def test_maps_are_scored_in_packs(bench) -> None:
+    search = nested(bench, pack=4)
+    search.run()
+    assert len(search.study.trials) == 30
+    assert all(trial.state == TrialState.COMPLETE for trial in search.study.trials)
+    assert search.cost["evaluations"] == 30
+    assert search.cost["scoring_seconds"] >= 0
+
+
+def test_score_that_is_not_finite_is_no_candidate(bench) -> None:
+    search = nested(bench, Scorer(twist=lambda score: math.nan if score > 0.3 else score))
+    search.run()
+    study = bench.search(10, nested=search)
+    assert trials_table(study, record())["kind"].tolist().count("confirm") == 6
+    assert search.score_of(SPACE.uniform(4)) is None
+
+
+def test_agreement_is_kendalls() -> None:
+    assert agreement([(1, 1), (2, 2), (3, 3)]) == pytest.approx(1)
+    assert agreement([(1, 3), (2, 2), (3, 1)]) == pytest.approx(-1)
+    assert agreement([(1, 1), (2, 3), (3, 2)]) == pytest.approx(1 / 3)
+    assert math.isnan(agreement([(1, 1)]))
+
+
+def test_study_beside_is_no_study_of_its_own(bench) -> None:
+    from rank_search.search.storage import find_study
+
+    nested(bench).run()
+    bench.search(4)
+    study, _ = find_study(bench.folder, None)
+    assert study.study_name == "small"
+
+
+@pytest.mark.parametrize("moment", ["enqueue_trial", "ask"])
+def test_kill_between_two_writes_changes_nothing(bench, tmp_path, monkeypatch, moment) -> None:
+    """After some of the first maps are enqueued; after a trial is begun, before its ranks are drawn."""
+    expected = nested(bench)
+    expected.run()
+    other = Bench(_folder(tmp_path, "other"))
+    broken = nested(other)
+    whole, calls = getattr(broken.study, moment), []
+
+    def killed(*arguments, **options):
+        calls.append(arguments)
+        made = whole(*arguments, **options)
+        if len(calls) == 3:
+            raise Killed
+        return made
+
+    monkeypatch.setattr(broken.study, moment, killed)
+    with pytest.raises(Killed):
+        broken.run()
+    resumed = nested(other)
+    resumed.run()
+    assert scores(resumed) == scores(expected)
+
+
+def test_super_adapter_that_fails_stops_the_search_in_one_line(bench) -> None:
+    class Failing(Scorer):
+        def train(self, seed, data_seed, on_step) -> None:
+            raise TrainingFailed("the super-adapter's loss is nan at step 3")
+
+    with pytest.raises(SearchStopped, match=r"loss is nan at step 3; lower training\.learning_rate"):
+        nested(bench, Failing()).run()

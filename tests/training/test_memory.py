@@ -1,0 +1,46 @@
+"""The memory of training steps."""
+
+import platform
+import subprocess
+import sys
+
+import pytest
+import torch
+from torch import nn
+
+from rank_search.training.memory import counting_activations
+
+FAULTS = """
+import resource, sys, torch
+from rank_search.training.memory import keep_freed_memory
+
+def step():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    kept = [torch.ones(mebibytes << 18) for mebibytes in (12, 2, 12, 4, 6, 12, 3, 12) * 4]
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+if sys.argv[1] == "keep":
+    keep_freed_memory()
+step()
+print(step())
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries are left as they are")
+def test_freed_memory_is_taken_again_with_few_page_faults() -> None:
+    """Few, not none: freed places do not fit every tensor of the next step."""
+
+    def faults(how: str) -> int:
+        line = [sys.executable, "-c", FAULTS, how]
+        return int(subprocess.run(line, capture_output=True, text=True, check=True).stdout)
+
+    assert faults("keep") < faults("as it is") / 4
+
+
+def test_activations_are_counted_once_and_weights_not_at_all() -> None:
+    layer = nn.Linear(8, 8, bias=False)
+    x = torch.ones(4, 8, requires_grad=True)
+    with counting_activations(layer) as counted:
+        y = layer(x)  # keeps x
+        (y * y).sum()  # keeps y, twice the same
+    assert counted() == 2 * 4 * 8 * 4
