@@ -1,12 +1,18 @@
 """What a proposal costs, and how long a search takes to a given front: ours, and what a user would script.
 
-    python benchmarks/search_cost.py            # all of it: about an hour on two cores
-    python benchmarks/search_cost.py --rounds 1 --trials 4 --steps 4    # a quick look
+    python benchmarks/search_cost.py            # all of it: about 45 minutes on two cores
+    python benchmarks/search_cost.py --rounds 1 --trials 4 --steps 4 --small    # a quick look
 
 On the demo task: (a) PEFT with the Trainer of transformers, one proposal after another; (b) PEFT in a bare torch
 loop; (c) ours, one map at a time; (d) ours, packed. All four train the same maps for as many steps of as many
 pairs, in bf16, and are scored by the same evaluation in float32. Then (e): the time until a search has the
 hypervolume that Optuna's TPE with (a) reaches, for ours plain, with early stopping, and nested.
+
+(a) draws other batches for each proposal, and so its front is in part made of lucky draws: the same map, trained
+again, scores lower. There are therefore two goals: the hypervolume of (a)'s own scores, and that of the same maps,
+each trained again on the batches that all maps of our study share.
+
+Whatever is finished is kept in search_cost.json, and the same command goes on from there.
 """
 
 from __future__ import annotations
@@ -18,23 +24,21 @@ import subprocess
 import sys
 import tempfile
 import time
-from contextlib import suppress
+from contextlib import contextmanager, suppress
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import matplotlib as mpl
 import numpy as np
 import optuna
+import rivals
 import torch
 import transformers
 import typer
 from optuna._hypervolume import compute_hypervolume
-from peft import get_peft_model
-from torch import nn
-from torch.nn import functional
-from transformers import Trainer, TrainingArguments, get_linear_schedule_with_warmup
 
-from rank_search.adapters import lora_config
 from rank_search.config import StudyConfig, load_config
 from rank_search.executors.local import LocalExecutor
 from rank_search.modules import build_space
@@ -42,64 +46,27 @@ from rank_search.search.loop import Search, data_seed
 from rank_search.search.nested import NestedSearch
 from rank_search.search.record import environment
 from rank_search.search.storage import BESIDE, StudyFolder, create_study
-from rank_search.tasks.batching import model_inputs
 from rank_search.tasks.load import load_task
 from rank_search.training.cost import matmul_peak
 from rank_search.training.result import FineTuned, Job, Rungs
 from rank_search.training.trainer import rehearse
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from rank_search.ranks import RankMap
     from rank_search.space import Space
-    from rank_search.tasks.base import Evaluation
 
 mpl.use("Agg")
 OUT = Path("reports/benchmarks")
 PACK = 4
-
-
-class Pairs(torch.utils.data.Dataset):
-    """Token ids of the training pairs, in the order that the data has."""
-
-    def __init__(self, task: Any) -> None:
-        tokens = task._tokens["train"]
-        self.items = [(tokens.queries[query], tokens.documents[document]) for query, document in task._pairs]
-
-    def __len__(self) -> int:
-        return len(self.items)
-
-    def __getitem__(self, i: int) -> tuple[list[int], list[int]]:
-        return self.items[i]
-
-
-def collate(items: list[tuple[list[int], list[int]]]) -> dict[str, torch.Tensor]:
-    """Each side padded to its longest text, as tokenizers and sentence-transformers do."""
-    cpu = torch.device("cpu")
-    queries, documents = (model_inputs([pair[side] for pair in items], 0, cpu) for side in (0, 1))
-    return {
-        **{f"query_{name}": rows for name, rows in queries.items()},
-        **{f"document_{name}": rows for name, rows in documents.items()},
-    }
-
-
-def loss_of(encoder: nn.Module, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-    """Multiple-negatives ranking loss at scale 20, the default of sentence-transformers."""
-    vectors = [
-        functional.normalize(
-            encoder({name: batch[f"{side}_{name}"] for name in ("input_ids", "attention_mask")}), dim=-1
-        )
-        for side in ("query", "document")
-    ]
-    similarities = vectors[0] @ vectors[1].T * 20
-    return functional.cross_entropy(similarities, torch.arange(len(similarities)))
-
-
-class RankingTrainer(Trainer):
-    """The Trainer of transformers, with the loss that its user writes."""
-
-    def compute_loss(self, model: nn.Module, inputs: dict[str, torch.Tensor], **_: Any) -> torch.Tensor:
-        """Called by the Trainer at each step."""
-        return loss_of(self.encoder, inputs)
+SCRIPTED = "a: Optuna TPE and Trainer"
+SEARCHES: dict[str, dict[str, Any]] = {
+    "nested": {"strategy": "nested", "nested": {"evaluations": 16}},
+    "nested, warm": {"strategy": "nested", "nested": {"evaluations": 16, "confirm": "warm"}},
+    "early stopping": {"early_stopping": True},
+    "plain": {},
+}
 
 
 class Bench:
@@ -109,72 +76,19 @@ class Bench:
         self.config = config
         self.task: Any = load_task(config)
         self.space = build_space(self.task.backbone, config)
-        self.encoder = self.task._retriever.encoder
-        self.pairs = Pairs(self.task)
         self.executor = LocalExecutor(config, self.task, self.space)
+        self._rivals: Any = None
 
-    def with_trainer(self, rank_map: RankMap, seed: int) -> tuple[float, float, Evaluation]:
-        """(a): seconds of training, seconds of evaluation, result."""
-        training = self.config.training
-        started = time.perf_counter()
-        torch.manual_seed(seed)
-        model = get_peft_model(self.task.backbone, lora_config(rank_map, self.config.adapter))
-        with tempfile.TemporaryDirectory() as folder:
-            arguments = TrainingArguments(
-                folder,
-                max_steps=training.steps,
-                per_device_train_batch_size=training.batch_size,
-                learning_rate=training.learning_rate,
-                warmup_steps=round(training.warmup * training.steps),
-                weight_decay=training.weight_decay,
-                max_grad_norm=training.max_grad_norm,
-                bf16=True,
-                use_cpu=True,
-                save_strategy="no",
-                report_to="none",
-                remove_unused_columns=False,
-                disable_tqdm=True,
-                logging_strategy="no",
-                dataloader_pin_memory=False,
-                seed=seed,
-            )
-            trainer = RankingTrainer(model, arguments, data_collator=collate, train_dataset=self.pairs)
-            trainer.encoder = self.encoder
-            self.encoder.eval()
-            trainer.train()
-        return self._scored(model, started)
+    @contextmanager
+    def with_rivals(self) -> Iterator[None]:
+        """Starts the process in which (a) and (b) train."""
+        with get_context("spawn").Pool(1, rivals.begin, (self.config.model_dump(),)) as self._rivals:
+            yield
 
-    def with_loop(self, rank_map: RankMap, seed: int) -> tuple[float, float, Evaluation]:
-        """(b): seconds of training, seconds of evaluation, result."""
-        training = self.config.training
-        started = time.perf_counter()
-        torch.manual_seed(seed)
-        model = get_peft_model(self.task.backbone, lora_config(rank_map, self.config.adapter))
-        parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        optimiser = torch.optim.AdamW(parameters, lr=training.learning_rate, weight_decay=training.weight_decay)
-        schedule = get_linear_schedule_with_warmup(optimiser, round(training.warmup * training.steps), training.steps)
-        loader = torch.utils.data.DataLoader(
-            self.pairs, training.batch_size, shuffle=True, collate_fn=collate, drop_last=True
-        )
-        self.encoder.train()
-        for _, batch in zip(range(training.steps), loader, strict=False):
-            optimiser.zero_grad()
-            with torch.autocast("cpu", dtype=torch.bfloat16):
-                loss = loss_of(self.encoder, batch)
-            loss.backward()
-            nn.utils.clip_grad_norm_(parameters, training.max_grad_norm)
-            optimiser.step()
-            schedule.step()
-        return self._scored(model, started)
-
-    def _scored(self, model: Any, started: float) -> tuple[float, float, Evaluation]:
-        trained = time.perf_counter()
-        self.encoder.eval()
-        (evaluation,) = self.task.evaluate("validation")
-        finished = time.perf_counter()
-        model.unload()
-        self.encoder.requires_grad_(False)
-        return trained - started, finished - trained, evaluation
+    def rival(self, rival: rivals.Rival, rank_map: RankMap, seed: int) -> tuple[float, float, float]:
+        """(a) or (b): seconds of training, seconds of evaluation, score."""
+        found: tuple[float, float, float] = self._rivals.apply(rivals.fine_tune, (rival, dict(rank_map.ranks), seed))
+        return found
 
     def ours(self, maps: list[RankMap], seed: int) -> tuple[float, float]:
         """(c) and (d): seconds of training and of evaluation, a map."""
@@ -199,8 +113,8 @@ def throughput(bench: Bench, rounds: int) -> dict[str, Any]:
     seconds: dict[str, list[tuple[float, float]]] = {"a": [], "b": [], "c": [], "d": []}
     for i in range(rounds):
         maps = [drawn(bench.space, PACK * i + k) for k in range(PACK)]
-        seconds["a"].append(bench.with_trainer(maps[0], i)[:2])
-        seconds["b"].append(bench.with_loop(maps[0], i)[:2])
+        seconds["a"].append(bench.rival("trainer", maps[0], i)[:2])
+        seconds["b"].append(bench.rival("loop", maps[0], i)[:2])
         seconds["c"].append(bench.ours(maps[:1], i))
         seconds["d"].append(bench.ours(maps, i))
         print(i, {name: [round(value, 2) for value in of[-1]] for name, of in seconds.items()}, flush=True)
@@ -266,12 +180,6 @@ def memory(overrides: list[str]) -> dict[str, Any]:
 Curve = list[tuple[float, float]]  # (seconds since the start, hypervolume)
 
 
-def corner_of(bench: Bench) -> np.ndarray:
-    """The reference point: the untrained score, and 1.1 times the largest map."""
-    (untrained,) = bench.task.evaluate("validation")
-    return np.array([-untrained.score, 1.1 * bench.space.most_parameters])
-
-
 def volume(points: list[tuple[float, float]], corner: np.ndarray) -> float:
     """Hypervolume of (score, parameters)."""
     values = np.array([[-score, parameters] for score, parameters in points])
@@ -279,10 +187,11 @@ def volume(points: list[tuple[float, float]], corner: np.ndarray) -> float:
     return float(compute_hypervolume(inside, corner)) if len(inside) else 0.0
 
 
-def scripted(bench: Bench, trials: int, corner: np.ndarray, seed: int) -> Curve:
-    """Plain Optuna TPE with (a): what a user would script."""
+def scripted(bench: Bench, trials: int, corner: np.ndarray, seed: int) -> tuple[Curve, list[RankMap]]:
+    """Plain Optuna TPE with (a), what a user would script: its curve, and the maps of its front."""
     study = optuna.create_study(directions=["maximize", "minimize"], sampler=optuna.samplers.TPESampler(seed=seed))
     points: list[tuple[float, float]] = []
+    maps: list[RankMap] = []
     curve: Curve = []
     started = time.perf_counter()
     for number in range(trials):
@@ -290,12 +199,21 @@ def scripted(bench: Bench, trials: int, corner: np.ndarray, seed: int) -> Curve:
         top = len(bench.space.ladder) - 1
         rank_map = bench.space.rank_map({name: trial.suggest_int(name, 0, top) for name in bench.space.dimensions})
         parameters = bench.space.parameters(rank_map)
-        score = bench.with_trainer(rank_map, seed + number)[2].score if parameters else -corner[0]
+        score = bench.rival("trainer", rank_map, seed + number)[2] if parameters else -corner[0]
         study.tell(trial, [score, parameters])
         points.append((score, parameters))
+        maps.append(rank_map)
         curve.append((time.perf_counter() - started, volume(points, corner)))
         print("scripted", number, curve[-1], flush=True)
-    return curve
+    return curve, [maps[trial.number] for trial in study.best_trials]
+
+
+def trained_again(bench: Bench, maps: list[RankMap], corner: np.ndarray) -> float:
+    """Hypervolume of maps, each trained as a trial of our study would be: on the batches that all share."""
+    seed = data_seed(bench.config.seed)
+    outcomes = [bench.executor.train([Job(ranks, k, seed)], lambda _: None)[0] for k, ranks in enumerate(maps)]
+    scores = [outcome.evaluation.score for outcome in outcomes if isinstance(outcome, FineTuned)]
+    return volume([(score, bench.space.parameters(of)) for score, of in zip(scores, maps, strict=True)], corner)
 
 
 class Watch:
@@ -331,7 +249,7 @@ class Reached(BaseException):
     """A search has the hypervolume that it was to reach."""
 
 
-def searched(bench: Bench, name: str, corner: np.ndarray, goal: float, **search: Any) -> Curve:
+def searched(bench: Bench, name: str, corner: np.ndarray, goal: float, search: dict[str, Any]) -> Curve:
     """Our own search, until it has the goal's hypervolume."""
     settings = bench.config.model_dump()
     settings["search"] = {**settings["search"], **search}
@@ -359,67 +277,87 @@ def reached_after(curve: Curve, goal: float) -> float | None:
     return next((seconds for seconds, found in curve if found >= goal), None)
 
 
-def draw(curves: dict[str, Curve], goal: float, path: Path) -> None:
+def compared(curves: dict[str, Curve], goal: float) -> dict[str, Any]:
+    """Seconds of each search until the goal, and how many times less than (a)'s that is."""
+    seconds = {name: reached_after(curve, goal) for name, curve in curves.items()}
+    whole = curves[SCRIPTED][-1][0]
+    return {"hypervolume": goal, "seconds": seconds, "times_faster": {n: s and whole / s for n, s in seconds.items()}}
+
+
+def draw(curves: dict[str, Curve], goals: dict[str, float], path: Path) -> None:
     """Hypervolume over time."""
     from matplotlib import pyplot as plt
 
     figure, axes = plt.subplots(figsize=(7, 4.5), layout="constrained")
     for name, curve in curves.items():
         axes.step([0, *(s for s, _ in curve)], [0, *(v for _, v in curve)], where="post", label=name)
-    axes.axhline(goal, color="grey", linestyle=":", linewidth=1)
+    for (name, goal), style in zip(goals.items(), (":", "--"), strict=True):
+        axes.axhline(goal, color="grey", linestyle=style, linewidth=1, label=f"goal: {name}")
     axes.set(xlabel="seconds, everything included", ylabel="hypervolume (score × parameters)")
     axes.legend()
     figure.savefig(path, dpi=150)
+
+
+class Kept:
+    """The parts of the result that are finished, in a file that the same command goes on from."""
+
+    def __init__(self, path: Path, command: str, environment: dict[str, Any]) -> None:
+        self._path = path
+        self.content: dict[str, Any] = {"command": command, "environment": environment}
+        if path.is_file() and (earlier := json.loads(path.read_text())).get("command") == command:
+            self.content = earlier
+
+    def part(self, name: str, find: Callable[[], Any]) -> Any:
+        """A part of the result, found now unless it is kept."""
+        if name not in self.content:
+            self.content[name] = json.loads(json.dumps(find()))
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._path.write_text(json.dumps(self.content, indent=2) + "\n")
+        return self.content[name]
 
 
 def main(
     rounds: Annotated[int, typer.Option(help="Turns of (a) to (d).")] = 3,
     trials: Annotated[int, typer.Option(help="Proposals of (a), whose hypervolume is the goal.")] = 24,
     steps: Annotated[int | None, typer.Option(help="Training steps; by default the demo's.")] = None,
-    small: Annotated[bool, typer.Option("--small", help="A sixth of the validation split, for a quick look.")] = False,
+    small: Annotated[
+        bool, typer.Option("--small", help="A sixth of the validation split, a quarter of a batch.")
+    ] = False,
     out: Annotated[Path, typer.Option(help="Folder of the results.")] = OUT,
 ) -> None:
     """Runs it all, and writes search_cost.json and search_cost.png."""
     transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     overrides = [f"training.steps={steps}"] if steps else []
-    overrides += ["task.validation_size=80"] if small else []
+    overrides += ["task.validation_size=80", "training.batch_size=4"] if small else []
     bench = Bench(load_config(Path("configs/demo.yaml"), [*overrides, f"search.trials={trials}"]))
-    result: dict[str, Any] = {
-        "command": f"python benchmarks/search_cost.py --rounds {rounds} --trials {trials}"
-        + (f" --steps {steps}" if steps else "")
-        + (" --small" if small else ""),
-        "environment": environment("cpu"),
-        "steps": bench.config.training.steps,
-        "throughput": throughput(bench, rounds),
-        "memory": memory(overrides),
-    }
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "search_cost.json").write_text(json.dumps(result, indent=2) + "\n")
-    corner = corner_of(bench)
-    curves = {"a: Optuna TPE and Trainer": scripted(bench, trials, corner, seed=0)}
-    goal = curves["a: Optuna TPE and Trainer"][-1][1]
-    ours = {
-        "nested": {"strategy": "nested", "nested": {"evaluations": trials}},
-        "early stopping": {"early_stopping": True},
-        "plain": {},
-    }
-    for name, search in ours.items():
-        curves[name] = searched(bench, name, corner, goal, **search)
-        result["hypervolume"] = {"goal": goal, "curves": curves}
-        (out / "search_cost.json").write_text(json.dumps(result, indent=2) + "\n")
-    times = {name: reached_after(curve, goal) for name, curve in curves.items()}
-    whole = times["a: Optuna TPE and Trainer"] or float("nan")
-    result["hypervolume"] = {
-        "reference_point": [-corner[0], corner[1]],
-        "goal": goal,
-        "seconds": times,
-        "times_faster": {name: whole / seconds if seconds else None for name, seconds in times.items()},
-        "curves": curves,
-    }
-    (out / "search_cost.json").write_text(json.dumps(result, indent=2) + "\n")
-    draw(curves, goal, out / "search_cost.png")
-    print(json.dumps({key: result["hypervolume"][key] for key in ("seconds", "times_faster")}, indent=2))
+    command = f"python benchmarks/search_cost.py --rounds {rounds} --trials {trials}"
+    command += (f" --steps {steps}" if steps else "") + (" --small" if small else "")
+    kept = Kept(out / "search_cost.json", command, environment("cpu"))
+    kept.part("memory", partial(memory, overrides))
+    (untrained,) = bench.task.evaluate("validation")
+    corner = np.array([-untrained.score, 1.1 * bench.space.most_parameters])
+    kept.part("reference_point", lambda: [untrained.score, corner[1]])
+
+    def of_the_script() -> dict[str, Any]:
+        curve, maps = scripted(bench, trials, corner, seed=0)
+        return {
+            "curve": curve,
+            "goals": {"own scores": curve[-1][1], "trained again": trained_again(bench, maps, corner)},
+        }
+
+    with bench.with_rivals():
+        kept.part("throughput", partial(throughput, bench, rounds))
+        script = kept.part(SCRIPTED, of_the_script)
+    curves: dict[str, Curve] = {SCRIPTED: script["curve"]}
+    goal = max(script["goals"].values())
+    for name, search in SEARCHES.items():
+        curves[name] = kept.part(name, partial(searched, bench, name, corner, goal, search))
+    found = {name: compared(curves, goal) for name, goal in script["goals"].items()}
+    kept.part("time to hypervolume", lambda: found)
+    draw(curves, script["goals"], out / "search_cost.png")
+    print(json.dumps(found, indent=2))
 
 
 if __name__ == "__main__":

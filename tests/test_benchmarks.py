@@ -39,5 +39,7 @@ def test_search_cost(tmp_path) -> None:
     out = tmp_path / "reports" / "benchmarks"
     result = json.loads((out / "search_cost.json").read_text())
     assert set(result["throughput"]["training_speed_against_b"]) == {"a", "b", "c", "d"}
-    assert all(len(curve) >= 1 for curve in result["hypervolume"]["curves"].values())
+    assert len(result["a: Optuna TPE and Trainer"]["curve"]) == 2
+    assert all(len(result[name]) >= 1 for name in ("nested", "nested, warm", "early stopping", "plain"))
+    assert set(result["time to hypervolume"]) == {"own scores", "trained again"}
     assert (out / "search_cost.png").is_file()
