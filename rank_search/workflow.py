@@ -82,6 +82,8 @@ def run_study(config: StudyConfig, storage: str | None, console: Console) -> Fin
         if known is not None:
             _refuse_other(known[1], given)
         executor = LocalExecutor(config, task, space)
+        if config.search.strategy == "nested" or config.search.pack not in (1, "auto"):
+            executor.check_packs()
     _say_what_is_cut(task, console)
     with folder.locked():
         study = create_study(folder, storage)

@@ -1,6 +1,7 @@
 """From rank maps to adapters: many side by side in training, one by one in PEFT's form."""
 
 from rank_search.adapters.eva import eva_directions
+from rank_search.adapters.layers import UnpackableError
 from rank_search.adapters.loading import loaded
 from rank_search.adapters.lora import base_models, lora_config, module_scale
 from rank_search.adapters.pack import Member, Pack, packed
@@ -11,6 +12,7 @@ __all__ = [
     "Adapters",
     "Member",
     "Pack",
+    "UnpackableError",
     "adapter_folder",
     "base_models",
     "eva_directions",

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from torch import Tensor
     from torch.utils.hooks import RemovableHandle
@@ -27,7 +27,7 @@ class Rows:
     The rows of two maps differ only once one of them has met an adapter. Until then one map's rows stand for
     those of all such maps, so whatever lies below the lowest adapted layer of a map costs nothing beside the
     others. This goes by the order in which layers are called, and only where the model's inputs are the same
-    for all maps and nothing of a layer is kept for a later call.
+    for all maps, nothing of a layer is kept for a later call, and all that a layer is given can be parted by rows.
 
     Attributes:
         active: numbers of the maps that are in the batch, in the order of their rows.
@@ -41,6 +41,7 @@ class Rows:
         self.dtype = torch.float32
         self._layers: Mapping[str, set[int]] = {}
         self._shared = False
+        self._batch: int | None = None
         self._apart: set[int] = set()
         self._inside: list[int] | None = None
 
@@ -75,9 +76,19 @@ class Rows:
         """Says that these maps meet an adapter."""
         self._apart |= maps
 
+    def check(self, x: Tensor) -> None:
+        """Checks that what comes to a module are the rows of several maps, one map's after another's.
+
+        Raises:
+            UnpackableError: they are not.
+        """
+        if len(self.active) > 1 and self._batch is not None and len(x) != self._batch * len(self.present):
+            raise UnpackableError(f"a linear layer takes {list(x.shape)} for {self._batch} rows of each map")
+
     def _begin(self, _model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self._apart, self._inside = set(), None
         inputs = kwargs.get("input_ids", args[0] if args else None)
+        self._batch = None if inputs is None else len(inputs) // max(1, len(self.active))
         cached = kwargs.get("past_key_values") is not None or kwargs.get("use_cache")
         self._shared = len(self.active) > 1 and not cached and inputs is not None and _same(inputs, len(self.active))
 
@@ -88,8 +99,12 @@ class Rows:
             if not self._shared or len(alike) < 2:
                 return None
             hidden = args[0] if args else kwargs["hidden_states"]
-            if hidden.ndim != 3:
-                raise RuntimeError(f"a layer takes {hidden.ndim}-dimensional input, which can't be packed")
+            # Such as BLOOM's positions, [rows · heads, …]: these can't be parted, so nothing is.
+            if hidden.ndim != 3 or any(
+                of.ndim > 2 and len(of) not in (1, len(hidden)) for of in _tensors(args, kwargs)
+            ):
+                self._shared = False
+                return None
             self._inside = [k for k in self.active if k in self._apart or k == alike[0]]
             places = [self.active.index(k) for k in self._inside]
             rows = len(hidden)
@@ -105,6 +120,21 @@ class Rows:
         places = [inside.index(k) if k in self._apart else stand_in for k in self.active]
         hidden = output[0] if isinstance(output, tuple) else output
         return _picked(output, places, len(hidden), len(inside))
+
+
+class UnpackableError(RuntimeError):
+    """The model does not keep the rows of several maps apart, so its maps must be trained one by one."""
+
+
+def _tensors(*values: Any) -> Iterator[Tensor]:
+    """Every tensor in whatever holds it."""
+    for value in values:
+        if isinstance(value, torch.Tensor):
+            yield value
+        elif isinstance(value, tuple | list):
+            yield from _tensors(*value)
+        elif isinstance(value, dict):
+            yield from _tensors(*value.values())
 
 
 def _same(inputs: Tensor, maps: int) -> bool:
@@ -189,22 +219,35 @@ class PackedLinear(nn.Module):
         return self.base.bias
 
     def forward(self, x: Tensor) -> Tensor:
-        """Takes and gives ``[maps · batch, …, in or out]``, a map's rows together."""
+        """Takes and gives ``[maps · batch, …, in or out]``, a map's rows together.
+
+        Maps that have no adapter here are left out, so that neither their dropout is drawn nor anything of
+        another map's, such as a NaN, comes to theirs.
+
+        Raises:
+            UnpackableError: that is not what it is given.
+        """
+        self._rows.check(x)
         y: Tensor = self.base(x)
         self._rows.part(self._maps)
         present = self._rows.present
-        if self._maps.isdisjoint(present):
+        maps = [k for k in present if k in self._maps]
+        if not maps:
             return y
         dtype = self._rows.dtype
-        of_map = x.to(dtype).reshape(len(present), -1, x.shape[-1])
-        if self.training and any(self._dropout[k] for k in present):
-            of_map = torch.stack([self._dropped(rows, k) for rows, k in zip(of_map, present, strict=True)])
-        a, b = (_chosen(weight, [self._rows.slots[k] for k in present]).to(dtype) for weight in (self.A, self.B))
-        gates = _chosen(self._gates, present)[:, None, :].to(dtype)
-        inner = torch.bmm(of_map, a) * gates
-        if y.dtype == dtype:
-            return torch.baddbmm(y.reshape(len(present), -1, y.shape[-1]), inner, b).view(y.shape)
-        return y + torch.bmm(inner, b).view(y.shape).to(y.dtype)
+        places = torch.tensor([present.index(k) for k in maps], device=x.device)
+        of_map = x.reshape(len(present), -1, x.shape[-1])
+        of_map = (of_map if len(maps) == len(present) else of_map[places]).to(dtype)
+        if self.training and any(self._dropout[k] for k in maps):
+            of_map = torch.stack([self._dropped(rows, k) for rows, k in zip(of_map, maps, strict=True)])
+        a, b = (_chosen(weight, [self._rows.slots[k] for k in maps]).to(dtype) for weight in (self.A, self.B))
+        inner = torch.bmm(of_map, a) * _chosen(self._gates, maps)[:, None, :].to(dtype)
+        own = y.reshape(len(present), -1, y.shape[-1])
+        if len(maps) == len(present) and y.dtype == dtype:
+            return torch.baddbmm(own, inner, b).view(y.shape)
+        # Added in the wider of the two types, and rounded once, as PEFT does.
+        wide = torch.promote_types(y.dtype, dtype)
+        return own.to(wide).index_add(0, places, torch.bmm(inner, b).to(wide)).to(y.dtype).view(y.shape)
 
     def _dropped(self, x: Tensor, k: int) -> Tensor:
         """Drops each value by chance, and scales the others up; drawn from the map's own generator."""
@@ -237,6 +280,12 @@ class PackedHead(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Takes and gives ``[maps · batch, …]``, a map's rows together."""
-        parts = x.chunk(len(self._rows.active))
-        copies = [self.copies[self._rows.slots[k]] for k in self._rows.active]
-        return torch.cat([one(part.to(next(one.parameters()).dtype)) for one, part in zip(copies, parts, strict=True)])
+        self._rows.part({*self._rows.active})
+        parts = x.chunk(len(self._rows.present))
+        copies = [self.copies[self._rows.slots[k]] for k in self._rows.present]
+        return torch.cat([one(_as_weights(part, one)) for one, part in zip(copies, parts, strict=True)])
+
+
+def _as_weights(x: Tensor, module: nn.Module) -> Tensor:
+    """Numbers in the type of a module's weights; what are no numbers but token ids, as they are."""
+    return x.to(next(module.parameters()).dtype) if x.is_floating_point() else x

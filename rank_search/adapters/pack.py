@@ -118,6 +118,8 @@ class Pack:
             scales = [module_scale(of.config, rank) if rank else 0.0 for of, rank in zip(members, ranks, strict=True)]
             module.assign(ranks, scales, [member.config.dropout for member in members], generators)
             adapted_in.setdefault(layer_of(name), set()).update(k for k, rank in enumerate(ranks) if rank)
+        for name in self._heads:
+            adapted_in.setdefault(layer_of(name), set()).update(range(len(members)))
         for rows in self._rows.values():
             rows.begin(slots, adapted_in)
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rank_search.adapters import eva_directions, loaded
-from rank_search.errors import TrainingFailed
+from rank_search.adapters import UnpackableError, eva_directions, loaded
+from rank_search.errors import InputError, TrainingFailed
 from rank_search.training.memory import keep_freed_memory, memory_left
 from rank_search.training.nested import Nested
 from rank_search.training.result import Job
@@ -53,10 +53,13 @@ class LocalExecutor:
         """
         largest = self._space.uniform(self._space.ladder[-1])
         jobs = [Job(largest, seed, data_seed=0) for seed in range(most)]
-        device = next(self._task.backbone.parameters()).device
-        alone = rehearse(self._task, jobs[:1], self._config, _TIMED)
+        memory = _MEMORY * memory_left(next(self._task.backbone.parameters()).device)
+        try:
+            alone = rehearse(self._task, jobs[:1], self._config, _TIMED)
+        except TrainingFailed:  # each trial will say so by itself
+            return 1
         best, cheapest = 1, sum(alone.seconds)
-        while 2 * best <= most and 2 * best * alone.activations < _MEMORY * memory_left(device):
+        while 2 * best <= most and 2 * best * alone.activations < memory:
             try:
                 larger = rehearse(self._task, jobs[: 2 * best], self._config, _TIMED)
             except RuntimeError:  # PyTorch has no more precise word for a lack of memory on a CPU
@@ -66,6 +69,24 @@ class LocalExecutor:
                 break
             best, cheapest = 2 * best, seconds
         return best
+
+    def check_packs(self) -> None:
+        """Checks that this model keeps the rows of several maps apart.
+
+        Raises:
+            InputError: it does not, and the study file asks for packs.
+        """
+        jobs = [Job(self._space.uniform(self._space.ladder[-1]), seed, data_seed=0) for seed in range(2)]
+        try:
+            rehearse(self._task, jobs, self._config, 0)
+        except UnpackableError as error:
+            nested = self._config.search.strategy == "nested"
+            raise InputError(
+                f"this model does not keep several maps apart ({error}); write {'finetune' if nested else '1'}",
+                field="search.strategy" if nested else "search.pack",
+            ) from None
+        except RuntimeError:  # such as a lack of memory, which smaller packs meet
+            return
 
     def nested(self, file: Path) -> Nested:
         """The study's super-adapter, kept in a file; fine-tunes of this executor can start from it."""
@@ -106,7 +127,7 @@ class LocalExecutor:
                 on_step=on_step,
             )
         except Exception as error:  # whatever it is, it is for the study to record
-            failure = TrainingFailed(f"{type(error).__name__}: {error}")
+            failure = TrainingFailed(" ".join(f"{type(error).__name__}: {error}".split()))
         # Out here nothing holds on to the memory that the failed pack took.
         if len(jobs) == 1:
             return [failure]

@@ -180,11 +180,10 @@ def test_scores(summary: Summary) -> dict[str, float]:
 
 
 def _plain(value: Any) -> Any:
-    """The same in JSON's own types, with null for what is missing."""
+    """The same in JSON's own types, with null for what is missing or no number."""
     if isinstance(value, Mapping):
         return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
-    if value is pd.NA or (isinstance(value, float) and math.isnan(value)):
-        return None
-    return value.item() if isinstance(value, np.generic) else value
+    value = value.item() if isinstance(value, np.generic) else value
+    return None if value is pd.NA or (isinstance(value, float) and not math.isfinite(value)) else value

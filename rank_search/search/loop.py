@@ -17,7 +17,7 @@ from optuna.trial import Trial, TrialState
 from rank_search.errors import SearchStopped, TrainingFailed
 from rank_search.search import leases, rungs
 from rank_search.search.nested import CONFIRM, SCORE
-from rank_search.search.samplers import DistinctSampler, derive_seed, proposals, suggest
+from rank_search.search.samplers import DistinctSampler, derive_seed, is_full, proposals, suggest
 from rank_search.search.table import UNIFORM
 from rank_search.training.result import Job, Rungs, Stopped
 
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from rank_search.space import Space
     from rank_search.training.result import Outcome
 
+_PATIENCE = 2  # starts of a pack, after which its trials are tried again in smaller ones
 MAX_ATTEMPTS = 10  # starts of one trial; a trial that kills its process must not do so for ever
 _MAP_STREAM, _DATA_STREAM = 1, 2  # seed streams; the sampler's is 0
 
@@ -111,10 +112,13 @@ class Search:
         """
         known = self.study.get_trials(deepcopy=False)
         orphans = [trial for trial in known if trial.state == TrialState.RUNNING and self._is_orphan(trial)]
-        if orphans:
-            return [Trial(self.study, trial._trial_id) for trial in orphans[: self.pack]]
-        pack: list[Trial] = []
-        for _ in range(self.pack):
+        attempts = max((trial.user_attrs.get("attempts", 0) for trial in orphans), default=0)
+        pack = [Trial(self.study, trial._trial_id) for trial in orphans[: self._size_after(attempts)]]
+        if attempts > _PATIENCE:
+            return pack
+        for trial in pack:
+            suggest(trial, self.space)
+        while not is_full(pack, self.pack):
             known = self.study.get_trials(deepcopy=False)
             if not wants_more(known, self.config.search.trials, self.space.size):
                 break
@@ -125,6 +129,10 @@ class Search:
             suggest(trial, self.space)
             pack.append(trial)
         return pack
+
+    def _size_after(self, attempts: int) -> int:
+        """How many trials to try again at once: ever fewer, so that a deadly one is found and spares the others."""
+        return max(1, self.pack >> max(0, attempts - _PATIENCE))
 
     def _is_orphan(self, running: FrozenTrial) -> bool:
         """Whether the driver of a running trial is dead; a sole driver runs no trial but those it is at."""
@@ -142,7 +150,9 @@ class Search:
         """
         if any(trial.state == TrialState.WAITING for trial in known):
             return True
-        begun = {self.space.rank_map(of.params).key for of in known if self.space.dimensions.keys() <= of.params.keys()}
+        # What another driver has just begun may be drawn in a moment; Optuna keeps there what was enqueued.
+        drawn = [trial.system_attrs.get("fixed_params", trial.params) for trial in known]
+        begun = {self.space.rank_map(of).key for of in drawn if self.space.dimensions.keys() <= of.keys()}
         uniform = [self.space.uniform(rank) for rank in self.space.ladder]
         baselines = [planned for planned in uniform if planned.key not in begun]
         planned = baselines[0] if baselines else None
@@ -292,4 +302,5 @@ class Search:
 
 
 def _reason(error: Exception) -> str:
-    return str(error) if isinstance(error, TrainingFailed) else f"{type(error).__name__}: {error}"
+    reason = str(error) if isinstance(error, TrainingFailed) else f"{type(error).__name__}: {error}"
+    return " ".join(reason.split())

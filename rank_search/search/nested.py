@@ -20,7 +20,7 @@ from optuna.trial import Trial, TrialState
 from scipy.stats import kendalltau
 
 from rank_search.errors import SearchStopped, TrainingFailed
-from rank_search.search.samplers import DistinctSampler, derive_seed, suggest
+from rank_search.search.samplers import DistinctSampler, derive_seed, is_full, suggest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -103,7 +103,7 @@ class NestedSearch:
                 self.study.enqueue_trial(self._ranks_only.proposal(ranks), skip_if_exists=True)
         while (done := self._scored()) < wanted:
             self.progress.stage("nested scores", done, wanted)
-            trials = list(self._next(min(self.pack, wanted - done)))
+            trials = self._next(wanted - done)
             maps = [self._map(trial.params) for trial in trials]
             with self._timed("scoring_seconds"):
                 scores = self.scorer.score(maps)
@@ -115,11 +115,13 @@ class NestedSearch:
 
     @contextmanager
     def _timed(self, attribute: str) -> Iterator[None]:
-        """Adds up seconds over all runs of the study."""
+        """Adds up seconds over all runs of the study, but for what a kill cuts off."""
         started = time.perf_counter()
-        yield
-        before = self.study.user_attrs.get(attribute, 0.0)
-        self.study.set_user_attr(attribute, before + time.perf_counter() - started)
+        try:
+            yield
+        finally:
+            before = self.study.user_attrs.get(attribute, 0.0)
+            self.study.set_user_attr(attribute, before + time.perf_counter() - started)
 
     @property
     def cost(self) -> dict[str, float]:
@@ -159,13 +161,16 @@ class NestedSearch:
         pairs = [(trial.user_attrs[SCORE], trial.values[0]) for trial in complete if SCORE in trial.user_attrs]
         return confirmed >= _TELLING and not agreement(pairs) >= self.config.search.nested.least_tau
 
-    def _next(self, count: int) -> Iterator[Trial]:
-        """Trials to score together: those that a dead driver left, or new ones."""
+    def _next(self, most: int) -> list[Trial]:
+        """Trials to score together: those that a dead driver left, then new ones until a pack is full."""
         running = self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-        trials = [Trial(self.study, trial._trial_id) for trial in running[:count]]
-        for trial in trials or (self.study.ask() for _ in range(count)):
+        trials = [Trial(self.study, trial._trial_id) for trial in running[: self.pack]]
+        for trial in trials:
             suggest(trial, self._ranks_only)
-            yield trial
+        while len(trials) < most and not is_full(trials, self.pack):
+            trials.append(self.study.ask())
+            suggest(trials[-1], self._ranks_only)
+        return trials
 
     def _first_maps(self) -> list[RankMap]:
         """Where the search begins: the uniform maps, and cuts of the super-adapter by weight against price."""

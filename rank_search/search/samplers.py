@@ -11,7 +11,7 @@ from optuna.distributions import FloatDistribution, IntDistribution
 from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, RandomSampler, TPESampler
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from optuna import Study
     from optuna.distributions import BaseDistribution
@@ -59,6 +59,15 @@ def suggest(trial: Trial, space: Space) -> None:
             trial.suggest_float(name, distribution.low, distribution.high, log=distribution.log)
         else:
             trial.suggest_int(name, 0, distribution.high)
+
+
+def is_full(trials: Sequence[Trial], pack: int) -> bool:
+    """Whether trials that were begun together are a whole pack.
+
+    A pack ends at a multiple of its size, counted over the whole study. So it ends at the same trial whatever
+    killed a run between two of its trials, and its proposals see the same scores.
+    """
+    return bool(trials) and (trials[-1].number + 1) % pack == 0
 
 
 class DistinctSampler(BaseSampler):

@@ -119,7 +119,11 @@ class Rehearsal:
 
 
 def rehearse(task: Task, jobs: Sequence[Job], config: StudyConfig, steps: int) -> Rehearsal:
-    """Takes the first steps of a pack, and forgets them."""
+    """Takes the first steps of a pack, and forgets them.
+
+    Raises:
+        TrainingFailed: a loss is not finite.
+    """
     # Where A starts is nothing to what a step takes, so the directions that EVA needs are not asked for.
     adapter = config.adapter.model_copy(update={"init": InitConfig()})
     members = [Member(job.rank_map, adapter, job.seed) for job in jobs]
@@ -174,6 +178,9 @@ class _Training:
             with counting_activations(self._task.backbone) as activations:
                 self._step(1, first)
             for step, batch in enumerate(batches, start=2):
+                for failed in self._outcomes.values():
+                    if isinstance(failed, TrainingFailed):
+                        raise failed
                 started = time.perf_counter()
                 self._step(step, batch)  # it reads the losses, and so waits for the device
                 seconds.append(time.perf_counter() - started)

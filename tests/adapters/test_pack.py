@@ -9,8 +9,16 @@ from hypothesis import strategies as st
 from peft import PeftModel
 from torch import nn
 from torch.nn import functional
+from transformers import (
+    BloomConfig,
+    BloomForCausalLM,
+    DebertaV2Config,
+    DebertaV2ForSequenceClassification,
+    LongformerConfig,
+    LongformerForSequenceClassification,
+)
 
-from rank_search.adapters import Member, Pack, eva_directions, loaded, packed
+from rank_search.adapters import Member, Pack, UnpackableError, eva_directions, loaded, packed
 from rank_search.config import AdapterConfig
 from rank_search.errors import InputError, TrainingFailed
 from rank_search.modules import build_space
@@ -178,6 +186,27 @@ def test_poisoned_map_fails_alone(architecture, tmp_path) -> None:
         assert found.losses == pytest.approx(wanted.losses, rel=1e-5)
 
 
+def from_layer(architecture: str, first: int, rank: int = 2) -> RankMap:
+    """Adapts the layers from one on."""
+    return RankMap({name: rank * (f".{first}." in name or first == 0) for name in SPACES[architecture].shapes})
+
+
+def test_diverging_map_leaves_those_alone_that_share_its_lower_layers() -> None:
+    """Its gradients run, as NaN, through the rows that stood for both below their lowest adapted layer."""
+    config, task = study(steps=8), LastToken(MODELS["bert"])
+    wild = {"learning_rate": 1e25}
+    jobs = [
+        Job(from_layer("bert", 0), 1, data_seed=0, number=0),
+        Job(from_layer("bert", 1), 2, data_seed=0, number=1),
+        Job(from_layer("bert", 1), 3, data_seed=0, number=2, settings=wild),
+    ]
+    first, second, third = fine_tune(task, jobs, config, sources={})
+    assert isinstance(third, TrainingFailed)
+    for found, job in ((first, jobs[0]), (second, jobs[1])):
+        (alone,) = fine_tune(task, [job], config, sources={})
+        assert found.losses == pytest.approx(alone.losses, rel=1e-5)
+
+
 def test_padding_stays_exactly_zero(monkeypatch) -> None:
     model, jobs = MODELS["bert"], jobs_of("bert")
     seen = []
@@ -337,6 +366,61 @@ def test_dropout_is_each_maps_own() -> None:
     assert one != pytest.approx(two, rel=1e-5)
     (alone,) = fine_tune(LastToken(model), jobs[1:2], config, sources={})
     assert alone.losses == pytest.approx(two, rel=1e-5)
+    # Nor does it draw anything where another map alone is adapted.
+    upper = Job(from_layer("bert", 1), seed=4, data_seed=0, settings=wet, number=3)
+    beside = fine_tune(LastToken(model), [upper, jobs[0]], config, sources={})[0]
+    (alone,) = fine_tune(LastToken(model), [upper], config, sources={})
+    assert alone.losses == pytest.approx(beside.losses, rel=1e-5)
+
+
+@pytest.mark.parametrize("head", ["bert.embeddings.token_type_embeddings", "bert.encoder.layer.0.output.LayerNorm"])
+def test_heads_below_adapters_keep_maps_apart(head) -> None:
+    """Modules that the source lacks may lie anywhere."""
+    model, ranks = MODELS["bert"], from_layer("bert", 1)
+    with torch.no_grad(), packed(model, [member(ranks, seed) for seed in (0, 1)], head=(head,)) as pack:
+        draw = torch.Generator().manual_seed(0)
+        for weight in (w for copy_ in pack._heads[head].copies for w in copy_.parameters()):
+            weight.add_(torch.randn(weight.shape, generator=draw))
+        together = output(model, 2).chunk(2)
+        for k in range(2):
+            pack.keep([k])
+            assert torch.allclose(output(model), together[k], atol=1e-5)
+    assert not torch.allclose(*together, atol=1e-2)
+
+
+def test_positions_that_can_not_be_parted_are_computed_for_every_map() -> None:
+    """BLOOM gives its layers positions of [rows · heads, 1, length]."""
+    torch.manual_seed(0)
+    model = BloomForCausalLM(BloomConfig(vocab_size=64, hidden_size=32, n_layer=2, n_head=4)).eval()
+    space = build_space(model.requires_grad_(False), MODULES)
+    maps = [RankMap({name: 2 * (f".{layer}." in name) for name in space.shapes}) for layer in (0, 1, 1)]
+    with packed(model, [member(ranks, seed) for seed, ranks in enumerate(maps)]) as pack:
+        filled(pack)
+        together = output(model, 3).chunk(3)
+        for k in range(3):
+            pack.keep([k])
+            assert torch.allclose(output(model), together[k], atol=1e-5)
+
+
+@pytest.mark.parametrize("family", ["deberta", "longformer"])
+def test_models_that_do_not_keep_rows_together_are_told(family) -> None:
+    torch.manual_seed(0)
+    sizes = {"vocab_size": 64, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
+    if family == "deberta":
+        config = DebertaV2Config(
+            **sizes, intermediate_size=48, relative_attention=True, pos_att_type=["p2c", "c2p"], share_att_key=True
+        )
+        model = DebertaV2ForSequenceClassification(config)
+    else:
+        config = LongformerConfig(**sizes, intermediate_size=48, attention_window=4, max_position_embeddings=64)
+        model = LongformerForSequenceClassification(config)
+    space = build_space(model.eval().requires_grad_(False), MODULES)
+    ranks = space.uniform(1)
+    with packed(model, [member(ranks, 0)]) as pack:
+        filled(pack)
+        assert model(input_ids=TOKENS).logits.isfinite().all()
+    with packed(model, [member(ranks, 0), member(ranks, 1)]), pytest.raises(UnpackableError, match="a linear layer"):
+        model(input_ids=TOKENS.repeat(2, 1))
 
 
 def starting_a(init: dict, rank: int = 8, seed: int = 0, directions=None) -> dict[str, torch.Tensor]:

@@ -1,11 +1,11 @@
 import pytest
 import torch
 
-from rank_search.errors import TrainingFailed
+from rank_search.errors import InputError, TrainingFailed
 from rank_search.executors import local
 from rank_search.executors.local import LocalExecutor
 from rank_search.training.result import FineTuned, Job
-from rank_search.training.trainer import Rehearsal
+from rank_search.training.trainer import Rehearsal, rehearse
 from tests.bench import study_config
 from tests.training.test_trainer import TRAINING
 
@@ -73,6 +73,7 @@ def test_jobs_on_other_batches_are_packed_apart(small_task, small_space, monkeyp
         ({1: 1.0, 2: 1.0}, 300, 16, 2),  # four would take more than is left
         ({1: 1.0}, 1, 1, 1),
         ({1: 1.0, 2: RuntimeError("can't allocate memory")}, 1, 16, 1),
+        ({1: TrainingFailed("the loss is nan")}, 1, 16, 1),
     ],
 )
 def test_pack_is_chosen_by_time_and_memory(
@@ -95,6 +96,33 @@ def test_pack_is_chosen_by_real_steps(small_task, small_space, init) -> None:
     made = executor(small_task, small_space, adapter={"init": {"method": init}})
     assert made.choose_pack(4) in (1, 2, 4)
     assert [type(module) for module in small_task.backbone.modules()] == modules
+
+
+def test_rehearsal_of_a_diverging_study_says_why(small_task, small_space) -> None:
+    config = study_config(training={**TRAINING, "learning_rate": 1e30})
+    with pytest.raises(TrainingFailed, match=r"the loss is .* lower the learning rate"):
+        rehearse(small_task, jobs(small_space, 1), config, 6)
+
+
+def test_model_that_mixes_the_rows_of_maps_is_refused_a_pack(small_task, small_space, monkeypatch) -> None:
+    """As DeBERTa does, whose layers project one table of positions for all rows."""
+    made = executor(small_task, small_space, search={"pack": 2})
+    made.check_packs()
+    layer = small_task.backbone.encoder.layer[0]
+    whole = layer.forward
+
+    def with_positions(hidden, *arguments, **options):
+        layer.attention.self.query(hidden[:1])
+        return whole(hidden, *arguments, **options)
+
+    monkeypatch.setattr(layer, "forward", with_positions)
+    with pytest.raises(InputError, match=r"search\.pack: this model does not keep several maps apart .* write 1"):
+        made.check_packs()
+    (alone,) = made.train(jobs(small_space, 1), lambda _steps: None)
+    assert isinstance(alone, FineTuned)
+    nested = executor(small_task, small_space, search={"strategy": "nested"})
+    with pytest.raises(InputError, match=r"search\.strategy: .* write finetune"):
+        nested.check_packs()
 
 
 def test_warm_jobs_start_from_the_super_adapter(small_task, small_space, tmp_path) -> None:

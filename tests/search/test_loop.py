@@ -1,6 +1,7 @@
 import dataclasses
 import math
 
+import optuna
 import pytest
 from optuna.trial import TrialState
 
@@ -250,7 +251,7 @@ def test_pack_trains_several_trials_together_and_tells_each(bench) -> None:
     executor = Landscape()
     study = bench.search(14, executor, pack=3)
     # What is planned and what is proposed are not mixed: proposals see the scores of all baselines.
-    assert executor.packs == [[0, 1, 2], [3], [4, 5, 6], [7, 8, 9], [10, 11, 12], [13]]
+    assert executor.packs == [[0, 1, 2], [3], [4, 5], [6, 7, 8], [9, 10, 11], [12, 13]]
     assert all(trial.state == TrialState.COMPLETE for trial in study.trials)
     assert len({key_of(SPACE, trial) for trial in study.trials}) == 14
 
@@ -268,6 +269,56 @@ def test_trials_of_a_killed_pack_are_trained_again_together(bench, tmp_path) -> 
     assert executor.packs[0] == [4, 5, 6, 7]
     assert maps(resumed) == maps(expected)
     assert [trial.values for trial in resumed.trials] == [trial.values for trial in expected.trials]
+
+
+@pytest.mark.parametrize("moment", [2, 6, 11])
+def test_kill_between_two_asks_of_a_pack_changes_nothing(bench, tmp_path, monkeypatch, moment) -> None:
+    expected = bench.search(12, pack=4, sampler="tpe")
+    broken = Bench(_folder(tmp_path, "broken"))
+    ask, asked = optuna.Study.ask, []
+
+    def killed(*arguments, **options):
+        asked.append(ask(*arguments, **options))
+        if len(asked) == moment:
+            raise Killed
+        return asked[-1]
+
+    monkeypatch.setattr(optuna.Study, "ask", killed)
+    with pytest.raises(Killed):
+        broken.search(12, pack=4, sampler="tpe", sole_driver=True)
+    monkeypatch.undo()
+    resumed = broken.search(12, pack=4, sampler="tpe", sole_driver=True)
+    assert maps(resumed) == maps(expected)
+
+
+def test_raised_budget_that_cut_a_pack_changes_nothing_else(bench, tmp_path) -> None:
+    expected = maps(bench.search(16, pack=4, sampler="tpe"))
+    other = Bench(_folder(tmp_path, "other"))
+    other.search(12, pack=4, sampler="tpe")
+    assert maps(other.search(16, pack=4, sampler="tpe")) == expected
+
+
+def test_deadly_trial_of_a_pack_is_found_and_spares_the_others(bench) -> None:
+    class Deadly(Landscape):
+        def train(self, jobs, on_step, rungs):
+            if any(job.number == 6 for job in jobs):
+                raise Killed
+            return super().train(jobs, on_step, rungs)
+
+    for _ in range(40):
+        try:
+            bench.search(12, Deadly(), pack=4, sole_driver=True)
+        except Killed:
+            continue
+        break
+    trials = bench.study().trials
+    assert len(trials) == 12
+    assert [trial.number for trial in trials if trial.state == TrialState.FAIL] == [6]
+
+
+def test_reason_of_a_failure_is_one_line(bench) -> None:
+    study = bench.search(6, Landscape({5: RuntimeError("CUDA error\n  at some place")}))
+    assert study.trials[5].user_attrs["reason"] == "RuntimeError: CUDA error at some place"
 
 
 def test_failed_map_of_a_pack_fails_alone(bench) -> None:
@@ -289,7 +340,7 @@ class Hopeless(Landscape):
 
 
 def test_pack_is_told_whole_before_a_hopeless_search_stops(bench) -> None:
-    with pytest.raises(SearchStopped, match=r"3 trials failed in a row, the last one \(trial 6\)"):
-        bench.search(10, Hopeless(), pack=3, max_failures=1)
+    with pytest.raises(SearchStopped, match=r"4 trials failed in a row, the last one \(trial 7\)"):
+        bench.search(10, Hopeless(), pack=4, max_failures=1)
     states = [trial.state for trial in bench.study().trials]
-    assert states == [TrialState.COMPLETE] * 4 + [TrialState.FAIL] * 3
+    assert states == [TrialState.COMPLETE] * 4 + [TrialState.FAIL] * 4
