@@ -102,6 +102,8 @@ def schema(
 def run(config: ConfigArgument = DEMO, overrides: SetOption = None, storage: StorageOption = None) -> None:
     """Runs a study, or goes on with it, and writes its report."""
     settings = _load(config, overrides)
+    if REPORTS.exists() and not REPORTS.is_dir():
+        raise InputError("is no folder, and reports go there; move it away", file=str(REPORTS))
     from rank_search.workflow import run_study
 
     with _naming(config, overrides):
@@ -159,8 +161,8 @@ def plan(config: ConfigArgument = DEMO, overrides: SetOption = None, as_json: Js
             print(f"{cut:,} of {of:,} {kind} are longer than the study file or the model allows, and are cut")
     print(
         f"{planned.trials} trials of {planned.trial_seconds:.0f} s ({settings.training.steps} steps of "
-        f"{planned.step_seconds:.2f} s, which is {planned.step_flops / 1e9:,.0f} GFLOP "
-        f"at {planned.flops_rate / 1e9:,.0f} a second; evaluation {planned.evaluation_seconds:.1f} s): "
+        f"{planned.step_seconds:.2f} s, which is {_billions(planned.step_flops)}FLOP "
+        f"at {_billions(planned.flops_rate)}FLOP a second; evaluation {planned.evaluation_seconds:.1f} s): "
         f"about {planned.trials * planned.trial_seconds / 60:.0f} min"
     )
 
@@ -324,6 +326,10 @@ def _console() -> Console:
     from rich.console import Console
 
     return Console(stderr=True, highlight=False)
+
+
+def _billions(value: float) -> str:
+    return f"{value / 1e9:,.0f} G" if value >= 1e10 else f"{value / 1e9:.2g} G"
 
 
 def _print_table(title: str, columns: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:

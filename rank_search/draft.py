@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,13 +13,13 @@ import yaml
 
 from rank_search.config import DataConfig, ModelSource
 from rank_search.data.beir import is_beir
-from rank_search.data.rows import FORMATS, hub_splits, read_rows
+from rank_search.data.rows import FORMATS, column, hub_splits, place, read_rows
 from rank_search.errors import InputError, did_you_mean
 from rank_search.models.load import explained, read_config
 from rank_search.models.source import locate
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from rank_search.data.rows import Row
 
@@ -71,18 +72,31 @@ def draft(model: str, data: str, kind: str | None = None, retriever: str | None 
         InputError: model or data can't be read, or no task fits them.
     """
     base = ModelSource(source=model)
-    parts = _parts(data)
-    rows = [] if is_beir(Path(data)) else read_rows(DataConfig(source=data, **parts), "train")
-    kind, columns = _task(kind or _likely(base, retriever), rows)
+    with _said_of("--data"):
+        parts = _parts(data)
+        rows = [] if is_beir(Path(data).expanduser()) else read_rows(DataConfig(source=data, **parts), "train")
+    if not rows and kind not in (None, "retrieval"):
+        raise InputError(f"{kind!r}: {data!r} is a BEIR folder, which is for retrieval; leave it out", field="--kind")
+    if retriever is not None:
+        with _said_of("--retriever"):
+            read_config(ModelSource(source=retriever))
+    with _said_of("--model"):
+        likely = _likely(base, retriever)
+    kind, columns = _task(kind or likely, rows)
     task: dict[str, Any] = {"kind": kind, "data": {"source": data, **parts}}
     if columns:
         task["columns"] = columns
     if kind == "rag":
         task["retriever"] = {"source": retriever}
-    task |= _lengths(base, kind, columns, rows)
+    try:
+        texts = {role: [str(text) for text in column(rows, name, role)] for role, name in columns.items()}
+    except InputError as error:
+        raise error.in_file(place(DataConfig(source=data, **parts), "train")) from None
+    with _said_of("--model"):
+        task |= _lengths(base, kind, texts)
     batch = max(2, min(_BATCH[kind], len(rows) // 4)) if rows else _BATCH[kind]
     steps = min(300, max(30, math.ceil(_PASSES * len(rows) / batch))) if rows else 60
-    name = re.sub(r"[^A-Za-z0-9._-]+", "-", f"{Path(data).stem}-{kind}").strip("-._") or kind
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", f"{Path(data).stem[:80]}-{kind}").strip("-._") or kind
     settings = {
         "study": name,
         "model": {"source": model},
@@ -95,6 +109,15 @@ def draft(model: str, data: str, kind: str | None = None, retriever: str | None 
     seen = f"# {len(rows):,} rows to train on" if rows else "# A BEIR folder"
     head = f"{seen}. All fields there are: python -m rank_search schema --template\n"
     return Draft(name, head + yaml.safe_dump(settings, sort_keys=False, allow_unicode=True))
+
+
+@contextmanager
+def _said_of(option: str) -> Iterator[None]:
+    """Says of an option what is said of the study file's fields, but for what is said of a file."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(error.problem, field=None if error.file else option, file=error.file) from error
 
 
 def _parts(data: str) -> dict[str, str]:
@@ -154,23 +177,23 @@ def _task(kind: str | None, rows: Sequence[Row]) -> tuple[str, dict[str, str]]:
     )
 
 
-def _lengths(model: ModelSource, kind: str, columns: Mapping[str, str], rows: Sequence[Row]) -> dict[str, int]:
-    """Token limits that 95 % of the texts keep within."""
+def _lengths(model: ModelSource, kind: str, texts: Mapping[str, Sequence[str]]) -> dict[str, int]:
+    """Token limits that 95 % of the texts of each column keep within."""
     fields = {
         "classification": {"length": "text"},
         "retrieval": {"query_length": "query", "document_length": "document"},
     }.get(kind, {"passage_length": "context"})
-    if not rows:
+    if not texts:
         return {}
     from transformers import AutoTokenizer
 
     located = locate(model)
     with explained(model):
         tokenizer = AutoTokenizer.from_pretrained(located.place, **located.arguments)
-    sample = rows[:: max(1, len(rows) // _SAMPLE)]
     limits = {}
     for field, role in fields.items():
-        lengths = sorted(len(ids) for ids in tokenizer([str(row[columns[role]]) for row in sample])["input_ids"])
+        sample = texts[role][:: max(1, len(texts[role]) // _SAMPLE)]
+        lengths = sorted(len(ids) for ids in tokenizer(sample)["input_ids"])
         high = lengths[int(0.95 * (len(lengths) - 1))]
         limits[field] = min(_STEP * math.ceil(high / _STEP), tokenizer.model_max_length)
     return limits

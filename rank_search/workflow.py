@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import uuid
 from dataclasses import asdict, dataclass
+from statistics import mean, median
 from typing import TYPE_CHECKING
 
 import optuna
@@ -40,7 +41,8 @@ if TYPE_CHECKING:
     from rank_search.space import Space
     from rank_search.tasks.base import Evaluation, Task
 
-_TIMED_STEPS = 3  # whose speed a plan takes for that of all
+_TIMED_STEPS = 3  # whose speed, in the middle, a plan takes for that of all
+_COUNTED_STEPS = 1000  # whose arithmetic it takes for that of all
 _LARGEST_PACK = 16
 
 
@@ -230,7 +232,8 @@ class Plan:
         head_parameters: trained in every trial, beside the adapters'.
         cut: kind of text → how many were cut, of how many.
         trials: how many trials are planned.
-        step_flops: of one training step at the largest map, by arithmetic, mean over the batches of a trial.
+        step_flops: of one training step at the largest map, by arithmetic, mean over a trial's batches (its first
+            thousand).
         flops_rate: floating-point operations a second that timed steps reached.
         step_seconds: one training step at the largest map, by these two.
         evaluation_seconds: one evaluation on the validation split.
@@ -259,10 +262,10 @@ def plan_study(config: StudyConfig) -> Plan:
     task, space = _load(config)
     job = Job(space.uniform(space.ladder[-1]), seed=config.seed, data_seed=data_seed(config.seed))
     rehearsal = rehearse(task, [job], config, _TIMED_STEPS)
-    rate = sum(rehearsal.flops) / sum(rehearsal.seconds)
+    rate = median(flops / seconds for flops, seconds in zip(rehearsal.flops, rehearsal.seconds, strict=True))
     steps = config.training.steps
-    batches = task.training_batches(steps, job.data_seed)
-    flops = sum(step_flops(task.backbone, job.rank_map, task.texts(batch)).total for batch in batches) / steps
+    batches = task.training_batches(min(steps, _COUNTED_STEPS), job.data_seed)
+    flops = mean(step_flops(task.backbone, job.rank_map, task.texts(batch)).total for batch in batches)
     started = time.perf_counter()
     task.evaluate("validation")
     evaluation = time.perf_counter() - started

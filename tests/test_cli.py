@@ -77,11 +77,16 @@ def test_wrong_data(command, study_file, name, content, settings, expected) -> N
         (("--kind", "clasification"), "--kind: 'clasification' is no task; did you mean 'classification'?"),
         (("--kind", "rag"), "--retriever: is missing: rag needs a sentence embedder beside --model"),
         (("--kind", "retrieval", "--retriever", "x"), "--retriever: is of no use to retrieval; leave it out"),
-        ((), "task.data.source: './absent.jsonl' is neither a file nor a folder here; mend the path"),
+        ((), "--data: './absent.jsonl' is neither a file nor a folder here; mend the path"),
     ],
 )
 def test_init_refuses(command, arguments, expected) -> None:
     assert refused(command, "init", "--model", EMBEDDED, "--data", "./absent.jsonl", *arguments) == expected
+
+
+def test_reports_that_can_not_be_written_are_told_before_training(command, study_file) -> None:
+    (command.folder / "reports").write_text("a file")
+    assert refused(command, "run", study_file) == "reports: is no folder, and reports go there; move it away"
 
 
 def test_schema_is_that_of_the_study_file(command) -> None:

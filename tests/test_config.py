@@ -89,7 +89,13 @@ def test_missing_field_is_named(tmp_path) -> None:
 
 @pytest.mark.parametrize(
     ("content", "expected"),
-    [(b"a: [", "is not YAML"), (b"- 1\n", "must be a YAML mapping"), (b"", "YAML mapping"), (b"\xff\xfe\x00", "UTF-8")],
+    [
+        (b"a: [", "is not YAML"),
+        (b"study: a\ntraining: {steps: 1, seed: 2, steps: 3}\n", "is not YAML .*'steps' is written twice"),
+        (b"- 1\n", "must be a YAML mapping"),
+        (b"", "YAML mapping"),
+        (b"\xff\xfe\x00", "UTF-8"),
+    ],
 )
 def test_file_that_is_no_study_file(tmp_path, content, expected) -> None:
     path = tmp_path / "study.yaml"

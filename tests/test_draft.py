@@ -83,6 +83,35 @@ def test_only_qrels_are_trained_on_and_the_rest_is_split_off(tmp_path) -> None:
     assert (data.train, data.validation, data.test) == ("test", None, None)
 
 
+def test_beir_folder_is_refused_another_task(tmp_path, monkeypatch) -> None:
+    (tmp_path / "qrels").mkdir()
+    (tmp_path / "qrels" / "train.tsv").write_text("query-id\tcorpus-id\tscore\n")
+    (tmp_path / "corpus.jsonl").write_text("")
+    with pytest.raises(InputError, match=r"--kind: 'generation': .* is a BEIR folder, which is for retrieval"):
+        draft(EMBEDDED, str(tmp_path), kind="generation")
+    monkeypatch.setenv("HOME", str(tmp_path.parent))
+    assert drafted(EMBEDDED, f"~/{tmp_path.name}").task.kind == "retrieval"
+
+
+def test_long_file_name_gives_a_name_that_studies_may_have(tmp_path) -> None:
+    assert drafted(EMBEDDED, rows(tmp_path / f"{'a' * 200}.jsonl", "text", "label")).study.endswith("a-classification")
+
+
+def test_errors_name_the_option_or_the_file(tmp_path) -> None:
+    good = rows(tmp_path / "good.jsonl", "question", "answers", "context")
+    with pytest.raises(InputError, match=r"^--model: './absent' is neither a folder here nor a hub id"):
+        draft("./absent", good)
+    with pytest.raises(InputError, match=r"^--retriever: './absent' is neither a folder here nor a hub id"):
+        draft(EMBEDDED, good, retriever="./absent")
+    part = tmp_path / "part.jsonl"
+    part.write_text('{"text": "a", "label": "x"}\n{"text": "b", "label": "y"}\n{"label": "x"}\n')
+    with pytest.raises(InputError, match=r"part\.jsonl: row 3 holds nothing in 'text'; fill it, or drop the row"):
+        draft(EMBEDDED, str(part))
+    (tmp_path / "broken.jsonl").write_text("{]\n")
+    with pytest.raises(InputError, match=r"^[^:]*broken\.jsonl: line 1 is not JSON"):
+        draft(EMBEDDED, str(tmp_path / "broken.jsonl"))
+
+
 def test_template_is_the_shipped_one_and_holds_every_field() -> None:
     assert (ROOT / "configs" / "template.yaml").read_text() == template()
     whole = yaml.safe_load(template())

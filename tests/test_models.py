@@ -1,3 +1,4 @@
+import json
 import os
 import shutil
 import subprocess
@@ -6,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import (
     AutoModel,
     AutoModelForCausalLM,
@@ -13,6 +15,7 @@ from transformers import (
     AutoTokenizer,
     BertConfig,
     BertForMaskedLM,
+    BertForSequenceClassification,
     BertModel,
     RobertaConfig,
     RobertaModel,
@@ -23,7 +26,7 @@ from rank_search.errors import InputError
 from rank_search.models.load import load, max_length, skeleton, weight_arguments
 from rank_search.models.retriever import load_retriever
 from rank_search.models.source import Located, choose_device, file_sha256, fingerprint, locate
-from rank_search.tasks.load import load_generator, load_skeleton
+from rank_search.tasks.load import load_generator, load_skeleton, load_task
 from tests.bench import study_config
 from tests.conftest import EMBEDDED
 
@@ -195,6 +198,58 @@ def test_masked_lm_can_not_generate(tmp_path) -> None:
     study = study_config(task={"kind": "generation", "data": "x"}, model={"source": str(tmp_path)})
     with pytest.raises(InputError, match="sees the words that it is to predict, as masked LMs do; name a causal LM"):
         load_generator(study, CPU)
+
+
+def test_embedder_that_its_files_do_not_hold_is_refused(tmp_path) -> None:
+    """transformers would draw what it does not find at random, and say so in a log alone."""
+    folder = shutil.copytree(locate(config(EMBEDDED)).place, tmp_path / "model")
+    weights = load_file(folder / "model.safetensors")
+    save_file({name: weight for name, weight in weights.items() if "pooler" not in name}, folder / "model.safetensors")
+    load_retriever(config(str(folder)), CPU)  # a pooler that nothing uses may be missing
+    other = {name.replace("layer.3", "block.3"): weight for name, weight in weights.items()}
+    save_file(other, folder / "model.safetensors", metadata={"format": "pt"})
+    message = r"model\.source: .* lacks 16 weights of the model that .* describes, such as 'encoder\.layer\.3"
+    with pytest.raises(InputError, match=message):
+        load_retriever(config(str(folder)), CPU)
+
+
+def test_classifier_whose_base_has_another_shape_is_refused(tmp_path) -> None:
+    """A head for other classes is replaced; a base of another size is an error."""
+    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
+    BertForSequenceClassification(BertConfig(intermediate_size=48, num_labels=5, **sizes)).save_pretrained(tmp_path)
+    AutoTokenizer.from_pretrained(locate(config(EMBEDDED)).place).save_pretrained(tmp_path)
+    (tmp_path / "rows.csv").write_text("text,label\n" + "".join(f"text {i},{'ab'[i % 2]}\n" for i in range(40)))
+    task = {"kind": "classification", "data": str(tmp_path / "rows.csv")}
+    study = study_config(task=task, model={"source": str(tmp_path)})
+    assert load_task(study).head == ("classifier",)
+    settings = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**settings, "intermediate_size": 64}))
+    with pytest.raises(InputError, match=r"lacks 6 weights .*, such as 'bert\.encoder\.layer\.0\.intermediate"):
+        load_task(study)
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("model.safetensors", b"\0" * 64),
+        ("model.gguf", b"GGUF\3\0\0\0" + b"\xff" * 64),
+        ("config.json", b'{"model_type": "bert", "hidden_size": "many"}'),
+        ("tokenizer.json", b'{"model": 3}'),
+    ],
+)
+def test_damaged_files_are_told_in_one_line(tmp_path, file, content) -> None:
+    folder = shutil.copytree(locate(config(EMBEDDED)).place, tmp_path / "model")
+    (folder / file).unlink(missing_ok=True)
+    (folder / file).write_bytes(content)
+    source = folder / file if file.endswith(".gguf") else folder
+    with pytest.raises(InputError, match=r"model\.source: .* can't be loaded .*; its files are damaged") as raised:
+        load(config(str(source)), AutoModel, CPU)
+    assert "\n" not in str(raised.value)
+
+
+def test_revision_of_a_folder_is_refused() -> None:
+    with pytest.raises(InputError, match=r"model\.revision: 'main': .* is no hub id, and has no revisions"):
+        locate(config(EMBEDDED, revision="main"))
 
 
 def test_positions_of_roberta_start_after_padding() -> None:

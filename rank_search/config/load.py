@@ -33,9 +33,20 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> StudyConfig:
         raise InputError(problem, field=field, file=source_of(field, path, overrides)) from None
 
 
+class _Loader(yaml.SafeLoader):
+    """That of `yaml.safe_load`, but for a key that is written twice: YAML forbids it, and PyYAML drops the first."""
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
+        keys = [key.value for key, _ in node.value]
+        if twice := [key for key in keys if keys.count(key) > 1]:
+            raise yaml.MarkedYAMLError(problem=f"{twice[0]!r} is written twice", problem_mark=node.start_mark)
+        return node
+
+
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
-        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
+        settings = yaml.load(path.read_text(encoding="utf-8"), _Loader)  # noqa: S506  # it is a safe loader
     except FileNotFoundError:
         raise InputError("no such file; name a study file, or leave it out for the demo", file=str(path)) from None
     except (OSError, UnicodeDecodeError) as error:

@@ -43,7 +43,7 @@ def load_answered(settings: AnswerConfig) -> Splits[Answered]:
             for number, (question, given, passage) in enumerate(zip(questions, answers, passages, strict=True), start=1)
         ]
 
-    parts = {part: examples(rows) for part, rows in read_parts(settings.data).items()}
+    parts = read_parts(settings.data, examples)
     return split(parts, settings, group=lambda example: example.passage)
 
 
@@ -56,7 +56,5 @@ def _answers(given: Any, row: int) -> tuple[str, ...]:
     texts = [given] if isinstance(given, str) else list(given) if hasattr(given, "__iter__") else []
     texts = [text.get("text") if isinstance(text, dict) else text for text in texts]
     if not texts or not all(isinstance(text, str) and text.strip() for text in texts):
-        raise InputError(
-            f"row {row} has no answer in text; give a text, or a list of texts", field="task.columns.answers"
-        )
+        raise InputError(f"row {row} has no answer in text; give a text, or a list of texts")
     return tuple(texts)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rank_search.data.rows import read_file, read_jsonl
+from rank_search.data.rows import is_text, read_file, read_jsonl
 from rank_search.errors import InputError, did_you_mean
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ def read_judgements(
         known = [file.stem for file in path.parent.glob("*.tsv")]
         raise InputError(f"{str(path)!r} is missing; {did_you_mean(name, known)}", field=f"task.data.{part}")
     queries = _texts(folder / "queries.jsonl")
+    gains: dict[tuple[str, str], int] = {}
     found: dict[str, dict[str, int]] = {}
     for number, row in enumerate(read_file(path), start=2):
         try:
@@ -57,6 +58,8 @@ def read_judgements(
                     f"line {number} names {what!r}, which is in neither queries.jsonl nor corpus.jsonl; mend it",
                     file=str(path),
                 )
+        if gains.setdefault((query, document), gain) != gain:
+            raise InputError(f"line {number} judges {query!r} and {document!r} again; drop one line", file=str(path))
         if gain > 0:
             found.setdefault(query, {})[document] = gain
     return [(queries[query], relevant) for query, relevant in found.items()]
@@ -66,9 +69,12 @@ def _texts(path: Path) -> dict[str, str]:
     """``_id`` → title (where there is one) and text."""
     if not path.is_file():
         raise InputError("is missing; a BEIR folder has corpus.jsonl, queries.jsonl and qrels", file=str(path))
-    texts = {}
+    texts: dict[str, str] = {}
     for number, row in enumerate(read_jsonl(path), start=1):
-        if "_id" not in row or "text" not in row:
-            raise InputError(f"object {number} has no _id or no text; add it", file=str(path))
-        texts[str(row["_id"])] = " ".join(part for part in (row.get("title"), row["text"]) if part)
+        name, title, text = row.get("_id"), row.get("title") or "", row.get("text")
+        if name is None or not (is_text(title) and is_text(text)):
+            raise InputError(f"object {number} has no _id, or a title or text that is none; mend it", file=str(path))
+        if str(name) in texts:
+            raise InputError(f"object {number} has the _id {name!r} of an earlier one; drop one", file=str(path))
+        texts[str(name)] = f"{title} {text}".strip()
     return texts

@@ -37,7 +37,7 @@ def load_labelled(settings: ClassificationConfig) -> Splits[Labelled]:
         labels = column(rows, settings.columns.label, "label")
         return [Labelled(str(text), str(label)) for text, label in zip(texts, labels, strict=True)]
 
-    parts = {part: examples(rows) for part, rows in read_parts(settings.data).items()}
+    parts = read_parts(settings.data, examples)
     splits = split(parts, settings, group=lambda example: example.text, needed=lambda example: example.label)
     known = {example.label for example in splits.train}
     if len(known) < 2:

@@ -38,7 +38,6 @@ def read_rows(data: DataConfig, part: str) -> list[Row]:
     source = Path(data.source).expanduser()
     if source.is_file():
         rows = read_file(source)
-        where = str(source)
         if part != "train":
             raise InputError(
                 f"{name!r}: {data.source!r} is a single file, which has no such part; name its folder as the source, "
@@ -53,20 +52,24 @@ def read_rows(data: DataConfig, part: str) -> list[Row]:
                 f"{name!r} is no file in {data.source!r}; {did_you_mean(name, names)}", field=f"task.data.{part}"
             )
         rows = read_file(file)
-        where = str(file)
     else:
         rows = _read_hub(data, part)
-        where = f"{data.source} ({name})"
     if not rows:
-        raise InputError(f"{where} holds no rows; name another", field=f"task.data.{part}")
+        raise InputError(f"{place(data, part)} holds no rows; name another", field=f"task.data.{part}")
     return rows
+
+
+def place(data: DataConfig, part: str) -> str:
+    """Where the rows of a part lie, for an error about one of them: a file, or a split of a hub data set."""
+    name, source = getattr(data, part), Path(data.source).expanduser()
+    return str(source) if source.is_file() else str(source / name) if source.is_dir() else f"{data.source} ({name})"
 
 
 def column(rows: Sequence[Row], name: str, field: str) -> list[Any]:
     """One column of the rows.
 
     Raises:
-        InputError: a row lacks it, or holds nothing there.
+        InputError: the rows lack it, or one of them holds nothing there.
     """
     known = rows[0].keys()
     if name not in known:
@@ -74,14 +77,16 @@ def column(rows: Sequence[Row], name: str, field: str) -> list[Any]:
     for number, row in enumerate(rows, start=1):
         value = row.get(name)
         if value is None or (isinstance(value, str) and not value):
-            raise InputError(f"row {number} holds nothing in {name!r}; fill it, or drop the row", field="task.data")
-        if isinstance(value, str) and not value.isascii() and not _is_text(value):
-            raise InputError(f"row {number} holds half a character in {name!r}; mend it", field="task.data")
+            raise InputError(f"row {number} holds nothing in {name!r}; fill it, or drop the row")
+        if isinstance(value, str) and not is_text(value):
+            raise InputError(f"row {number} holds half a character in {name!r}; mend it")
     return [row[name] for row in rows]
 
 
-def _is_text(value: str) -> bool:
-    """Whether UTF-8 can write it: JSON may hold lone surrogates, such as a cut emoji."""
+def is_text(value: object) -> bool:
+    """Whether it is a text that UTF-8 can write: JSON may hold lone surrogates, such as a cut emoji."""
+    if not isinstance(value, str):
+        return False
     try:
         value.encode()
     except UnicodeEncodeError:
@@ -140,7 +145,7 @@ def read_jsonl(path: Path) -> Iterator[Row]:
             row = json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8")) if line.strip() else None
         except UnicodeDecodeError as error:
             raise InputError(f"line {number} is not UTF-8 ({error.reason}); save it as UTF-8", file=str(path)) from None
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise InputError(f"line {number} is not JSON ({error}); mend it", file=str(path)) from None
         if isinstance(row, dict):
             yield row
@@ -154,6 +159,8 @@ def _read_json(path: Path) -> list[Row]:
         content = json.loads(path.read_bytes().decode("utf-8-sig"))
     except json.JSONDecodeError as error:
         raise InputError(f"line {error.lineno} is not JSON ({error.msg}); mend it", file=str(path)) from None
+    except RecursionError as error:
+        raise InputError(f"is not JSON that can be read ({error}); mend it", file=str(path)) from None
     if isinstance(content, list) and all(isinstance(row, dict) for row in content):
         return content
     try:
@@ -179,12 +186,14 @@ def _read_csv(path: Path) -> list[Row]:
     # Decoded as a whole, so that a wrong byte is found at its place in the file, not in a chunk of it.
     with StringIO(path.read_bytes().decode("utf-8-sig"), newline="") as file:
         reader = csv.DictReader(file, delimiter="\t" if path.suffix.lower() == ".tsv" else ",", strict=True)
+        names = list(reader.fieldnames or ())
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise InputError(f"has two columns {twice[0]!r}; rename or drop one", file=str(path))
         rows: list[Row] = []
         for row in reader:
             if None in row or None in row.values():
                 raise InputError(
-                    f"line {reader.line_num} has not the {len(reader.fieldnames or ())} columns of the first line; "
-                    "mend it",
+                    f"line {reader.line_num} has not the {len(names)} columns of the first line; mend it",
                     file=str(path),
                 )
             rows.append(row)

@@ -115,7 +115,7 @@ def _rows(settings: RetrievalConfig) -> SearchData:
             found.setdefault(str(query), {})[str(document)] = 1
         return [Query(text, relevant) for text, relevant in found.items()]
 
-    parts = {part: queries(rows) for part, rows in read_parts(settings.data).items()}
+    parts = read_parts(settings.data, queries)
     documents = {document: document for part in parts.values() for query in part for document in query.relevant}
     return _placed(_apart(parts, settings), documents)
 

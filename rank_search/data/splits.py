@@ -8,7 +8,7 @@ from collections import defaultdict
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from rank_search.data.rows import read_rows
+from rank_search.data.rows import place, read_rows
 from rank_search.errors import InputError
 
 if TYPE_CHECKING:
@@ -58,13 +58,26 @@ def named_parts(data: DataConfig) -> list[str]:
     return named
 
 
-def read_parts(data: DataConfig) -> dict[str, list[Row]]:
-    """The rows of the parts that the study file names.
+def read_parts(data: DataConfig, examples: Callable[[list[Row]], list[Example]]) -> dict[str, list[Example]]:
+    """The examples of the parts that the study file names.
+
+    Args:
+        data: where the data set lies.
+        examples: makes them of rows.
 
     Raises:
-        InputError: one can't be read, or two of them are the same.
+        InputError: a part can't be read, or two of them are the same.
     """
-    return {part: read_rows(data, part) for part in named_parts(data)}
+    return {part: _examples(data, part, examples) for part in named_parts(data)}
+
+
+def _examples(data: DataConfig, part: str, examples: Callable[[list[Row]], list[Example]]) -> list[Example]:
+    rows = read_rows(data, part)
+    try:
+        return examples(rows)
+    except InputError as error:
+        # What is wrong with a row is mended in the data, what is wrong with a field in the study file.
+        raise error.in_file(place(data, part)) if error.field is None else error from None
 
 
 def split(
@@ -86,9 +99,10 @@ def split(
             split off stay in train.
 
     Raises:
-        InputError: too little is left for some part.
+        InputError: too little is left for some part, or most of a given one is in ``train`` too.
     """
     data = settings.data
+    _check_apart(parts)
     order = _drawn(parts["train"], group, data.seed)
     sizes = {"validation": settings.validation_size, "test": settings.test_size}
     held_out: dict[str, list[Example]] = {}
@@ -111,6 +125,19 @@ def split(
                 field="task.data",
             )
     return splits
+
+
+def _check_apart(parts: dict[str, list[Example]]) -> None:
+    seen = {repr(example) for example in parts["train"]}
+    for part in PARTS[1:]:
+        examples = parts.get(part, [])
+        known = sum(repr(example) in seen for example in examples)
+        if 2 * known > len(examples):
+            raise InputError(
+                f"{known} of its {len(examples)} examples are in train too, and they must be kept apart; name other "
+                "data",
+                field=f"task.data.{part}",
+            )
 
 
 def _drawn(examples: Sequence[Example], group: Callable[[Example], str], seed: int) -> list[list[Example]]:

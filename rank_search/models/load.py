@@ -5,17 +5,17 @@ from __future__ import annotations
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from safetensors import SafetensorError
 from torch import nn
 
 from rank_search.errors import InputError
 from rank_search.models.source import fingerprint, locate
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
@@ -33,16 +33,19 @@ def explained(config: ModelSource) -> Iterator[None]:
             "pip install 'rank_search[generation]'",
             field="model.source",
         ) from error
-    except (OSError, ValueError, SafetensorError) as error:
-        raise InputError(
-            f"{config.source!r} can't be loaded ({_first_line(error)}); without a network, name a folder "
-            "that holds the model",
-            field="model.source",
-        ) from error
+    except (InputError, MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # a damaged file may raise anything, from struct.error to IndexError
+        mend = "without a network, name a folder that holds the model"
+        if Path(locate(config).place).is_dir():
+            mend = "its files are damaged, or of a kind that transformers does not know; get them anew"
+        problem = f"{config.source!r} can't be loaded ({_first_line(error)}); {mend}"
+        raise InputError(problem, field="model.source") from error
 
 
 def _first_line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)
+    line = next((line for line in str(error).splitlines() if line.strip()), "")
+    return line if isinstance(error, OSError | ValueError | ImportError) and line else f"{type(error).__name__} {line}"
 
 
 def read_config(config: ModelSource) -> PretrainedConfig:
@@ -129,7 +132,7 @@ class Loaded:
         tokenizer: the model's own.
         max_length: tokens that the model can take.
         fingerprint: names the weights.
-        missing: parameters that the source does not hold, and that were drawn at random.
+        missing: parameters that the source does not hold, or not in this shape, and that were drawn at random.
     """
 
     model: PreTrainedModel
@@ -185,8 +188,24 @@ def load(
         tokenizer=tokenizer,
         max_length=max_length(model, tokenizer),
         fingerprint=fingerprint(located, config),
-        missing=frozenset(report["missing_keys"]),
+        missing=frozenset({*report["missing_keys"], *(name for name, *_ in report["mismatched_keys"])}),
     )
+
+
+def refuse_missing(config: ModelSource, missing: Iterable[str]) -> None:
+    """Checks that a base model is the one that the source holds, not one drawn at random.
+
+    A pooler may be missing: many checkpoints are saved without it, and embedders seldom use it.
+
+    Raises:
+        InputError: naming one of the parameters that the source lacks.
+    """
+    if lacking := sorted(name for name in missing if "pooler" not in name.split(".")):
+        raise InputError(
+            f"{config.source!r} lacks {len(lacking)} weights of the model that its config.json describes, such as "
+            f"{lacking[0]!r}; name a folder whose files belong together",
+            field="model.source",
+        )
 
 
 def _plain(model: PreTrainedModel) -> PreTrainedModel:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
-from rank_search.models.load import explained, max_length, weight_arguments
+from rank_search.models.load import explained, max_length, refuse_missing, weight_arguments
 from rank_search.models.source import fingerprint, locate
 
 if TYPE_CHECKING:
@@ -72,7 +72,17 @@ def load_retriever(config: ModelSource, device: torch.device) -> Retriever:
             device=str(device),
             model_kwargs={**weight_arguments(config, device), **located.arguments},
         )
-    transformer, *head = model
+        transformer, *head = model
+        # sentence-transformers keeps to itself what the source lacks, so it is asked for without loading the weights.
+        _, report = type(transformer.model).from_pretrained(
+            located.place,
+            revision=config.revision,
+            trust_remote_code=config.trust_remote_code,
+            device_map="meta",
+            output_loading_info=True,
+            **located.arguments,
+        )
+    refuse_missing(config, report["missing_keys"])
     # Pooled vectors are float32, whatever type the transformer is held in; so is what comes after it.
     encoder = SentenceEncoder(transformer.model, nn.Sequential(*head).float())
     encoder.requires_grad_(False).eval()

@@ -47,10 +47,16 @@ def locate(config: ModelSource) -> Located:
     """Where the files of a model are.
 
     Raises:
-        InputError: the package or folder does not exist, or ``sha256`` disagrees with the file in it; a hub
-            id's is checked once it is downloaded, by `fingerprint`.
+        InputError: the package or folder does not exist or has a ``revision``, or ``sha256`` disagrees with the
+            file in it; a hub id's is checked once it is downloaded, by `fingerprint`.
     """
     source, gguf_file = _without_file(config.source)
+    here = source.startswith("package:") or Path(source).expanduser().is_dir()
+    if here and config.revision is not None:
+        raise InputError(
+            f"{config.revision!r}: {config.source!r} is no hub id, and has no revisions; leave it out",
+            field="model.revision",
+        )
     if source.startswith("package:"):
         folder = _package_folder(source)
     else:

@@ -29,7 +29,7 @@ def load_augmentation(training: TrainingConfig) -> Augment | None:
     folder first.
 
     Raises:
-        InputError: there is no such function.
+        InputError: there is no such function, or it makes no text of a text.
     """
     if training.augmentation == "none":
         return None
@@ -40,10 +40,17 @@ def load_augmentation(training: TrainingConfig) -> Augment | None:
         sys.path.insert(0, here)
     try:
         function: Augment = getattr(import_module(module), name)
-    except (ImportError, AttributeError) as error:
+        changed = function("a text to try it on", Random(0))
+    except Exception as error:  # whatever the user's own code may raise
         raise InputError(
-            f"{training.augmentation!r}: {error}; name a function as module:function", field="training.augmentation"
-        ) from None
+            f"{training.augmentation!r}: {type(error).__name__}: {error}; name a function as module:function",
+            field="training.augmentation",
+        ) from error
+    if not isinstance(changed, str):
+        raise InputError(
+            f"{training.augmentation!r} returns {type(changed).__name__}; it must return a text",
+            field="training.augmentation",
+        )
     return function
 
 

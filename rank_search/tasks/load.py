@@ -19,7 +19,7 @@ from rank_search.data.answered import load_answered
 from rank_search.data.labelled import load_labelled
 from rank_search.data.searchable import load_searchable
 from rank_search.errors import InputError
-from rank_search.models.load import load, skeleton
+from rank_search.models.load import load, refuse_missing, skeleton
 from rank_search.models.retriever import load_retriever
 from rank_search.models.source import choose_device
 from rank_search.tasks.classification import ClassificationTask, class_names, outside_base
@@ -100,6 +100,8 @@ def _classification(config: StudyConfig, settings: ClassificationConfig, device:
             problem_type="single_label_classification",
             ignore_mismatched_sizes=True,  # a head for other classes is replaced
         )
+    inside = f"{classifier.model.base_model_prefix}."
+    refuse_missing(config.model, [name for name in classifier.missing if name.startswith(inside)])
     return ClassificationTask(settings, config.training, data, classifier)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import torch
@@ -218,13 +219,19 @@ def score_rankings(scores: Tensor, relevant: Sequence[Mapping[int, int]]) -> dic
     for top, gains in zip(first, relevant, strict=True):
         # What stands below every metric's cut and is not relevant changes none of them, so it is left out.
         ranking = [*top, *(place for place in gains if place not in top)]
-        # Falling numbers stand for the scores: torchmetrics takes a score of 0 or less, as a cosine may
-        # be, for "not retrieved" in MRR and recall, and might rank what ties with the tenth before it.
-        falling = torch.arange(len(ranking), 0, -1.0)
-        right = torch.tensor([gains.get(place, 0) for place in ranking])
-        for name, metric in METRICS.items():
-            values[name].append(float(metric(falling, right)))
+        for name, value in _score_ranking(tuple(gains.get(place, 0) for place in ranking)).items():
+            values[name].append(value)
     return values
+
+
+@lru_cache(maxsize=4096)  # where a query has one right document, it can only stand in so many places
+def _score_ranking(gains: tuple[int, ...]) -> dict[str, float]:
+    """Every metric of one ranking, from the gains of its documents, the first document's first."""
+    # Falling numbers stand for the scores: torchmetrics takes a score of 0 or less, as a cosine may
+    # be, for "not retrieved" in MRR and recall, and might rank what ties with the tenth before it.
+    falling = torch.arange(len(gains), 0, -1.0)
+    right = torch.tensor(gains)
+    return {name: float(metric(falling, right)) for name, metric in METRICS.items()}
 
 
 def _chunks(items: Sequence[Mapping[int, int]], size: int) -> Iterator[Sequence[Mapping[int, int]]]:

@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     from rank_search.training.result import Job, Outcome
 
 
+_LOOKED_AT = 1000  # batches, among which a rehearsal looks for the longest texts
+
+
 @dataclass
 class _Course:
     """One map on its way through the training of a pack.
@@ -105,12 +108,12 @@ def fine_tune(
 
 @dataclass(frozen=True)
 class Rehearsal:
-    """The first steps of a pack, which were trained for nothing but to see what they take.
+    """A few steps of a pack, which were trained for nothing but to see what they take.
 
     Attributes:
-        seconds: of each step, after one that warms up.
+        seconds: of each of the first steps.
         flops: of each of these steps, by `step_flops`.
-        activations: bytes that the first step keeps for its backward pass.
+        activations: bytes that the step with the longest texts keeps for its backward pass.
     """
 
     seconds: tuple[float, ...]
@@ -119,7 +122,7 @@ class Rehearsal:
 
 
 def rehearse(task: Task, jobs: Sequence[Job], config: StudyConfig, steps: int) -> Rehearsal:
-    """Takes the first steps of a pack, and forgets them.
+    """Takes a step on the longest texts and the first steps of a pack, and forgets them.
 
     Raises:
         TrainingFailed: a loss is not finite.
@@ -171,13 +174,14 @@ class _Training:
         return self._outcomes
 
     def rehearse(self, steps: int, jobs: Sequence[Job]) -> Rehearsal:
-        """Takes one step that warms up, and then so many."""
-        first, *batches = self._task.training_batches(steps + 1, self._data_seed)
+        """Takes one step that warms up, on the batch that takes most memory, and then so many."""
+        looked_at = min(max(self._common.steps, steps), _LOOKED_AT)
+        batches = [*self._task.training_batches(looked_at, self._data_seed)]
         seconds, flops = [], []
         with self._computing_fast():
             with counting_activations(self._task.backbone) as activations:
-                self._step(1, first)
-            for step, batch in enumerate(batches, start=2):
+                self._step(1, max(batches, key=self._tokens))
+            for step, batch in enumerate(batches[:steps], start=2):
                 for failed in self._outcomes.values():
                     if isinstance(failed, TrainingFailed):
                         raise failed
@@ -187,6 +191,9 @@ class _Training:
                 texts = self._task.texts(batch)
                 flops.append(sum(step_flops(self._task.backbone, job.rank_map, texts).total for job in jobs))
         return Rehearsal(tuple(seconds), tuple(flops), activations())
+
+    def _tokens(self, batch: Any) -> int:
+        return sum(of.rows * of.length for texts in self._task.texts(batch).values() for of in texts)
 
     @contextmanager
     def _computing_fast(self) -> Iterator[None]:

@@ -23,5 +23,5 @@ def test_answers_in_every_form_they_come_in(tmp_path) -> None:
 
 @pytest.mark.parametrize("wrong", [[], {"value": "Paris"}, {"text": []}, [""], [None], True, [{"value": "x"}]])
 def test_answer_without_a_text_is_refused(tmp_path, wrong) -> None:
-    with pytest.raises(InputError, match=r"task\.columns\.answers: row 3 has no answer in text"):
+    with pytest.raises(InputError, match=r"\.jsonl: row 3 has no answer in text"):
         loaded(tmp_path, ["fine", "fine", wrong, *["fine"] * 20])

@@ -48,12 +48,31 @@ def test_beir_folder(beir) -> None:
         ("train", "q1\td99\t1\n", r"train\.tsv: line 39 names 'd99', which is in neither"),
         ("train", "q99\td1\t1\n", r"train\.tsv: line 39 names 'q99'"),
         ("train", "q1\td1\thigh\n", r"train\.tsv: line 39 is no judgement"),
+        ("train", "q5\td6\t1\n", r"train\.tsv: line 39 judges 'q5' and 'd6' again; drop one line"),
     ],
 )
 def test_wrong_judgements(beir, file, line, expected) -> None:
     path = beir / "qrels" / f"{file}.tsv"
     path.write_text(path.read_text() + line)
     with pytest.raises(InputError, match=expected):
+        load_searchable(settings(beir))
+
+
+@pytest.mark.parametrize(
+    ("row", "expected"),
+    [
+        ({"_id": "d7", "text": "another"}, "object 51 has the _id 'd7' of an earlier one; drop one"),
+        ({"_id": "d50", "text": None}, "object 51 has no _id, or a title or text that is none"),
+        ({"_id": "d50", "text": ["a", "list"]}, "object 51 has no _id, or a title or text that is none"),
+        ({"_id": "d50", "title": 3, "text": "fine"}, "object 51 has no _id, or a title or text that is none"),
+        ({"_id": "d50", "text": "cut \ud83d"}, "object 51 has no _id, or a title or text that is none"),
+        ({"text": "nameless"}, "object 51 has no _id, or a title or text that is none"),
+    ],
+)
+def test_wrong_documents(beir, row, expected) -> None:
+    path = beir / "corpus.jsonl"
+    path.write_text(path.read_text() + json.dumps(row) + "\n")
+    with pytest.raises(InputError, match=rf"corpus\.jsonl: {expected}"):
         load_searchable(settings(beir))
 
 

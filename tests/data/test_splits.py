@@ -113,6 +113,23 @@ def test_one_class_is_no_classification(tmp_path) -> None:
         labelled(tmp_path, "".join(f"text {i},a\n" for i in range(40)))
 
 
+def test_held_out_data_that_was_trained_on_is_refused(tmp_path) -> None:
+    train = [f"text {i},{'ab'[i % 2]}\n" for i in range(40)]
+    other = [f"other {i},{'ab'[i % 2]}\n" for i in range(40)]
+    message = r"task\.data\.test: 11 of its 20 examples are in train too, and they must be kept apart"
+    with pytest.raises(InputError, match=message):
+        labelled(tmp_path, "".join(train), "".join(train[:11] + other[:9]))
+    # Real data sets repeat a few short texts.
+    assert len(labelled(tmp_path, "".join(train), "".join(train[:10] + other[:10])).test) == 20
+
+
+def test_what_is_wrong_with_a_row_is_told_with_its_file(tmp_path) -> None:
+    train = "".join(f"text {i},{'ab'[i % 2]}\n" for i in range(40))
+    with pytest.raises(InputError, match=r"test\.csv: row 2 holds nothing in 'label'") as raised:
+        labelled(tmp_path, train, "fine,a\nunlabelled,\n")
+    assert raised.value.file == str(tmp_path / "test.csv")
+
+
 def test_same_file_twice_is_refused(tmp_path) -> None:
     train = "".join(f"text {i},{'ab'[i % 2]}\n" for i in range(40))
     (tmp_path / "train.csv").write_text("text,label\n" + train)

@@ -29,7 +29,13 @@ def test_probability_is_that_of_a_word() -> None:
 
 
 def test_function_of_the_users_is_found_beside_the_study(tmp_path, monkeypatch) -> None:
-    functions = "def shout(text, draw):\n    return text.upper()\n\nBROKEN = lambda text, draw: 3\n"
+    functions = (
+        "def shout(text, draw):\n    return text.upper()\n\n"
+        "number = lambda text, draw: 3\n"
+        "fickle = lambda text, draw: text if 'try' in text else None\n"
+        "raises = lambda text: text\n"
+        "TEXT = 'no function'\n"
+    )
     (tmp_path / "mine_augment.py").write_text(functions)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.path", ["/nowhere"])
@@ -37,8 +43,16 @@ def test_function_of_the_users_is_found_beside_the_study(tmp_path, monkeypatch) 
     assert augment_texts(shout, ["a", "b"], 0, 0) == ["A", "B"]
     with pytest.raises(InputError, match=r"training\.augmentation: 'mine_augment:shuot': .*; name a function"):
         load_augmentation(training("mine_augment:shuot"))
+    with pytest.raises(InputError, match=r"training\.augmentation: 'mine_augment:number' returns int; it must return"):
+        load_augmentation(training("mine_augment:number"))
+    for name in ("raises", "TEXT"):
+        with pytest.raises(InputError, match=f"'mine_augment:{name}': TypeError: .*; name a function"):
+            load_augmentation(training(f"mine_augment:{name}"))
     with pytest.raises(TypeError, match="returned something else than a text"):
-        augment_texts(load_augmentation(training("mine_augment:BROKEN")), ["a"], 0, 0)
+        augment_texts(load_augmentation(training("mine_augment:fickle")), ["a"], 0, 0)
+    (tmp_path / "half_augment.py").write_text("def shout(text, draw:\n")
+    with pytest.raises(InputError, match="'half_augment:shout': SyntaxError"):
+        load_augmentation(training("half_augment:shout"))
     with pytest.raises(InputError, match="No module named 'absent_module'"):
         load_augmentation(training("absent_module:shout"))
 
