@@ -45,7 +45,8 @@ def explained(config: ModelSource) -> Iterator[None]:
 
 def _first_line(error: Exception) -> str:
     line = next((line for line in str(error).splitlines() if line.strip()), "")
-    return line if isinstance(error, OSError | ValueError | ImportError) and line else f"{type(error).__name__} {line}"
+    telling = line and isinstance(error, OSError | ValueError | ImportError)
+    return line if telling else f"{type(error).__name__} {line}".strip()
 
 
 def read_config(config: ModelSource) -> PretrainedConfig:

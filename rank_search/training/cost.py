@@ -12,7 +12,7 @@ from rank_search.adapters import base_models
 from rank_search.modules import layer_of, linear_modules
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from torch import nn
 
@@ -102,8 +102,3 @@ def matmul_peak(device: torch.device, dtype: torch.dtype) -> float:
         (a @ b)[0, 0].item()
         best = min(best, time.perf_counter() - started)
     return 2 * _MATMUL**3 / best
-
-
-def in_all(steps: Iterable[Flops]) -> Flops:
-    """The sum of several steps."""
-    return sum(steps, Flops())
