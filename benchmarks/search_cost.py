@@ -149,7 +149,7 @@ def peak_memory(pack: int, overrides: list[str], *, kept: bool) -> dict[str, int
     With ``kept``, freed memory is kept as in a study; without, glibc gives each freed tensor back at once.
     """
     code = (
-        "import json, resource, sys; sys.path.insert(0, sys.argv[1]); import search_cost as this;"
+        "import json, sys; sys.path.insert(0, sys.argv[1]); import search_cost as this;"
         "print(json.dumps(this.rehearsed(int(sys.argv[2]), sys.argv[3:])))"
     )
     line = [sys.executable, "-c", code, str(Path(__file__).parent), str(pack), *overrides]

@@ -158,6 +158,7 @@ def test_settings_beside_the_ranks(tmp_path) -> None:
         ("training.augmentation=dropout", "--set: training.augmentation: 'dropout' is wrong"),
         ("task.data.sorce=x", "--set: task.data.sorce: unknown key; did you mean 'source'?"),
         ("task.data={source: x, held_out: 0.6}", "--set: task.data.held_out: 0.6 is wrong: input should be less"),
+        ("training={steps: 1, steps: 2}", "--set: training: '{steps: 1, steps: 2}' is not a YAML value"),
         ("task.data={held_out: 0.2}", "--set: task.data.source: is missing; add it"),
         ("task.metric=accuracy", "--set: task.metric: 'accuracy' is wrong: input should be 'ndcg@10'"),
         ("task.columns.text=x", "--set: task.columns.text: unknown key; known: document, query"),

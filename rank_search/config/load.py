@@ -44,9 +44,13 @@ class _Loader(yaml.SafeLoader):
         return node
 
 
+def _parse(text: str) -> Any:
+    return yaml.load(text, _Loader)  # noqa: S506  # it is a safe loader
+
+
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
-        settings = yaml.load(path.read_text(encoding="utf-8"), _Loader)  # noqa: S506  # it is a safe loader
+        settings = _parse(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError("no such file; name a study file, or leave it out for the demo", file=str(path)) from None
     except (OSError, UnicodeDecodeError) as error:
@@ -71,7 +75,7 @@ def _apply(override: str, settings: dict[str, Any]) -> None:
             raise InputError(f"{section!r} holds a value, not fields", field=field, file="--set")
         target = inner
     try:
-        target[last] = yaml.safe_load(text)
+        target[last] = _parse(text)
     except yaml.YAMLError:
         raise InputError(f"{text!r} is not a YAML value", field=field, file="--set") from None
 

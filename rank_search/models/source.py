@@ -51,12 +51,6 @@ def locate(config: ModelSource) -> Located:
             file in it; a hub id's is checked once it is downloaded, by `fingerprint`.
     """
     source, gguf_file = _without_file(config.source)
-    here = source.startswith("package:") or Path(source).expanduser().is_dir()
-    if here and config.revision is not None:
-        raise InputError(
-            f"{config.revision!r}: {config.source!r} is no hub id, and has no revisions; leave it out",
-            field="model.revision",
-        )
     if source.startswith("package:"):
         folder = _package_folder(source)
     else:
@@ -67,6 +61,11 @@ def locate(config: ModelSource) -> Located:
                     f"{config.source!r} is neither a folder here nor a hub id; mend the path", field="model.source"
                 )
             return Located(source, gguf_file)
+    if config.revision is not None:
+        raise InputError(
+            f"{config.revision!r}: {config.source!r} is no hub id, and has no revisions; leave it out",
+            field="model.revision",
+        )
     if not (folder / (gguf_file or "config.json")).is_file():
         raise InputError(
             f"{config.source!r} holds no {gguf_file or 'config.json'}; name a model's folder, or its GGUF file",

@@ -176,12 +176,12 @@ class _Training:
     def rehearse(self, steps: int, jobs: Sequence[Job]) -> Rehearsal:
         """Takes one step that warms up, on the batch that takes most memory, and then so many."""
         looked_at = min(max(self._common.steps, steps), _LOOKED_AT)
-        batches = [*self._task.training_batches(looked_at, self._data_seed)]
+        longest = max(self._task.training_batches(looked_at, self._data_seed), key=self._tokens)
         seconds, flops = [], []
         with self._computing_fast():
             with counting_activations(self._task.backbone) as activations:
-                self._step(1, max(batches, key=self._tokens))
-            for step, batch in enumerate(batches[:steps], start=2):
+                self._step(1, longest)
+            for step, batch in enumerate(self._task.training_batches(steps, self._data_seed), start=2):
                 for failed in self._outcomes.values():
                     if isinstance(failed, TrainingFailed):
                         raise failed
