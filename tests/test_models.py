@@ -247,6 +247,11 @@ def test_damaged_files_are_told_in_one_line(tmp_path, file, content) -> None:
     assert "\n" not in str(raised.value)
 
 
+def test_gguf_embedder_is_refused() -> None:
+    with pytest.raises(InputError, match=r"model\.source: .* loads no GGUF file; name the original embedder"):
+        load_retriever(config(SMOLLM2), CPU)
+
+
 def test_revision_of_a_folder_is_refused() -> None:
     with pytest.raises(InputError, match=r"model\.revision: 'main': .* is no hub id, and has no revisions"):
         locate(config(EMBEDDED, revision="main"))

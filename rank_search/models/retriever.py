@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
+from rank_search.errors import InputError
 from rank_search.models.load import explained, max_length, refuse_missing, weight_arguments
 from rank_search.models.source import fingerprint, locate
 
@@ -64,13 +65,18 @@ def load_retriever(config: ModelSource, device: torch.device) -> Retriever:
     from sentence_transformers import SentenceTransformer
 
     located = locate(config)
+    if located.gguf_file:
+        raise InputError(
+            f"{config.source!r}: sentence-transformers loads no GGUF file; name the original embedder",
+            field="model.source",
+        )
     with explained(config):
         model: Any = SentenceTransformer(
             located.place,
             revision=config.revision,
             trust_remote_code=config.trust_remote_code,
             device=str(device),
-            model_kwargs={**weight_arguments(config, device), **located.arguments},
+            model_kwargs=weight_arguments(config, device),
         )
         transformer, *head = model
         # sentence-transformers keeps to itself what the source lacks, so it is asked for without loading the weights.
@@ -80,7 +86,6 @@ def load_retriever(config: ModelSource, device: torch.device) -> Retriever:
             trust_remote_code=config.trust_remote_code,
             device_map="meta",
             output_loading_info=True,
-            **located.arguments,
         )
     refuse_missing(config, report["missing_keys"])
     # Pooled vectors are float32, whatever type the transformer is held in; so is what comes after it.
