@@ -175,6 +175,11 @@ def test_wrong_tasks_data_and_joint_settings(tmp_path, override, expected) -> No
     assert "\n" not in str(raised.value)
 
 
+def test_a_grid_has_no_ranges(tmp_path) -> None:
+    with pytest.raises(InputError, match=r"search.sampler: grid cannot go through every value of space.alpha"):
+        load_config(written(tmp_path), ["search.sampler=grid", "space.alpha=[1, 8]"])
+
+
 def test_data_as_text_is_its_source(tmp_path) -> None:
     short = load_config(written(tmp_path, task={"kind": "retrieval", "data": "mine.jsonl"}))
     long = load_config(written(tmp_path, task={"kind": "retrieval", "data": {"source": "mine.jsonl"}}))

@@ -131,7 +131,7 @@ class SearchConfig(Section):
         "fine-tune every proposal of the sampler",
     )
     trials: PositiveInt = Field(17, description="finished trials to reach, baselines and failures included")
-    sampler: Literal["tpe", "gp", "nsga2", "random"] = Field("tpe", description="who proposes")
+    sampler: Literal["tpe", "gp", "nsga2", "random", "grid"] = Field("tpe", description="who proposes")
     early_stopping: StrictBool = Field(
         False, description="whether to stop proposals, at a ninth and a third of the steps, that the best third beat"
     )
@@ -172,6 +172,8 @@ class StudyConfig(Section):
                     f"space.{name}: {list(bounds)} leaves out {section}.{name} = {value}, at which "
                     "baselines are trained; widen it, or set that"
                 )
+            if bounds is not None and self.search.sampler == "grid":
+                raise ValueError(f"search.sampler: grid cannot go through every value of space.{name}; leave that out")
         if self.space.augmentation and self.training.augmentation == "none":
             raise ValueError("space.augmentation: has nothing to switch on; set training.augmentation")
         return self

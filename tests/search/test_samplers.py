@@ -1,4 +1,5 @@
 import dataclasses
+import itertools
 
 import optuna
 from hypothesis import given, settings
@@ -30,6 +31,17 @@ def test_joint_settings_are_numbers_on_their_own_scale() -> None:
 
 def test_tpe_sees_the_dimensions_together() -> None:
     assert SAMPLERS["tpe"](0)._multivariate
+
+
+def test_a_grid_goes_through_every_map_once_those_of_like_first_layers_together(bench) -> None:
+    space = dataclasses.replace(SPACE, ladder=(0, 1, 4))
+    bench.search(40, space=space, sampler="grid", pack=9)
+    study = bench.search(100, space=space, sampler="grid", pack=9)
+    trials = study.get_trials()
+    proposed = [tuple(trial.params[name] for name in space.dimensions) for trial in trials]
+    assert sorted(proposed) == list(itertools.product(range(3), repeat=4))
+    searched = [map_ for map_, trial in zip(proposed, trials, strict=True) if "kind" not in trial.user_attrs]
+    assert searched == sorted(searched)
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(0, 10_000), st.integers(0, 10_000))
