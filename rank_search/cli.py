@@ -115,10 +115,10 @@ def run(config: ConfigArgument = DEMO, overrides: SetOption = None, storage: Sto
 def plan(config: ConfigArgument = DEMO, overrides: SetOption = None, as_json: JsonOption = False) -> None:
     """Says what a study would search and cost; trains nothing."""
     settings = _load(config, overrides)
-    from rank_search.workflow import plan_study
+    from rank_search.estimate import estimate_study
 
     with _naming(config, overrides):
-        planned = plan_study(settings)
+        planned = estimate_study(settings)
     space = planned.space
     content = {
         "study": planned.study,
@@ -132,11 +132,13 @@ def plan(config: ConfigArgument = DEMO, overrides: SetOption = None, as_json: Js
         "least_parameters": space.least_parameters,
         "most_parameters": space.most_parameters,
         "trials": planned.trials,
+        "baselines": dict(zip(("trained", "scored"), planned.baselines, strict=True)),
+        "confirmations": planned.confirmations,
         "step_flops": planned.step_flops,
         "flops_rate": planned.flops_rate,
         "step_seconds": planned.step_seconds,
         "evaluation_seconds": planned.evaluation_seconds,
-        "estimated_seconds": planned.trials * planned.trial_seconds,
+        "estimated_seconds": planned.seconds,
     }
     if as_json:
         print(json.dumps(content))
@@ -160,28 +162,33 @@ def plan(config: ConfigArgument = DEMO, overrides: SetOption = None, as_json: Js
         if cut:
             print(f"{cut:,} of {of:,} {kind} are longer than the study file or the model allows, and are cut")
     print(
-        f"{planned.trials} trials of {planned.trial_seconds:.0f} s ({settings.training.steps} steps of "
+        f"a trial takes {planned.trial_seconds:.0f} s: {settings.training.steps} steps of "
         f"{planned.step_seconds:.2f} s, which is {_billions(planned.step_flops)}FLOP "
-        f"at {_billions(planned.flops_rate)}FLOP a second; evaluation {planned.evaluation_seconds:.1f} s): "
-        f"about {planned.trials * planned.trial_seconds / 60:.0f} min"
+        f"at {_billions(planned.flops_rate)}FLOP a second, and an evaluation of {planned.evaluation_seconds:.1f} s"
+    )
+    trained, scored = planned.baselines
+    print(
+        f"{planned.trials} trials, {trained} baselines to train and {scored} to score, {planned.confirmations} fresh "
+        f"trainings for the verdict: about {planned.seconds / 60:.0f} min"
     )
 
 
 @app.command()
 def status(study: StudyArgument, storage: StorageOption = None, as_json: JsonOption = False) -> None:
     """Shows how far a study is, and its front."""
-    opened, record, _ = _open(study, storage)
+    opened, record, folder = _open(study, storage)
     from rank_search.analysis.front import front, hypervolume, reference_point
+    from rank_search.analysis.maps import study_maps
     from rank_search.analysis.trials import scored
     from rank_search.search.table import is_running, trials_table
 
-    trials = trials_table(opened, record)
-    on_front = front(trials)
-    reference = reference_point(trials, record.space.most_parameters)
+    trials, maps = trials_table(opened, record), study_maps(opened, record, folder)
+    on_front = front(maps)
+    reference = reference_point(maps, record.space.most_parameters)
     states = {str(state): int(count) for state, count in trials["state"].value_counts().items()}
     failures = {str(reason): int(count) for reason, count in trials["reason"].dropna().value_counts().items()}
     state = "running" if is_running(opened) else "idle"
-    volume = hypervolume(trials, reference)
+    volume = hypervolume(maps, reference)
     if as_json:
         content = {
             "study": opened.study_name,
@@ -197,12 +204,18 @@ def status(study: StudyArgument, storage: StorageOption = None, as_json: JsonOpt
     print(f"{opened.study_name}: {state}; trials: {counts}; hypervolume {volume:,.1f}")
     for reason, count in failures.items():
         print(f"failed {count} ×: {reason}")
-    by_number = scored(trials)
     rows = [
-        (str(number), trial.kind, f"{trial.score:.4f} ± {trial.score_se:.4f}", f"{trial.trainable_parameters:,}")
-        for number, trial in ((number, by_number[number]) for number in on_front["number"])
+        (
+            str(of.number),
+            of.kind,
+            f"{of.score:.4f} ± {of.score_se:.4f}",
+            str(of.seeds),
+            f"{of.trainable_parameters:,}",
+            f"{of.front_probability:.2f}",
+        )
+        for of in scored(on_front).values()
     ]
-    _print_table("front", ("trial", "kind", "score", "parameters"), rows)
+    _print_table("front", ("trial", "kind", "score", "seeds", "parameters", "on the front"), rows)
 
 
 @app.command()
@@ -213,14 +226,24 @@ def report(study: StudyArgument, storage: StorageOption = None) -> None:
 
 @app.command(name="choose")
 def choose_command(
-    study: StudyArgument, rule: RuleOption = "within-one-se", storage: StorageOption = None, as_json: JsonOption = False
+    study: StudyArgument,
+    rule: RuleOption = "within-one-se",
+    explained: Annotated[
+        bool, typer.Option("--explain", help="Say why, and what the neighbours on the front cost or gain.")
+    ] = False,
+    storage: StorageOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Prints the trial that a rule chooses, and its rank map."""
-    from rank_search.analysis.choice import Rule
+    from rank_search.analysis.choice import Rule, choose
+    from rank_search.analysis.explain import explain
+    from rank_search.analysis.maps import study_maps
 
     parsed = Rule.parse(rule)
-    opened, record, _ = _open(study, storage)
-    trial = _chosen(opened, record, parsed)
+    opened, record, folder = _open(study, storage)
+    maps = study_maps(opened, record, folder)
+    trial = choose(maps, parsed)
+    explanation = explain(maps, parsed, trial) if explained else []
     if as_json:
         content = {
             "study": opened.study_name,
@@ -229,9 +252,12 @@ def choose_command(
             "kind": trial.kind,
             "score": trial.score,
             "score_se": trial.score_se if math.isfinite(trial.score_se) else None,
+            "seeds": trial.seeds,
+            "front_probability": trial.front_probability,
             "trainable_parameters": trial.trainable_parameters,
             "ranks": trial.ranks,
             "settings": trial.settings,
+            **({"explanation": explanation} if explained else {}),
         }
         print(json.dumps(content))
         return
@@ -242,6 +268,8 @@ def choose_command(
     rows = [(name, str(trial.ranks[modules[0]])) for name, modules in record.space.dimensions.items()]
     rows += [(name, f"{value:.4g}") for name, value in trial.settings.items()]
     _print_table(f"chosen by {rule}", ("dimension", "rank or value"), rows)
+    for sentence in explanation:
+        print(sentence)
 
 
 @app.command()
@@ -259,7 +287,7 @@ def export(
 
     parsed = Rule.parse(rule)
     opened, record, folder = _open(study, storage)
-    picked = _chosen(opened, record, parsed) if trial is None else _trial(opened, record, trial)
+    picked = _chosen(opened, record, folder, parsed) if trial is None else _trial(opened, record, trial)
     write_export(Choice(opened.study_name, record, folder, picked), to, out)
     print(f"trial {picked.number} as {to}: {out}")
 
@@ -296,11 +324,11 @@ def _open(study: str, storage: str | None) -> tuple[Study, StudyRecord, StudyFol
     return (*load_study(folder, storage), folder)
 
 
-def _chosen(study: Study, record: StudyRecord, rule: Rule) -> ScoredTrial:
+def _chosen(study: Study, record: StudyRecord, folder: StudyFolder, rule: Rule) -> ScoredTrial:
     from rank_search.analysis.choice import choose
-    from rank_search.search.table import trials_table
+    from rank_search.analysis.maps import study_maps
 
-    return choose(trials_table(study, record), rule)
+    return choose(study_maps(study, record, folder), rule)
 
 
 def _trial(study: Study, record: StudyRecord, number: int) -> ScoredTrial:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import uuid
 from dataclasses import asdict, dataclass
-from statistics import mean, median
+from functools import partial
 from typing import TYPE_CHECKING
 
 import optuna
@@ -13,25 +13,28 @@ import psutil
 import transformers
 from optuna.trial import TrialState
 
-from rank_search.analysis.verdict import Contest
+from rank_search.analysis.contest import Contest
+from rank_search.analysis.maps import probabilities, study_maps
 from rank_search.errors import RankSearchError
 from rank_search.executors.local import LocalExecutor
 from rank_search.files import write_text
 from rank_search.models.source import choose_device
 from rank_search.modules import build_space
-from rank_search.search.loop import Search, data_seed, wants_more
+from rank_search.ranks import RankMap
+from rank_search.search.baselines import Baselines
+from rank_search.search.confirmation import Confirmation
+from rank_search.search.contender import Contender
+from rank_search.search.loop import Search, data_seed
 from rank_search.search.nested import NESTED, NestedSearch
+from rank_search.search.plan import Plan
 from rank_search.search.progress import ProgressBar
 from rank_search.search.record import StudyRecord, environment, refuse_change
 from rank_search.search.storage import BESIDE, StudyFolder, create_study, find_study
 from rank_search.search.table import trials_table
 from rank_search.tasks.load import load_skeleton, load_task
-from rank_search.training.cost import step_flops
-from rank_search.training.result import Job
-from rank_search.training.trainer import rehearse
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from optuna import Study
     from rich.console import Console
@@ -41,8 +44,6 @@ if TYPE_CHECKING:
     from rank_search.space import Space
     from rank_search.tasks.base import Evaluation, Task
 
-_TIMED_STEPS = 3  # whose speed, in the middle, a plan takes for that of all
-_COUNTED_STEPS = 1000  # whose arithmetic it takes for that of all
 _LARGEST_PACK = 16
 
 
@@ -53,6 +54,10 @@ class Finished:
     study: Study
     record: StudyRecord
     folder: StudyFolder
+
+    def contest(self) -> Contest:
+        """The chosen map and its rivals."""
+        return Contest.of(study_maps(self.study, self.record, self.folder), trials_table(self.study, self.record))
 
 
 def run_study(config: StudyConfig, storage: str | None, console: Console) -> Finished:
@@ -69,7 +74,7 @@ def run_study(config: StudyConfig, storage: str | None, console: Console) -> Fin
         InputError: settings, model or data are wrong, or differ from those the study was begun with.
         SearchStopped: too many trials failed in a row.
     """
-    _quiet()
+    quiet()
     folder = StudyFolder.of(config.study)
     if (known := find_study(folder, storage)) is not None:
         study, record = known
@@ -79,7 +84,7 @@ def run_study(config: StudyConfig, storage: str | None, console: Console) -> Fin
             console.print(f"{config.study}: all {len(study.trials)} trials are finished; nothing to train")
             return Finished(study, record, folder)
     with console.status(f"reading {config.task.data.source} and {config.model.source}"):
-        task, space = _load(config)
+        task, space = load_study_task(config)
         given = _new_record(config, space, task)
         if known is not None:
             _refuse_other(known[1], given)
@@ -97,7 +102,7 @@ def run_study(config: StudyConfig, storage: str | None, console: Console) -> Fin
         folder.claim(record)
         write_text(folder.path / "study.yaml", config.to_yaml())
         finished = Finished(study, record, folder)
-        with ProgressBar(console, study, config.search.trials, config.training.steps) as progress:
+        with ProgressBar(console, study, _expected(config, space), config.training.steps) as progress:
             pack = _pack(study, config, executor, console)
             nested = None
             if config.search.strategy == "nested":
@@ -105,12 +110,14 @@ def run_study(config: StudyConfig, storage: str | None, console: Console) -> Fin
                 nested = NestedSearch(scores, config, space, scorer, progress, data_seed(config.seed), pack)
                 nested.run()
                 study.set_user_attr(NESTED, nested.cost)
-            search = Search(study, folder, config, space, executor, progress, nested, pack, sole_driver=storage is None)
+            plan = _plan_of(finished, config, executor, nested)
+            search = Search(study, folder, config, space, executor, progress, plan, pack, sole_driver=storage is None)
             search.run()
+            started = time.perf_counter()
+            _confirm(finished, config, executor, progress)
         if nested is not None and nested.misleads(study.get_trials(deepcopy=False)):
             console.print("nested scores put maps in another order than fine-tunes: the sampler proposed the rest")
         _say_if_exhausted(study, config, console)
-        started = time.perf_counter()
         _measure_choice(finished, executor, task)
         _say_cost(search.busy + time.perf_counter() - started, console)
     return finished
@@ -130,10 +137,47 @@ def _pack(study: Study, config: StudyConfig, executor: LocalExecutor, console: C
 def _is_done(study: Study, record: StudyRecord, config: StudyConfig, folder: StudyFolder) -> bool:
     """Whether a run would find nothing to do: no trial to train or at work, and the choice measured already."""
     trials = study.get_trials(deepcopy=False)
-    running = any(trial.state == TrialState.RUNNING for trial in trials)
-    if running or wants_more(trials, config.search.trials, record.space.size):
+    begun = Finished(study, record, folder)
+    if any(trial.state == TrialState.RUNNING for trial in trials) or not _plan_of(begun, config).is_done(trials):
         return False
-    return bool(folder.read_test(Contest.of(trials_table(study, record)).numbers))
+    contest = begun.contest()
+    return bool(folder.read_test(contest.numbers)) and _confirmation(begun, config).is_done(_contenders(contest))
+
+
+def _plan_of(
+    begun: Finished, config: StudyConfig, executor: LocalExecutor | None = None, nested: NestedSearch | None = None
+) -> Plan:
+    """The plan of a study; without an executor it can say what is missing, and not make it."""
+
+    def spectrum(trial: int) -> Mapping[str, Sequence[float]]:
+        return executor.spectrum(begun.folder.adapter(trial)) if executor else {}
+
+    def front_probability() -> dict[int, float]:
+        return probabilities(study_maps(begun.study, begun.record, begun.folder))
+
+    return Plan(config, begun.record.space, spectrum, front_probability, nested)
+
+
+def _expected(config: StudyConfig, space: Space) -> int:
+    """Trials of a whole study, baselines outside the space included."""
+    maps = min(config.search.maps, space.size)
+    return (
+        int(maps) + config.search.repeats_planned + len(Baselines(space, config.search.baselines, lambda _: {}).names)
+    )
+
+
+def _contenders(contest: Contest) -> list[Contender]:
+    return [Contender(RankMap(of.ranks), of.settings) for of in contest.contenders.values()]
+
+
+def _confirmation(begun: Finished, config: StudyConfig) -> Confirmation:
+    return Confirmation(begun.folder, config.seed, config.search.confirm)
+
+
+def _confirm(begun: Finished, config: StudyConfig, executor: LocalExecutor, progress: ProgressBar) -> None:
+    """Trains the chosen map and its rivals on fresh seeds."""
+    told = partial(progress.stage, "confirmation: training")
+    _confirmation(begun, config).run(_contenders(begun.contest()), executor, told)
 
 
 def _refuse_other(kept: StudyRecord, given: StudyRecord) -> None:
@@ -147,7 +191,7 @@ def _refuse_other(kept: StudyRecord, given: StudyRecord) -> None:
     refuse_change(kept.model_fingerprint, given.model_fingerprint, "model.source")
 
 
-def _load(config: StudyConfig) -> tuple[Task, Space]:
+def load_study_task(config: StudyConfig) -> tuple[Task, Space]:
     """The task and what is searched; refuses what it can before weights are loaded."""
     build_space(load_skeleton(config), config)
     task = load_task(config)
@@ -192,8 +236,8 @@ def _say_cost(busy: float, console: Console) -> None:
 
 
 def _measure_choice(begun: Finished, executor: LocalExecutor, task: Task) -> None:
-    """Scores the untrained model, the chosen map and its uniform rival on the test split."""
-    contest = Contest.of(trials_table(begun.study, begun.record))
+    """Scores the untrained model and the contenders' saved adapters on the test split."""
+    contest = begun.contest()
     if begun.folder.read_test(contest.numbers):
         return
     untrained = executor.evaluate(None, "test")
@@ -208,10 +252,9 @@ def _measure_choice(begun: Finished, executor: LocalExecutor, task: Task) -> Non
             f"{adapter}: the adapter of trial {trial.number} is gone; restore it, or begin a new study"
         )
 
-    evaluations = {"untrained": untrained, "chosen": measured(contest.chosen)}
-    if contest.baseline is not None:
-        same = contest.baseline == contest.chosen
-        evaluations["baseline"] = evaluations["chosen"] if same else measured(contest.baseline)
+    of_trial = {trial.number: trial for trial in contest.contenders.values()}
+    scores = {number: measured(trial) for number, trial in of_trial.items()}
+    evaluations = {"untrained": untrained, **{role: scores[number] for role, number in contest.numbers.items()}}
     begun.folder.write_test(
         contest.numbers,
         {
@@ -222,69 +265,7 @@ def _measure_choice(begun: Finished, executor: LocalExecutor, task: Task) -> Non
     )
 
 
-@dataclass(frozen=True)
-class Plan:
-    """What a study would search, and what it would cost.
-
-    Attributes:
-        study: its name.
-        space: the search space.
-        head_parameters: trained in every trial, beside the adapters'.
-        cut: kind of text → how many were cut, of how many.
-        trials: how many trials are planned.
-        step_flops: of one training step at the largest map, by arithmetic, mean over a trial's batches (its first
-            thousand).
-        flops_rate: floating-point operations a second that timed steps reached.
-        step_seconds: one training step at the largest map, by these two.
-        evaluation_seconds: one evaluation on the validation split.
-        trial_seconds: a whole trial at the largest map.
-    """
-
-    study: str
-    space: Space
-    head_parameters: int
-    cut: Mapping[str, tuple[int, int]]
-    trials: int
-    step_flops: float
-    flops_rate: float
-    step_seconds: float
-    evaluation_seconds: float
-    trial_seconds: float
-
-
-def plan_study(config: StudyConfig) -> Plan:
-    """Reads the space off the model and times a few steps and one evaluation; writes nothing.
-
-    Raises:
-        InputError: settings or model are wrong.
-    """
-    _quiet()
-    task, space = _load(config)
-    job = Job(space.uniform(space.ladder[-1]), seed=config.seed, data_seed=data_seed(config.seed))
-    rehearsal = rehearse(task, [job], config, _TIMED_STEPS)
-    rate = median(flops / seconds for flops, seconds in zip(rehearsal.flops, rehearsal.seconds, strict=True))
-    steps = config.training.steps
-    batches = task.training_batches(min(steps, _COUNTED_STEPS), job.data_seed)
-    flops = mean(step_flops(task.backbone, job.rank_map, task.texts(batch)).total for batch in batches)
-    started = time.perf_counter()
-    task.evaluate("validation")
-    evaluation = time.perf_counter() - started
-    trial = steps * flops / rate + evaluation
-    return Plan(
-        study=config.study,
-        space=space,
-        head_parameters=head_parameters(task),
-        cut=task.cut,
-        trials=config.search.trials,
-        step_flops=flops,
-        flops_rate=rate,
-        step_seconds=flops / rate,
-        evaluation_seconds=evaluation,
-        trial_seconds=trial,
-    )
-
-
-def _quiet() -> None:
+def quiet() -> None:
     """Keeps the libraries' own bars and chatter off the screen; warnings stay."""
     transformers.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     transformers.logging.disable_progress_bar()  # type: ignore[no-untyped-call]

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import random
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import optuna
 
+from rank_search.analysis.maps import probabilities, study_maps
 from rank_search.config import StudyConfig
-from rank_search.ranks import Shape
+from rank_search.ranks import RankMap, Shape
 from rank_search.search.loop import Search
+from rank_search.search.plan import Plan
 from rank_search.search.record import StudyRecord
 from rank_search.search.storage import StudyFolder, create_study
 from rank_search.space import Space
@@ -39,7 +42,7 @@ def study_config(**changes) -> StudyConfig:
         "task": {"kind": "retrieval"},
         "space": {"ladder": [0, 1, 2, 4], "group_by": "block"},
         "training": {"steps": 3, "batch_size": 4, "precision": "float32", "learning_rate": 1e-2},
-        "search": {"trials": 8, "sampler": "random"},
+        "search": {"trials": 8, "sampler": "random", "repeats": 0, "baselines": [], "confirm": 0},
     }
     for section, values in changes.items():
         settings[section] = {**settings.get(section, {}), **values} if isinstance(values, dict) else values
@@ -55,12 +58,23 @@ SPACE = Space(
 
 @dataclass
 class Landscape:
-    """Scores a map by a formula; does ``wrongs[trial]`` instead where it is named."""
+    """Scores a map by a formula; does ``wrongs[trial]`` instead where it is named.
+
+    ``noise`` is what batches and seeds add: as much for all maps on the same batches, and half of it for each map.
+    """
 
     wrongs: dict[int, object] = field(default_factory=dict)
     jobs: list[Job] = field(default_factory=list)
     weights: tuple[float, ...] = (0.5, 0.1, 0.3, 0.2)
     packs: list[list[int]] = field(default_factory=list)
+    noise: float = 0.0
+
+    def spectrum(self, folder) -> dict[str, list[float]]:
+        """As if the weights of the formula were found by SVD."""
+        assert folder.is_dir()
+        return {
+            name: [weight / (1 + i) for i in range(8)] for name, weight in zip(SPACE.shapes, self.weights, strict=True)
+        }
 
     def train(self, jobs, on_step, rungs) -> list[FineTuned | Stopped]:
         self.packs.append([job.number for job in jobs])
@@ -73,6 +87,7 @@ class Landscape:
             raise wrong
         ranks = list(job.rank_map.ranks.values())
         score = sum(rank**0.5 * weight for rank, weight in zip(ranks, self.weights, strict=True)) / 4
+        score += self.noise * (random.Random(job.data_seed).gauss(0, 1) + random.Random(job.seed).gauss(0, 0.5))
         score = wrong if isinstance(wrong, float) else score
         seen: dict[int, float] = {}
         for steps in rungs.steps:
@@ -80,7 +95,17 @@ class Landscape:
             if job.number not in rungs.keep(steps, {job.number: seen[steps]}):
                 return Stopped(seen, (1.0,), 0.001)
         evaluation = Evaluation("ndcg@10", {"ndcg@10": [score - 0.1, score + 0.1]})
-        return FineTuned(evaluation, (1.0, 0.5), 0.01, _saver if job.rank_map.adapted else None, seen)
+        save = _saver if job.rank_map.adapted else None
+        return FineTuned(evaluation, (1.0, 0.5), 0.01, save, seen, _shared_out(job))
+
+
+def _shared_out(job: Job) -> RankMap:
+    """A rank of the first module goes to the last, where the recipe sets the ranks."""
+    ranks = dict(job.rank_map.ranks)
+    if job.recipe in {"eva", "adalora"}:
+        first, *_, last = ranks
+        ranks |= {first: ranks[first] - 1, last: ranks[last] + 1}
+    return RankMap(ranks)
 
 
 def _saver(folder: Path) -> None:
@@ -124,9 +149,18 @@ class Bench:
         study = create_study(self.folder, None)
         record(space).write(study)
         executor = executor or Landscape()
-        driver = {"sole_driver": sole_driver, "pack": pack, "nested": nested}
-        Search(study, self.folder, config, space, executor, Silent(), **driver).run()
+        plan = self.plan(study, config, space, executor, nested)
+        Search(study, self.folder, config, space, executor, Silent(), plan, pack, sole_driver).run()
         return study
+
+    def plan(self, study, config, space: Space = SPACE, executor=None, nested=None) -> Plan:
+        def front_probability() -> dict[int, float]:
+            return probabilities(study_maps(study, record(space), self.folder))
+
+        executor = executor or Landscape()
+        return Plan(
+            config, space, lambda trial: executor.spectrum(self.folder.adapter(trial)), front_probability, nested
+        )
 
     def study(self) -> optuna.Study:
         return create_study(self.folder, None)

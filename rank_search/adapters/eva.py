@@ -1,13 +1,17 @@
-"""Where A starts by EVA: along the leading directions of each module's inputs."""
+"""EVA (arXiv:2410.07170): A starts along the leading directions of each module's inputs, which may set its rank."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import torch
 from peft import EvaConfig, get_eva_state_dict
 
-from rank_search.adapters.lora import base_models, lora_config, stored_transposed
+from rank_search.adapters.lora import base_models, lora_config, module_scale, stored_transposed
+from rank_search.adapters.pack import Start
 from rank_search.errors import InputError
+from rank_search.modules import linear_modules
+from rank_search.ranks import RankMap
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -15,7 +19,8 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from rank_search.config import AdapterConfig
-    from rank_search.ranks import RankMap
+
+_RHO = 2.0  # PEFT's default: no module gets more than twice the rank that is shared out
 
 
 def eva_directions(
@@ -24,7 +29,7 @@ def eva_directions(
     config: AdapterConfig,
     batches: Mapping[str, Sequence[Mapping[str, Tensor]]],
 ) -> dict[str, Tensor]:
-    """Leading principal directions of each module's inputs (EVA, arXiv:2410.07170), by PEFT.
+    """Leading principal directions of each module's inputs, by PEFT.
 
     Computed once for the largest ranks: the vectors of a smaller rank are the first of a larger one's.
     EVA's own redistribution of ranks is off (ρ = 1), since here the map decides.
@@ -44,16 +49,50 @@ def eva_directions(
     """
     found: dict[str, Tensor] = {}
     for prefix, model in base_models(backbone).items():
-        own = _eva_directions(model, rank_map.under(prefix), config, batches[prefix])
+        own = _eva_directions(model, rank_map.under(prefix), config, batches[prefix], rho=1.0)
         found |= {prefix + name: vectors for name, vectors in own.items()}
     return found
 
 
+def eva_start(
+    backbone: nn.Module,
+    rank_map: RankMap,
+    config: AdapterConfig,
+    batches: Mapping[str, Sequence[Mapping[str, Tensor]]],
+) -> tuple[RankMap, Start]:
+    """EVA as a method of its own: it shares out the ranks of a map anew, and says where training starts.
+
+    As in PEFT, the scale is that of the rank that is shared out, whatever rank a module gets.
+
+    Args:
+        backbone: the base model, or a ``ModuleDict`` of several, without adapters; each shares out its own ranks.
+        rank_map: the same rank everywhere.
+        config: the adapters' settings.
+        batches: of each base model by its prefix, inputs to look at.
+
+    Raises:
+        InputError: a batch has fewer tokens than a module may get ranks.
+    """
+    ranks = dict.fromkeys(rank_map.ranks, 0)
+    factors: dict[str, tuple[Tensor, Tensor]] = {}
+    for prefix, model in base_models(backbone).items():
+        shapes = linear_modules(model)
+        own = _eva_directions(model, rank_map.under(prefix), config, batches[prefix], rho=_RHO)
+        for name, vectors in own.items():
+            ranks[prefix + name] = len(vectors)
+            factors[prefix + name] = (vectors.T, torch.zeros(len(vectors), shapes[name].out_features))
+    return RankMap(ranks), Start(factors, module_scale(config, max(rank_map.ranks.values())))
+
+
 def _eva_directions(
-    model: nn.Module, rank_map: RankMap, config: AdapterConfig, batches: Sequence[Mapping[str, Tensor]]
+    model: nn.Module,
+    rank_map: RankMap,
+    config: AdapterConfig,
+    batches: Sequence[Mapping[str, Tensor]],
+    rho: float,
 ) -> dict[str, Tensor]:
     tokens = min(int(batch["attention_mask"].sum()) for batch in batches)
-    top = max(rank_map.ranks.values())
+    top = round(rho * max(rank_map.ranks.values()))
     if tokens < top:
         raise InputError(
             f"'eva' needs at least as many tokens in a batch as ranks, but one has {tokens} for rank {top}; raise "
@@ -62,5 +101,5 @@ def _eva_directions(
         )
     peft_config = lora_config(rank_map, config, fan_in_fan_out=stored_transposed(model, rank_map))
     peft_config.init_lora_weights = "eva"
-    peft_config.eva_config = EvaConfig(rho=1.0)
+    peft_config.eva_config = EvaConfig(rho=rho)
     return get_eva_state_dict(model, batches, peft_config, show_progress_bar=False)

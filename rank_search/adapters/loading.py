@@ -32,8 +32,8 @@ def loaded(backbone: nn.Module, folder: Path) -> Iterator[None]:
 @contextmanager
 def _loaded(model: nn.Module, folder: Path) -> Iterator[None]:
     head = LoraConfig.from_pretrained(str(folder)).modules_to_save or ()
-    with _restored(model, head):
-        with _known_warnings():
+    with restored(model, head):
+        with known_warnings():
             peft_model = PeftModel.from_pretrained(model, folder, adapter_name=ADAPTER)
         try:
             yield
@@ -42,7 +42,7 @@ def _loaded(model: nn.Module, folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _restored(model: nn.Module, head: Sequence[str]) -> Iterator[None]:
+def restored(model: nn.Module, head: Sequence[str]) -> Iterator[None]:
     """Puts the head's own modules back at the end: PEFT's ``unload`` leaves its trained copies in their place."""
     own = {name: model.get_submodule(name) for name in head}
     try:
@@ -54,7 +54,7 @@ def _restored(model: nn.Module, head: Sequence[str]) -> Iterator[None]:
 
 
 @contextmanager
-def _known_warnings() -> Iterator[None]:
+def known_warnings() -> Iterator[None]:
     """Silences what PEFT 0.21 sets off in transformers 5.23 and the user can't mend."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)

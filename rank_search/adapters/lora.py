@@ -1,4 +1,4 @@
-"""From a rank map to PEFT: the one place that builds a `LoraConfig`."""
+"""From a rank map to PEFT: the one place that builds its configurations."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 import re
 from typing import TYPE_CHECKING
 
-from peft import LoraConfig
+from peft import AdaLoraConfig, LoraConfig
 from peft.utils.constants import DUMMY_TARGET_MODULES
 from torch import nn
 from transformers.pytorch_utils import Conv1D
@@ -91,6 +91,38 @@ def lora_config(
         lora_dropout=config.dropout,
         fan_in_fan_out=fan_in_fan_out,
         bias="none",
+    )
+
+
+def adalora_config(
+    rank_map: RankMap, config: AdapterConfig, steps: int, *, head: Sequence[str] = (), fan_in_fan_out: bool = False
+) -> AdaLoraConfig:
+    """The PEFT configuration of AdaLoRA (arXiv:2303.10512) that ends with as many ranks as a map has.
+
+    It begins with half as many again, as PEFT's defaults do, prunes from a tenth of the steps on, and leaves the
+    last third for training what is left. The scale is the study's at the first rank.
+
+    Args:
+        rank_map: the same rank everywhere.
+        config: scale rule, α and dropout.
+        steps: of the whole training, at least 4.
+        head: modules that are trained whole.
+        fan_in_fan_out: the modules are GPT-2 ``Conv1D``.
+    """
+    target = max(rank_map.ranks.values())
+    first = math.ceil(1.5 * target)
+    return AdaLoraConfig(
+        target_modules=list(rank_map.adapted),
+        modules_to_save=list(head) or None,
+        init_r=first,
+        target_r=target,
+        tinit=steps // 10,
+        tfinal=steps // 3,
+        deltaT=max(1, steps // 50),
+        total_step=steps,
+        lora_alpha=module_scale(config, first) * first,  # type: ignore[arg-type]  # PEFT takes any number
+        lora_dropout=config.dropout,
+        fan_in_fan_out=fan_in_fan_out,
     )
 
 

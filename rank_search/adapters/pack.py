@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import torch
@@ -27,6 +27,21 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
+class Start:
+    """Where an adapter begins, if not by the study's init rule.
+
+    Attributes:
+        factors: module → (A ``[in, rank]``, B ``[rank, out]``), which may have more components than a map takes.
+        scale: the factor s at every rank; None for the study's rule.
+        head: the head's weights, by module and the name of the weight in it; empty for a fresh head.
+    """
+
+    factors: Mapping[str, tuple[Tensor, Tensor]]
+    scale: float | None = None
+    head: Mapping[str, Mapping[str, Tensor]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Member:
     """One rank map of a pack.
 
@@ -34,14 +49,13 @@ class Member:
         rank_map: the ranks.
         config: scale, dropout and init of its adapters.
         seed: draws A, and dropout during training.
-        start: module → (A ``[in, rank]``, B ``[rank, out]``) to begin with, which may have more components
-            than the map takes; None for the init rule and B = 0.
+        start: where they begin; None for the init rule and B = 0.
     """
 
     rank_map: RankMap
     config: AdapterConfig
     seed: int
-    start: Mapping[str, tuple[Tensor, Tensor]] | None = None
+    start: Start | None = None
 
 
 class Pack:
@@ -130,11 +144,13 @@ class Pack:
             for name, rank in member.rank_map.adapted.items():
                 module = self._modules[name]
                 if member.start is not None:
-                    a, b = (weight.to(module.A) for weight in member.start[name])
+                    a, b = (weight.to(module.A) for weight in member.start.factors[name])
                     module.A[slot, :, :rank], module.B[slot, :rank] = a[:, :rank], b[:rank]
                 else:
                     first = _first(rank, module.A.shape[1], member.config, generator, (directions or {}).get(name))
                     module.A[slot, :, :rank] = first.T.to(module.A)
+            for name, weights in (member.start.head if member.start else {}).items():
+                self._heads[name].copies[slot].load_state_dict(dict(weights))
 
     @property
     def active(self) -> list[int]:

@@ -51,8 +51,8 @@ class Rule:
         return self.name if self.bound is None else f"{self.name}={self.bound:g}"
 
 
-def choose(trials: pd.DataFrame, rule: Rule) -> ScoredTrial:
-    """The trial that a rule chooses; it stands on the front.
+def choose(maps: pd.DataFrame, rule: Rule) -> ScoredTrial:
+    """The map that a rule chooses, by means and standard errors; it stands on the front.
 
     ``best``: the highest score. ``within-one-se``: the smallest map whose score is within one standard
     error of the best (the one-standard-error rule of Breiman et al., 1984). ``knee``: the map farthest
@@ -63,8 +63,8 @@ def choose(trials: pd.DataFrame, rule: Rule) -> ScoredTrial:
     Raises:
         RankSearchError: the study has no scored trial yet, or none meets the bound.
     """
-    by_number = scored(trials)
-    candidates = [by_number[number] for number in front(trials)["number"]]  # by ascending parameters, and score
+    by_number = scored(maps)
+    candidates = [by_number[number] for number in front(maps)["number"]]  # by ascending parameters, and score
     if not candidates:
         raise RankSearchError("no trial of the study has a score yet; see its status, and run it")
     best = candidates[-1]

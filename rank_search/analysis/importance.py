@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import optuna
 from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 from optuna.trial import TrialState
+
+from rank_search.search.baselines import NAME
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -17,9 +20,13 @@ def importance(study: Study) -> dict[str, float]:
     """Share of each dimension in what sets good trials apart, largest first; the shares sum to 1.
 
     Optuna's PED-ANOVA (arXiv:2304.10255) in its multi-objective form: good trials are chosen by
-    non-domination rank. Empty with fewer than `MIN_TRIALS` complete trials, which say nothing.
+    non-domination rank. Baselines outside the space, which have no dimensions, are left out. Empty with fewer than
+    `MIN_TRIALS` complete trials, which say nothing.
     """
     complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    if len(complete) < MIN_TRIALS:
+    in_space = [trial for trial in complete if NAME not in trial.user_attrs]
+    if len(in_space) < MIN_TRIALS:
         return {}
-    return get_param_importances(study, evaluator=PedAnovaImportanceEvaluator())
+    searched = optuna.create_study(directions=study.directions)
+    searched.add_trials(in_space)
+    return get_param_importances(searched, evaluator=PedAnovaImportanceEvaluator())

@@ -1,7 +1,8 @@
-"""Rows of the table of trials that have a score."""
+"""Rows of the tables of trials and of maps that have a score."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ScoredTrial:
-    """One complete trial.
+    """One complete trial; or one map, under the number of its first training.
 
     Attributes:
         number: its number in the study.
@@ -24,6 +25,8 @@ class ScoredTrial:
         ranks: module → rank, zeros included.
         settings: what was searched beside the ranks; empty where nothing was.
         seconds: training and evaluation.
+        seeds: trainings that the score is the mean of.
+        front_probability: how likely the map stands on the front; NaN where nobody worked it out.
     """
 
     number: int
@@ -34,6 +37,8 @@ class ScoredTrial:
     ranks: Mapping[str, int]
     settings: Mapping[str, float]
     seconds: float
+    seeds: int = 1
+    front_probability: float = math.nan
 
     @property
     def top_rank(self) -> int:
@@ -46,8 +51,13 @@ def complete(trials: pd.DataFrame) -> pd.DataFrame:
     return trials[trials["state"] == "COMPLETE"]
 
 
+def in_space(trials: pd.DataFrame) -> pd.DataFrame:
+    """The trials that trained a map of the space: all but the baselines outside it."""
+    return trials[trials["baseline"].isna()]
+
+
 def scored(trials: pd.DataFrame) -> dict[int, ScoredTrial]:
     """Trial number → trial, for the complete ones."""
-    columns = list(ScoredTrial.__dataclass_fields__)
+    columns = [name for name in ScoredTrial.__dataclass_fields__ if name in trials]
     records: list[dict[Any, Any]] = complete(trials)[columns].to_dict(orient="records")
     return {record["number"]: ScoredTrial(**record) for record in records}

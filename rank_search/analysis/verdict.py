@@ -1,4 +1,4 @@
-"""Whether the search won: the chosen map against a uniform one."""
+"""Whether the search won: the chosen map against what costs no search."""
 
 from __future__ import annotations
 
@@ -7,21 +7,50 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.stats import bootstrap
 
-from rank_search.analysis.choice import DEFAULT_RULE, Rule, choose
-from rank_search.analysis.trials import scored
-from rank_search.search.table import UNIFORM
+from rank_search.analysis.contest import BEST_UNIFORM, SVD_RIVAL, UNIFORM_RIVAL
+from rank_search.search.baselines import SVD
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
-    import pandas as pd
-
+    from rank_search.analysis.contest import Contest
     from rank_search.analysis.trials import ScoredTrial
 
-_RESAMPLES = 9_999
+    Values = Sequence[Sequence[float]]  # [seeds, examples]
+
+_DRAWS = 9_999
 _LEVEL = 0.95
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The chosen map against one rival, in pairs of the same seed and example.
+
+    Attributes:
+        role: the rival's.
+        trial: the rival's trial number.
+        name: the rival in words.
+        delta: mean difference of the score, chosen minus rival.
+        ci_low: lower end of its 95 % interval.
+        ci_high: upper end.
+        at_choice: the difference of their validation scores, by which the map was chosen.
+        share: of the rival's parameters that the chosen map has; infinite if the rival has none.
+    """
+
+    role: str
+    trial: int
+    name: str
+    delta: float
+    ci_low: float
+    ci_high: float
+    at_choice: float
+    share: float
+
+    @property
+    def outcome(self) -> str:
+        """``better``, ``worse``, or ``no difference shown``."""
+        return "better" if self.ci_low > 0 else "worse" if self.ci_high < 0 else "no difference shown"
 
 
 @dataclass(frozen=True)
@@ -35,6 +64,8 @@ class Verdict:
         ci_high: upper end.
         baseline: trial number of the uniform map compared with; None when the study has none.
         split: the examples that it rests on.
+        seeds: trainings of each map that it rests on.
+        comparisons: with every rival whose values are on record.
     """
 
     text: str
@@ -43,117 +74,127 @@ class Verdict:
     ci_high: float | None
     baseline: int | None
     split: str
+    seeds: int = 1
+    comparisons: tuple[Comparison, ...] = ()
 
 
-@dataclass(frozen=True)
-class Contest:
-    """The trial that the default rule chooses, and the uniform map that it has to beat, if there is one."""
+def paired_interval(differences: Values, seed: int = 0) -> tuple[float, float]:
+    """95 % interval of a mean difference over examples and seeds.
 
-    chosen: ScoredTrial
-    baseline: ScoredTrial | None
-
-    @classmethod
-    def of(cls, trials: pd.DataFrame) -> Contest:
-        """The contest of a study.
-
-        Raises:
-            RankSearchError: no trial has a score yet.
-        """
-        chosen = choose(trials, Rule.parse(DEFAULT_RULE))
-        return cls(chosen, rival(trials, chosen))
-
-    @property
-    def numbers(self) -> list[int | None]:
-        """Numbers of the two trials, which name the contest."""
-        return [self.chosen.number, self.baseline.number if self.baseline else None]
-
-
-def rival(trials: pd.DataFrame, chosen: ScoredTrial) -> ScoredTrial | None:
-    """The uniform map that the chosen map has to beat.
-
-    The best-scoring trained one with no more parameters. A chosen map smaller than all of them is set
-    against the smallest of them; a study without any has the untrained model, if it was scored. A chosen
-    map that is uniform itself is its own rival.
-    """
-    if chosen.kind == UNIFORM:
-        return chosen
-    uniform = [trial for trial in scored(trials).values() if trial.kind == UNIFORM]
-    trained = [trial for trial in uniform if trial.top_rank > 0]
-    affordable = [trial for trial in trained if trial.trainable_parameters <= chosen.trainable_parameters]
-    if affordable:
-        return max(affordable, key=lambda trial: (trial.score, -trial.trainable_parameters))
-    return min(trained or uniform, key=lambda trial: trial.trainable_parameters, default=None)
-
-
-def paired_interval(differences: Sequence[float], seed: int = 0) -> tuple[float, float]:
-    """95 % interval of a mean difference, by the percentile bootstrap over examples."""
-    values = np.asarray(differences, dtype=float)
-    if np.ptp(values) == 0:
-        return float(values[0]), float(values[0])
-    interval = bootstrap(
-        (values,),
-        np.mean,
-        n_resamples=_RESAMPLES,
-        confidence_level=_LEVEL,
-        method="percentile",
-        rng=np.random.default_rng(seed),
-        batch=100,
-    ).confidence_interval
-    return float(interval.low), float(interval.high)
-
-
-def judge(
-    chosen: ScoredTrial,
-    baseline: ScoredTrial | None,
-    chosen_values: Sequence[float],
-    baseline_values: Sequence[float],
-    split: str,
-) -> Verdict:
-    """The verdict, from per-example scores of the chosen map and of its rival on one split.
+    Examples are drawn with replacement (the percentile bootstrap). The few seeds can't stand for their law in
+    that way: of three, resampling shows two thirds of the variance. What they add is drawn from Student's t
+    instead, scaled by their variance beyond that of the examples (analysis of variance of two crossed factors).
 
     Args:
-        chosen: the chosen map.
-        baseline: its `rival`; None when the study has none.
-        chosen_values: the chosen map's score for each example; empty when it is not on record.
-        baseline_values: the rival's, in the same order.
+        differences: ``[seeds, examples]``.
+        seed: of the draws.
+    """
+    values = np.asarray(differences, dtype=float)
+    draw = np.random.default_rng(seed)
+    seeds, examples = values.shape
+    of_example, mean = values.mean(axis=0), float(values.mean())
+    drawn = np.empty(_DRAWS)
+    for start in range(0, _DRAWS, 1000):
+        picked = draw.integers(examples, size=(min(1000, _DRAWS - start), examples))
+        drawn[start : start + len(picked)] = of_example[picked].mean(axis=1)
+    if seeds > 1 and examples > 1:
+        of_seed = values.mean(axis=1)
+        residuals = values - of_seed[:, None] - of_example + mean
+        noise = float((residuals**2).sum()) / ((seeds - 1) * (examples - 1))
+        beyond = max(0.0, float(of_seed.var(ddof=1)) - noise / examples)
+        drawn += math.sqrt(beyond / seeds) * draw.standard_t(seeds - 1, size=_DRAWS)
+    low, high = np.quantile(drawn, [(1 - _LEVEL) / 2, (1 + _LEVEL) / 2])
+    return float(low), float(high)
+
+
+def judge(contest: Contest, values: Mapping[str, Values], split: str) -> Verdict:
+    """The verdict, from what the contenders scored for each seed and example of one split.
+
+    Args:
+        contest: the chosen map and its rivals.
+        values: role (``chosen`` or a rival's) → ``[seeds, examples]``, paired; a role not on record is left out.
         split: the split's name.
     """
+    chosen, baseline = contest.chosen, contest.baseline
+    comparisons = tuple(
+        _compared(role, chosen, rival, values["chosen"], values[role])
+        for role, rival in contest.rivals.items()
+        if role in values and "chosen" in values and rival != chosen
+    )
+    main = next((of for of in comparisons if of.role == UNIFORM_RIVAL), None)
+    seeds = len(values.get("chosen", ()))
     if baseline is None:
         text = "No verdict: the study has no uniform map to compare with."
-        return Verdict(text, None, None, None, None, split)
-    name = _name(baseline)
+        return Verdict(text, None, None, None, None, split, seeds, comparisons)
     if baseline == chosen:
-        text = f"The search did not win: the rule chose {name}; no searched map is preferred to it."
-        return Verdict(text, 0.0, 0.0, 0.0, baseline.number, split)
-    if not chosen_values or not baseline_values:
+        text = f"The search did not win: the rule chose {_name(baseline)}; no searched map is preferred to it."
+        return Verdict(text, 0.0, 0.0, 0.0, baseline.number, split, seeds, comparisons)
+    if main is None:
         text = "No verdict: the per-example scores of this study are not on this machine."
-        return Verdict(text, None, None, None, baseline.number, split)
-    differences = np.subtract(chosen_values, baseline_values)
-    delta = float(differences.mean())
-    low, high = paired_interval(differences.tolist())
-    figures = (
-        f"trial {chosen.number} ({chosen.trainable_parameters:,} parameters) scores {delta:+.4f} (95 % interval "
-        f"{low:+.4f} to {high:+.4f}) against {name}, on {len(differences)} {split} examples, one training seed each"
-    )
-    share = chosen.trainable_parameters / baseline.trainable_parameters if baseline.trainable_parameters else math.inf
-    if low > 0:
-        text = f"The search won: {figures}."
-    elif high < 0:
-        text = f"The chosen map scores worse: {figures}."
-    else:
-        text = f"No difference in score is shown: {figures}."
-    if share < 1:
-        text += f" It has {share:.0%} of that map's parameters."
-    elif low <= 0:
-        text += f" Uniform is {'better' if high < 0 else 'as good'}, and simpler."
+        return Verdict(text, None, None, None, baseline.number, split, seeds, comparisons)
+    text = _text(chosen, main, split, np.shape(values["chosen"]))
     if chosen.settings != baseline.settings:
         text += " Settings beside the ranks were searched for it, and not for the uniform map."
+    for other in comparisons:
+        if other.trial != main.trial:
+            text += f" {_aside(other)}"
+    return Verdict(text, main.delta, main.ci_low, main.ci_high, baseline.number, split, seeds, comparisons)
+
+
+def _compared(role: str, chosen: ScoredTrial, rival: ScoredTrial, own: Values, other: Values) -> Comparison:
+    differences = np.subtract(own, other)
+    low, high = paired_interval(differences)  # type: ignore[arg-type]
+    price = rival.trainable_parameters
+    return Comparison(
+        role,
+        rival.number,
+        _name(rival),
+        float(differences.mean()),
+        low,
+        high,
+        chosen.score - rival.score,
+        chosen.trainable_parameters / price if price else math.inf,
+    )
+
+
+def _text(chosen: ScoredTrial, main: Comparison, split: str, shape: tuple[int, ...]) -> str:
+    """The sentences about the uniform rival."""
+    seeds, examples = shape
+    trained = "one training seed each" if seeds == 1 else f"{seeds} fresh training seeds each"
+    figures = (
+        f"trial {chosen.number} ({chosen.trainable_parameters:,} parameters) scores {_figures(main)} against "
+        f"{main.name}, on {examples} {split} examples, {trained}"
+    )
+    told = {
+        "better": f"The search won: {figures}.",
+        "worse": f"The chosen map scores worse: {figures}.",
+        "no difference shown": f"No difference in score is shown: {figures}.",
+    }
+    text = told[main.outcome]
+    if main.share < 1:
+        text += f" It has {main.share:.0%} of that map's parameters."
+    elif main.outcome != "better":
+        text += f" Uniform is {'better' if main.outcome == 'worse' else 'as good'}, and simpler."
     if split == "validation":
-        text += " The map was chosen on these very examples, which flatters it."
-    return Verdict(text, delta, low, high, baseline.number, split)
+        return text + " The map was chosen on these very examples, which flatters it."
+    return text + f" On validation, where it was chosen, the difference was {main.at_choice:+.4f}."
 
 
-def _name(uniform: ScoredTrial) -> str:
-    if uniform.top_rank == 0:
+def _aside(other: Comparison) -> str:
+    """A sentence about another rival."""
+    who = {SVD_RIVAL: "what SVD gives at no more parameters", BEST_UNIFORM: "the best uniform map"}[other.role]
+    share = f"; it has {other.share:.0%} of its parameters" if other.share < 1 else ""
+    return f"Against {who}, {other.name}: {other.outcome} ({_figures(other)}){share}."
+
+
+def _figures(of: Comparison) -> str:
+    return f"{of.delta:+.4f} (95 % interval {of.ci_low:+.4f} to {of.ci_high:+.4f})"
+
+
+def _name(rival: ScoredTrial) -> str:
+    price = f"{rival.trainable_parameters:,} parameters"
+    if rival.kind == SVD:
+        return f"the map of trial {rival.number} ({price})"
+    if rival.top_rank == 0:
         return "rank 0 everywhere"
-    return f"uniform rank {uniform.top_rank} ({uniform.trainable_parameters:,} parameters)"
+    return f"uniform rank {rival.top_rank} ({price})"

@@ -130,7 +130,20 @@ class SearchConfig(Section):
         description="nested: look at maps by truncating a super-adapter, fine-tune those of its front; finetune: "
         "fine-tune every proposal of the sampler",
     )
-    trials: PositiveInt = Field(17, description="finished trials to reach, baselines and failures included")
+    trials: PositiveInt = Field(
+        24, description="finished trials in the space to reach, uniform maps, repeats and failures included"
+    )
+    repeats: Annotated[StrictInt, Field(ge=0)] | None = Field(
+        None, description="trials among them that train maps of the contested front again. Default: a quarter"
+    )
+    baselines: tuple[Literal["svd", "eva", "adalora"], ...] = Field(
+        ("svd", "eva", "adalora"),
+        description="what to train beside the uniform maps, not counted in trials: truncations of one training of "
+        "twice the ladder's top rank, EVA's redistribution and AdaLoRA at each rank of the ladder",
+    )
+    confirm: Annotated[StrictInt, Field(ge=0)] = Field(
+        3, description="fresh seeds with which the chosen map and its rivals are trained for the verdict"
+    )
     sampler: Literal["tpe", "gp", "nsga2", "random", "grid"] = Field("tpe", description="who proposes")
     early_stopping: StrictBool = Field(
         False, description="whether to stop proposals, at a ninth and a third of the steps, that the best third beat"
@@ -140,6 +153,22 @@ class SearchConfig(Section):
         "auto", description="how many maps to train at once; auto: while it pays and memory lasts, by timing steps"
     )
     max_failures: PositiveInt = Field(3, description="stop after more failed trials in a row than this")
+
+    @model_validator(mode="after")
+    def _something_to_repeat(self) -> SearchConfig:
+        if self.repeats is not None and self.repeats >= self.trials:
+            raise ValueError(f"search.repeats: {self.repeats} of {self.trials} trials leave no map to repeat; lower it")
+        return self
+
+    @property
+    def repeats_planned(self) -> int:
+        """Trials that train a map again."""
+        return self.trials // 4 if self.repeats is None else self.repeats
+
+    @property
+    def maps(self) -> int:
+        """Trials that train a map for the first time."""
+        return self.trials - self.repeats_planned
 
 
 class StudyConfig(Section):
@@ -200,7 +229,9 @@ class StudyConfig(Section):
 
     def frozen(self) -> dict[str, Any]:
         """What a study keeps to for life: everything but its budget, which a later run may raise."""
-        return self.model_dump(mode="json", exclude={"search": {"trials", "max_failures", "pack"}})
+        return self.model_dump(
+            mode="json", exclude={"search": {"trials", "repeats", "confirm", "max_failures", "pack"}}
+        )
 
     def to_yaml(self) -> str:
         """The resolved study file, defaults written out."""

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from rank_search.adapters import UnpackableError, eva_directions, loaded
+from rank_search.adapters import Spectrum, Start, UnpackableError, eva_directions, eva_start, loaded
 from rank_search.errors import InputError, TrainingFailed
+from rank_search.training.adalora import train_adalora
 from rank_search.training.memory import keep_freed_memory, memory_left
 from rank_search.training.nested import Nested
-from rank_search.training.result import Job
-from rank_search.training.trainer import fine_tune, rehearse
+from rank_search.training.result import FineTuned, Job
+from rank_search.training.trainer import fine_tune, rehearse, score
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Sequence
+    from collections.abc import Callable, Hashable, Mapping, Sequence
     from pathlib import Path
-
-    from torch import Tensor
 
     from rank_search.config import StudyConfig
     from rank_search.space import Space
@@ -38,7 +38,8 @@ class LocalExecutor:
         self._sources = {prefix: model.source for prefix, model in config.base_models.items()}
         self._space = space
         self._nested: Nested | None = None
-        self._warm_start: dict[str, tuple[Tensor, Tensor]] | None = None
+        self._warm_start: Start | None = None
+        self._spectra: dict[Path, Spectrum] = {}
         self._directions = None
         if config.adapter.init.method == "eva":
             largest = space.uniform(space.ladder[-1])
@@ -93,19 +94,27 @@ class LocalExecutor:
         self._nested = Nested(self._task, self._space, self._config, file, self._directions)
         return self._nested
 
-    def train(self, jobs: Sequence[Job], on_step: Callable[[int], None], rungs: Rungs | None = None) -> list[Outcome]:
-        """Fine-tunes and scores a pack of rank maps.
+    def spectrum(self, folder: Path) -> Mapping[str, Sequence[float]]:
+        """Module → singular values of the change that a saved adapter makes, descending."""
+        return self._spectrum(folder).values
 
-        Jobs that don't see the same batches are packed apart. A pack in which something goes wrong is trained
-        again in halves, down to single maps: memory may suffice for fewer, and an error is found to be one
+    def _spectrum(self, folder: Path) -> Spectrum:
+        if folder not in self._spectra:
+            self._spectra[folder] = Spectrum.of(folder, self._task.backbone, self._config.adapter, self._task.head)
+        return self._spectra[folder]
+
+    def train(self, jobs: Sequence[Job], on_step: Callable[[int], None], rungs: Rungs | None = None) -> list[Outcome]:
+        """Makes and scores the adapters of a pack of rank maps.
+
+        Jobs that can't be trained on the same batches are packed apart. A pack in which something goes wrong is
+        trained again in halves, down to single maps: memory may suffice for fewer, and an error is found to be one
         map's own.
         """
-        if self._nested is not None and self._warm_start is None and any(job.warm for job in jobs):
-            self._warm_start = self._nested.start()
         packs: dict[Hashable, list[int]] = {}
         for i, job in enumerate(jobs):
             augmented = self._config.tuned(job.settings).training.augmentation
-            packs.setdefault((job.data_seed, augmented), []).append(i)
+            together = {"truncated": job.source, "adalora": job.number}.get(job.recipe)
+            packs.setdefault((job.data_seed, augmented, job.split, together), []).append(i)
         outcomes: dict[int, Outcome] = {}
         for places in packs.values():
             found = self._train_pack([jobs[i] for i in places], on_step, rungs)
@@ -116,16 +125,7 @@ class LocalExecutor:
         self, jobs: Sequence[Job], on_step: Callable[[int], None], rungs: Rungs | None
     ) -> Sequence[Outcome]:
         try:
-            return fine_tune(
-                self._task,
-                jobs,
-                self._config,
-                sources=self._sources,
-                directions=self._directions,
-                warm_start=self._warm_start,
-                rungs=rungs,
-                on_step=on_step,
-            )
+            return self._made(jobs, on_step, rungs)
         except Exception as error:  # whatever it is, it is for the study to record
             failure = TrainingFailed(" ".join(f"{type(error).__name__}: {error}".split()))
         # Out here nothing holds on to the memory that the failed pack took.
@@ -133,6 +133,41 @@ class LocalExecutor:
             return [failure]
         middle = len(jobs) // 2
         return [*self._train_pack(jobs[:middle], on_step, rungs), *self._train_pack(jobs[middle:], on_step, rungs)]
+
+    def _made(self, jobs: Sequence[Job], on_step: Callable[[int], None], rungs: Rungs | None) -> Sequence[Outcome]:
+        """What their recipe makes of jobs that are packed together."""
+        first = jobs[0]
+        if first.recipe == "adalora":
+            return [train_adalora(self._task, first, self._config, sources=self._sources, on_step=on_step)]
+        if first.recipe == "truncated" and first.source is not None:
+            starts = [self._spectrum(first.source).start] * len(jobs)
+            return score(self._task, jobs, self._config, starts, sources=self._sources)
+        begun = [self._begun(job) for job in jobs]
+        outcomes = fine_tune(
+            self._task,
+            [job for job, _ in begun],
+            self._config,
+            sources=self._sources,
+            directions=self._directions,
+            starts=[start for _, start in begun],
+            rungs=rungs,
+            on_step=on_step,
+        )
+        return [
+            replace(outcome, rank_map=job.rank_map) if isinstance(outcome, FineTuned) else outcome
+            for outcome, (job, _) in zip(outcomes, begun, strict=True)
+        ]
+
+    def _begun(self, job: Job) -> tuple[Job, Start | None]:
+        """A job with the ranks that it is trained at, and where its training begins."""
+        if job.recipe == "warm" and self._nested is not None:
+            self._warm_start = self._warm_start or self._nested.start()
+            return job, self._warm_start
+        if job.recipe == "eva":
+            batches = self._task.calibration_batches(self._config.seed)
+            rank_map, start = eva_start(self._task.backbone, job.rank_map, self._config.adapter, batches)
+            return replace(job, rank_map=rank_map), start
+        return job, None
 
     def evaluate(self, adapter: Path | None, split: Split) -> Evaluation:
         """Scores a saved adapter, or the base model alone where there is none."""

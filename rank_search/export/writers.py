@@ -71,8 +71,9 @@ def _peft(choice: Choice, out: Path) -> None:
     if not adapter.is_dir():
         kept = sorted(choice.folder.adapters())
         raise RankSearchError(
-            f"trial {choice.trial.number} has no saved adapter: only the front and the uniform maps keep theirs "
-            f"(trials {', '.join(map(str, kept)) or 'none'}); choose one of these, or train anew from --to lora-config"
+            f"trial {choice.trial.number} has no saved adapter: only maps that may stand on the front, and baselines, "
+            f"keep theirs (trials {', '.join(map(str, kept)) or 'none'}); choose one of these, or train anew from "
+            "--to lora-config"
         )
     shutil.copytree(adapter, out, dirs_exist_ok=True)
 

@@ -10,7 +10,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from rank_search.analysis.trials import complete, scored
-from rank_search.search.table import SEARCH, UNIFORM
+from rank_search.search.baselines import KINDS, UNIFORM
+from rank_search.search.nested import CONFIRM
+from rank_search.search.plan import SEARCH
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,7 +24,18 @@ if TYPE_CHECKING:
 
 # Okabe & Ito's palette: distinct to colour-blind readers.
 _BLUE, _ORANGE, _RED, _GREY = "#0072B2", "#E69F00", "#D55E00", "#555555"
-_MARKS = {SEARCH: ("o", _BLUE, "searched map"), UNIFORM: ("s", _ORANGE, "uniform rank")}
+_GREEN, _PINK, _SKY = "#009E73", "#CC79A7", "#56B4E9"
+_MAPS = {
+    SEARCH: ("o", _BLUE, "searched map"),
+    CONFIRM: ("D", _BLUE, "map of the nested front"),
+    UNIFORM: ("s", _ORANGE, "uniform rank"),
+}
+_OUTSIDE = {
+    KINDS["svd"]: ("v", _GREEN, "SVD of one large training"),
+    KINDS["eva"]: ("P", _PINK, "EVA"),
+    KINDS["adalora"]: ("X", _SKY, "AdaLoRA"),
+}
+_FAINTEST = 0.25  # opacity of a map that is sure not to stand on the front
 _STYLE: dict[Any, Any] = {
     "font.size": 10,
     "axes.spines.top": False,
@@ -54,39 +67,44 @@ def write_figures(summary: Summary, folder: Path) -> list[str]:
 
 
 def _pareto(axes: Axes, summary: Summary) -> None:
-    """Score ± standard error against trainable parameters; rank 0 everywhere, which has none, as a line."""
-    trials = complete(summary.trials)
-    adapted = trials[trials["trainable_parameters"] > 0]
-    for kind, (marker, colour, label) in _MARKS.items():
+    """Score ± standard error against trainable parameters; rank 0 everywhere, which has none, as a line.
+
+    Maps are the fainter the less likely they stand on the front.
+    """
+    adapted = summary.maps[summary.maps["trainable_parameters"] > 0]
+    for kind, (marker, colour, label) in _MAPS.items():
         rows = adapted[adapted["kind"] == kind]
         if len(rows):
-            axes.errorbar(
-                rows["trainable_parameters"].astype(float),
-                rows["score"],
-                yerr=rows["score_se"],
-                fmt=marker,
-                color=colour,
-                ecolor=(*mpl.colors.to_rgb(colour), 0.25),
-                label=f"{label} ± standard error",
-            )
+            opacity = _FAINTEST + (1 - _FAINTEST) * rows["front_probability"].to_numpy(dtype=float)
+            colours = [(*mpl.colors.to_rgb(colour), float(share)) for share in opacity]
+            prices = rows["trainable_parameters"].astype(float)
+            axes.errorbar(prices, rows["score"], yerr=rows["score_se"], fmt="none", ecolor=colours, lw=1)  # type: ignore[arg-type]
+            axes.scatter(prices, rows["score"], marker=marker, c=colours, s=36, zorder=3)
+            axes.plot([], [], marker, color=colour, label=f"{label} ± standard error")
+    outside = complete(summary.trials[summary.trials["baseline"].notna()])
+    for kind, (marker, colour, label) in _OUTSIDE.items():
+        rows = outside[outside["kind"] == kind]
+        if len(rows):
+            prices = rows["trainable_parameters"].astype(float)
+            axes.plot(prices, rows["score"], marker, color=colour, ms=6, mew=0, label=label)
     steps = summary.front[summary.front["trainable_parameters"] > 0]
     axes.step(
         steps["trainable_parameters"].astype(float), steps["score"], where="post", color=_GREY, lw=1.2, label="front"
     )
-    for trial in scored(summary.trials).values():
+    for trial in scored(summary.maps).values():
         if trial.trainable_parameters == 0:
             axes.axhline(trial.score, color=_GREY, ls="--", lw=1, label="rank 0 everywhere")
         elif trial.kind == UNIFORM:
             _label(axes, trial, f"r={trial.top_rank}", -12, _ORANGE)
     _mark_choice(axes, summary)
-    if len(adapted):
+    if len(adapted) or len(outside):
         axes.set_xscale("log")
         axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.xaxis.set_major_formatter(FuncFormatter(_thousands))
         axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set_xlabel("trainable parameters (log scale)")
     axes.set_ylabel(f"{summary.record.config['task']['metric']}, validation")
-    axes.set_title(f"{summary.name}: score against price of {len(trials)} maps")
+    axes.set_title(f"{summary.name}: score against price of {len(summary.maps)} maps")
     axes.figure.legend(loc="outside lower center", ncols=3, fontsize=8)
 
 
@@ -162,13 +180,13 @@ def _rank_heatmap(axes: Axes, summary: Summary) -> None:
 
 
 def _hypervolume(axes: Axes, summary: Summary) -> None:
-    """Hypervolume after each trial, with the end of the baselines marked."""
+    """Hypervolume after each trial, with the first map that was searched marked."""
     numbers = summary.trials["number"]
     axes.step(numbers + 1, summary.hypervolume, where="post", color=_BLUE)
-    baselines = int((summary.trials["kind"] != SEARCH).sum())
-    if 0 < baselines < len(numbers):
-        axes.axvline(baselines, color=_GREY, ls="--", lw=1)
-        axes.annotate(" search starts", (baselines, axes.get_ylim()[0]), va="bottom", fontsize=8, color=_GREY)
+    searched = numbers[~summary.trials["kind"].str.startswith("baseline:")]
+    if len(searched) and searched.iloc[0] > 0:
+        axes.axvline(searched.iloc[0], color=_GREY, ls="--", lw=1)
+        axes.annotate(" search starts", (searched.iloc[0], axes.get_ylim()[0]), va="bottom", fontsize=8, color=_GREY)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("trials")
     axes.set_ylabel("hypervolume (score × parameters)")

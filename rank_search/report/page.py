@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
+from rank_search.analysis.contest import BEST_UNIFORM, SVD_RIVAL, UNIFORM_RIVAL
 from rank_search.files import whole_folder
 from rank_search.report.figures import write_figures
 from rank_search.report.summary import summarise, summary_json, test_scores
@@ -21,6 +22,14 @@ if TYPE_CHECKING:
     from rank_search.report.summary import Summary
     from rank_search.search.record import StudyRecord
     from rank_search.search.storage import StudyFolder
+
+_ROLES = {
+    "untrained": "before fine-tuning",
+    "chosen": "chosen map",
+    UNIFORM_RIVAL: "uniform map of no more parameters",
+    SVD_RIVAL: "SVD map of no more parameters",
+    BEST_UNIFORM: "best uniform map",
+}
 
 
 def write_report(study: Study, record: StudyRecord, folder: StudyFolder, out: Path) -> Summary:
@@ -53,6 +62,8 @@ def _page(summary: Summary, figures: list[str]) -> str:
         summary=summary,
         chosen=summary.chosen,
         layers=_by_dimension(summary, summary.chosen.ranks),
+        roles=_ROLES,
+        seeds_sigma=_noise(summary),
         figures=figures,
         scores=test_scores(summary),
         metrics=summary.test.get("metrics", {}),
@@ -64,6 +75,12 @@ def _page(summary: Summary, figures: list[str]) -> str:
         config=yaml.safe_dump(dict(summary.record.config), sort_keys=False, allow_unicode=True),
         environment=yaml.safe_dump(dict(summary.record.environment), sort_keys=False),
     )
+
+
+def _noise(summary: Summary) -> float | None:
+    """Standard deviation of a single training's score around its map's mean; None where nothing was repeated."""
+    once = summary.maps[summary.maps["seeds"] == 1]["se_seeds"].dropna()
+    return float(once.iloc[0]) if len(once) else None
 
 
 def _by_dimension(summary: Summary, ranks: Mapping[str, int]) -> list[tuple[str, int, int, int]]:

@@ -6,16 +6,23 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from rank_search.analysis.choice import DEFAULT_RULE, Rule
+from rank_search.analysis.contest import Contest
+from rank_search.analysis.explain import explain
 from rank_search.analysis.front import front, hypervolume, hypervolume_history, reference_point
 from rank_search.analysis.importance import importance
+from rank_search.analysis.maps import probabilities, study_maps
 from rank_search.analysis.trials import complete
-from rank_search.analysis.verdict import Contest, Verdict, judge
+from rank_search.analysis.verdict import Verdict, judge
+from rank_search.ranks import RankMap
+from rank_search.search.baselines import KINDS, UNIFORM, Baselines
+from rank_search.search.contender import Contender as Contestant
 from rank_search.search.nested import NESTED, agreement
 from rank_search.search.storage import DIRECTIONS
 from rank_search.search.table import trials_table
@@ -29,6 +36,63 @@ if TYPE_CHECKING:
     from rank_search.search.record import StudyRecord
     from rank_search.search.storage import StudyFolder
 
+_MAP_COLUMNS = [
+    "number",
+    "kind",
+    "trials",
+    "seeds",
+    "score",
+    "score_se",
+    "se_examples",
+    "se_seeds",
+    "front_probability",
+    "trainable_parameters",
+]
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """One kind of baseline in a study; each kind is told of, whatever became of it.
+
+    Attributes:
+        kind: as in the table of trials.
+        wanted: how many the study file asks for.
+        scored: how many have a score.
+        best: the highest of them; None where there is none.
+        seconds: what all of them took.
+        missing: in words why some are missing; empty where none are.
+    """
+
+    kind: str
+    wanted: int
+    scored: int
+    best: float | None
+    seconds: float
+    missing: str
+
+
+@dataclass(frozen=True)
+class Contender:
+    """The chosen map or a rival of it, where it was chosen and after that.
+
+    Attributes:
+        role: ``chosen``, or a rival's.
+        trial: its number.
+        trainable_parameters: of its map.
+        validation: its score when the choice was made.
+        exported: the test score of the adapter that is saved; None if it was not measured.
+        tests: test scores of its fresh trainings.
+        failures: why fresh trainings have no score.
+    """
+
+    role: str
+    trial: int
+    trainable_parameters: int
+    validation: float
+    exported: float | None
+    tests: tuple[float, ...]
+    failures: tuple[str, ...]
+
 
 @dataclass(frozen=True)
 class Summary:
@@ -38,13 +102,18 @@ class Summary:
         name: the study's name.
         record: its settings, space and machine.
         trials: its table of trials.
-        front: the rows of the front, by ascending parameters.
+        maps: its table of maps.
+        front: the rows of the maps on the front, by ascending parameters.
+        baselines: every kind of baseline.
         reference: the reference point (score, parameters) of the hypervolume.
         hypervolume: after each trial.
         importance: dimension → share; empty when there are too few trials.
         rule: the rule that chose.
-        chosen: the chosen trial.
-        verdict: the chosen map against its uniform rival.
+        chosen: the chosen map.
+        explanation: why it was chosen.
+        verdict: the chosen map against its rivals.
+        contenders: the chosen map and its rivals.
+        confirmation_seconds: what fresh trainings took.
         nested: what nested scores have cost, and how they agree with fine-tuned ones; empty without them.
         test: what the run measured on the test split for this choice; empty if it did not get there.
     """
@@ -52,13 +121,18 @@ class Summary:
     name: str
     record: StudyRecord
     trials: pd.DataFrame
+    maps: pd.DataFrame
     front: pd.DataFrame
+    baselines: Sequence[Baseline]
     reference: tuple[float, float]
     hypervolume: Sequence[float]
     importance: Mapping[str, float]
     rule: Rule
     chosen: ScoredTrial
+    explanation: Sequence[str]
     verdict: Verdict
+    contenders: Sequence[Contender]
+    confirmation_seconds: float
     nested: Mapping[str, float]
     test: Mapping[str, Any]
 
@@ -69,24 +143,91 @@ def summarise(study: Study, record: StudyRecord, folder: StudyFolder) -> Summary
     Raises:
         RankSearchError: it has no scored trial yet.
     """
-    trials = trials_table(study, record)
-    contest = Contest.of(trials)
+    trials, maps = trials_table(study, record), study_maps(study, record, folder)
+    contest = Contest.of(maps, trials)
+    rule = Rule.parse(DEFAULT_RULE)
     test = folder.read_test(contest.numbers)
-    reference = reference_point(trials, record.space.most_parameters)
+    reference = reference_point(maps, record.space.most_parameters)
+    fresh = _Fresh(folder, record, contest)
+    of_map = pd.Series(probabilities(maps), dtype="float64")
     return Summary(
         name=study.study_name,
         record=record,
-        trials=trials,
-        front=front(trials),
+        trials=trials.assign(front_probability=trials["number"].map(of_map)),
+        maps=maps,
+        front=front(maps),
+        baselines=_baselines(trials, record),
         reference=reference,
         hypervolume=hypervolume_history(trials, reference),
         importance=importance(study),
-        rule=Rule.parse(DEFAULT_RULE),
+        rule=rule,
         chosen=contest.chosen,
-        verdict=_verdict(contest, record, folder, test),
+        explanation=explain(maps, rule, contest.chosen),
+        verdict=_verdict(contest, fresh, record, folder, test),
+        contenders=[fresh.contender(role, trial, test) for role, trial in contest.contenders.items()],
+        confirmation_seconds=fresh.seconds,
         nested=_nested(study, trials),
         test=test,
     )
+
+
+class _Fresh:
+    """The fresh trainings of a contest."""
+
+    def __init__(self, folder: StudyFolder, record: StudyRecord, contest: Contest) -> None:
+        self._metric: str = record.config["task"]["metric"]
+        of_role = {role: Contestant(RankMap(of.ranks), of.settings) for role, of in contest.contenders.items()}
+        self._results = {role: folder.read_confirmations(of.name) for role, of in of_role.items()}
+        self.seconds = sum(
+            result.get("seconds", 0.0)
+            for name in {of.name for of in of_role.values()}
+            for result in folder.read_confirmations(name)
+        )
+
+    def values(self) -> dict[str, list[list[float]]]:
+        """Role → ``[seeds, examples]``, for the roles whose every training succeeded, on the seeds that all have."""
+        sound = {
+            role: [result["values"][self._metric] for result in results]
+            for role, results in self._results.items()
+            if results and all("values" in result for result in results)
+        }
+        seeds = len(sound.get("chosen", ()))
+        return {role: values for role, values in sound.items() if len(values) == seeds}
+
+    def contender(self, role: str, trial: ScoredTrial, test: Mapping[str, Any]) -> Contender:
+        """What is known of one of them."""
+        exported = test.get("values", {}).get(role)
+        results = self._results[role]
+        return Contender(
+            role,
+            trial.number,
+            trial.trainable_parameters,
+            trial.score,
+            fmean(exported) if exported else None,
+            tuple(fmean(result["values"][self._metric]) for result in results if "values" in result),
+            tuple(result["reason"] for result in results if "reason" in result),
+        )
+
+
+def _baselines(trials: pd.DataFrame, record: StudyRecord) -> list[Baseline]:
+    """What became of every kind of baseline."""
+    space, asked = record.space, record.config["search"]["baselines"]
+    wanted = {UNIFORM: len(space.ladder)}
+    for name, kind in KINDS.items():
+        wanted[kind] = len(Baselines(space, [name] if name in asked else [], lambda _: {}).names)
+    found = []
+    for kind, count in wanted.items():
+        rows = trials[(trials["kind"] == kind) & (trials["round"] == 0)]
+        with_score = complete(rows)
+        reasons = sorted(set(rows["reason"].dropna()))
+        missing = ""
+        if count == 0:
+            missing = "left out by search.baselines of the study file"
+        elif len(with_score) < count:
+            missing = f"failed: {'; '.join(reasons)}" if reasons else "not trained yet"
+        best = float(with_score["score"].max()) if len(with_score) else None
+        found.append(Baseline(kind, count, len(with_score), best, float(rows["seconds"].sum()), missing))
+    return found
 
 
 def _nested(study: Study, trials: pd.DataFrame) -> dict[str, float]:
@@ -103,23 +244,16 @@ def _nested(study: Study, trials: pd.DataFrame) -> dict[str, float]:
 
 
 def _verdict(
-    contest: Contest,
-    record: StudyRecord,
-    folder: StudyFolder,
-    test: Mapping[str, Any],
+    contest: Contest, fresh: _Fresh, record: StudyRecord, folder: StudyFolder, test: Mapping[str, Any]
 ) -> Verdict:
-    """On the test split where the run measured it, else on the validation split."""
-    chosen, baseline = contest.chosen, contest.baseline
+    """By fresh trainings on the test split; else by saved adapters there; else on the validation split."""
+    if "chosen" in (values := fresh.values()):
+        return judge(contest, values, "test")
     if test:
-        return judge(chosen, baseline, test["values"]["chosen"], test["values"].get("baseline", []), "test")
+        return judge(contest, {role: [of] for role, of in test["values"].items()}, "test")
     metric = record.config["task"]["metric"]
-
-    def values(trial: ScoredTrial | None) -> list[float]:
-        result = folder.read_result(trial.number) if trial else {}
-        found: list[float] = result.get("values", {}).get(metric, [])
-        return found
-
-    return judge(chosen, baseline, values(chosen), values(baseline), "validation")
+    known = {role: folder.read_result(of.number).get("values", {}) for role, of in contest.contenders.items()}
+    return judge(contest, {role: [of[metric]] for role, of in known.items() if metric in of}, "validation")
 
 
 def summary_json(summary: Summary) -> str:
@@ -130,8 +264,11 @@ def summary_json(summary: Summary) -> str:
         "number",
         "state",
         "kind",
+        "baseline",
+        "round",
         "score",
         "score_se",
+        "front_probability",
         "trainable_parameters",
         "ranks",
         "settings",
@@ -147,18 +284,26 @@ def summary_json(summary: Summary) -> str:
         "task": task["kind"],
         "metric": task["metric"],
         "direction": DIRECTIONS[0],
-        "hypervolume": hypervolume(summary.trials, summary.reference),
+        "hypervolume": hypervolume(summary.maps, summary.reference),
         "reference_point": list(summary.reference),
         "front": summary.front["number"].tolist(),
         "chosen": {
             "trial": chosen.number,
             "rule": str(summary.rule),
             "score": chosen.score,
+            "score_se": chosen.score_se,
+            "seeds": chosen.seeds,
+            "front_probability": chosen.front_probability,
             "trainable_parameters": chosen.trainable_parameters,
             "ranks": chosen.ranks,
             "settings": chosen.settings,
+            "explanation": list(summary.explanation),
         },
         "verdict": asdict(summary.verdict),
+        "contenders": [asdict(of) for of in summary.contenders],
+        "confirmation_seconds": summary.confirmation_seconds,
+        "baselines": [asdict(of) for of in summary.baselines],
+        "maps": summary.maps[_MAP_COLUMNS].to_dict(orient="records"),
         "test": test_scores(summary),
         "test_metrics": summary.test.get("metrics", {}),
         "head_parameters": summary.record.head_parameters,
@@ -174,7 +319,7 @@ def summary_json(summary: Summary) -> str:
 
 
 def test_scores(summary: Summary) -> dict[str, float]:
-    """Mean test score of the untrained model, the uniform rival and the chosen map, where measured."""
+    """Mean test score of the untrained model and of the saved adapters of the contest by role, where measured."""
     values = summary.test.get("values", {})
     return {name: sum(scores) / len(scores) for name, scores in values.items() if scores}
 

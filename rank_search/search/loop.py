@@ -9,16 +9,17 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Protocol
 
 from optuna.trial import Trial, TrialState
 
 from rank_search.errors import SearchStopped, TrainingFailed
 from rank_search.search import leases, rungs
-from rank_search.search.nested import CONFIRM, SCORE
-from rank_search.search.samplers import DistinctSampler, derive_seed, is_full, proposals, suggest
-from rank_search.search.table import UNIFORM
+from rank_search.search.baselines import NAME, RANKS, UNIFORM, Baseline
+from rank_search.search.nested import CONFIRM
+from rank_search.search.plan import ROUND
+from rank_search.search.samplers import DistinctSampler, derive_seed, is_full, suggest
 from rank_search.training.result import Job, Rungs, Stopped
 
 if TYPE_CHECKING:
@@ -28,12 +29,14 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
     from rank_search.config import StudyConfig
-    from rank_search.search.nested import NestedSearch
+    from rank_search.ranks import RankMap
+    from rank_search.search.plan import Plan
     from rank_search.search.storage import StudyFolder
     from rank_search.space import Space
     from rank_search.training.result import Outcome
 
 _PATIENCE = 2  # starts of a pack, after which its trials are tried again in smaller ones
+_LIKELY = 0.01  # probability of standing on the front, below which an adapter is not kept
 MAX_ATTEMPTS = 10  # starts of one trial; a trial that kills its process must not do so for ever
 _MAP_STREAM, _DATA_STREAM = 1, 2  # seed streams; the sampler's is 0
 
@@ -58,15 +61,9 @@ class Progress(Protocol):
         """The trial of this number was told to the study."""
 
 
-def data_seed(study_seed: int) -> int:
-    """Draws the order of the batches, which all trials of a study share."""
-    return derive_seed(study_seed, _DATA_STREAM)
-
-
-def wants_more(trials: list[FrozenTrial], budget: int, space_size: float) -> bool:
-    """Whether a study is to begin another trial: within its budget, and with a map left to try."""
-    begun = [trial for trial in trials if trial.state != TrialState.WAITING]
-    return len(begun) < budget and len(proposals(begun)) < space_size
+def data_seed(study_seed: int, round_: int = 0) -> int:
+    """Draws the order of the batches, which all first trainings of a study share, and all of a round of repeats."""
+    return derive_seed(study_seed, _DATA_STREAM, *([round_] if round_ else []))
 
 
 @dataclass
@@ -74,7 +71,7 @@ class Search:
     """One driver at work on one study.
 
     Attributes:
-        nested: whose candidates are fine-tuned, if there is one.
+        plan: what is trained beside the sampler's proposals.
         pack: how many maps are trained at once.
         sole_driver: no other driver can be at work on this study, since this one holds its lock.
         busy: seconds that the executor has been at work.
@@ -86,7 +83,7 @@ class Search:
     space: Space
     executor: Executor
     progress: Progress
-    nested: NestedSearch | None = None
+    plan: Plan
     pack: int = 1
     sole_driver: bool = False
     busy: float = 0.0
@@ -96,7 +93,7 @@ class Search:
         self._failures: list[tuple[int, str]] = []  # trials that failed in a row, and why
 
     def run(self) -> None:
-        """Trains until the study has ``search.trials`` finished trials, or the space is exhausted.
+        """Trains until the study has all that its plan holds, or the space is exhausted.
 
         Raises:
             SearchStopped: more than ``search.max_failures`` trials failed in a row.
@@ -117,18 +114,23 @@ class Search:
         if attempts > _PATIENCE:
             return pack
         for trial in pack:
-            suggest(trial, self.space)
+            self._draw(trial)
         while not is_full(pack, self.pack):
             known = self.study.get_trials(deepcopy=False)
-            if not wants_more(known, self.config.search.trials, self.space.size):
+            planned = self._enqueue_planned(known)
+            if not planned and not self.plan.wants_proposal(known):
                 break
-            planned = self._plan(known)
             if pack and planned != self._is_planned(pack[0]):
                 break
             trial = self.study.ask()
-            suggest(trial, self.space)
+            self._draw(trial)
             pack.append(trial)
         return pack
+
+    def _draw(self, trial: Trial) -> None:
+        """Draws a trial's proposal, unless it is outside the space."""
+        if NAME not in trial.user_attrs:
+            suggest(trial, self.space)
 
     def _size_after(self, attempts: int) -> int:
         """How many trials to try again at once: ever fewer, so that a deadly one is found and spares the others."""
@@ -142,29 +144,18 @@ class Search:
     def _is_planned(trial: Trial) -> bool:
         return "kind" in trial.user_attrs
 
-    def _plan(self, known: list[FrozenTrial]) -> bool:
+    def _enqueue_planned(self, known: list[FrozenTrial]) -> bool:
         """Enqueues what is next of the plan, if anything is; returns whether the next trial is a planned one.
 
-        The baselines, which are the uniform maps in order of their rank, come first; where there is a nested
-        search, as many of its candidates go before them, and all others follow.
+        Repeats come when there is nothing else to train.
         """
         if any(trial.state == TrialState.WAITING for trial in known):
             return True
-        # What another driver has just begun may be drawn in a moment; Optuna keeps there what was enqueued.
-        drawn = [trial.system_attrs.get("fixed_params", trial.params) for trial in known]
-        begun = {self.space.rank_map(of).key for of in drawn if self.space.dimensions.keys() <= of.keys()}
-        uniform = [self.space.uniform(rank) for rank in self.space.ladder]
-        baselines = [planned for planned in uniform if planned.key not in begun]
-        planned = baselines[0] if baselines else None
-        if self.nested is not None and (planned is None or len(known) < len(self.space.ladder)):
-            planned = self.nested.candidate(known) or planned
-        if planned is None:
-            return False
-        attributes: dict[str, Any] = {"kind": UNIFORM if planned in uniform else CONFIRM}
-        if self.nested is not None and (score := self.nested.score_of(planned)) is not None:
-            attributes[SCORE] = score
-        self.study.enqueue_trial(self.space.proposal(planned), user_attrs=attributes, skip_if_exists=True)
-        return True
+        first = self.plan.first(known)
+        planned = [first] if first else [] if self.plan.wants_proposal(known) else self.plan.repeats(known)
+        for trial in planned:
+            self.study.enqueue_trial(dict(trial.proposal), user_attrs=dict(trial.attributes))
+        return bool(planned)
 
     def _run_pack(self, trials: Sequence[Trial]) -> None:
         """Trains some trials together, and tells the study what became of each.
@@ -205,7 +196,7 @@ class Search:
         if not trials:
             return []
         jobs = [self._job(trial) for trial in trials]
-        parameters = sum(self.space.parameters(job.rank_map) for job in jobs)
+        parameters = sum(self._parameters(job.rank_map) for job in jobs)
         self.progress.pack_started([job.number for job in jobs], parameters)
         started = time.perf_counter()
         try:
@@ -216,31 +207,43 @@ class Search:
             self.busy += time.perf_counter() - started
 
     def _job(self, trial: Trial) -> Job:
-        suggest(trial, self.space)
-        return Job(
-            self.space.rank_map(trial.params),
+        baseline = Baseline.of(trial.user_attrs)
+        if baseline is None:
+            suggest(trial, self.space)
+        job = Job(
+            baseline.rank_map if baseline else self.space.rank_map(trial.params),
             seed=self._seed(trial),
-            data_seed=data_seed(self.config.seed),
-            settings=self.space.settings(trial.params),
+            data_seed=data_seed(self.config.seed, trial.user_attrs.get(ROUND, 0)),
             number=trial.number,
-            warm=self.config.search.nested.confirm == "warm" and trial.user_attrs.get("kind") == CONFIRM,
         )
+        if baseline is not None:
+            source = None if baseline.source is None else self.folder.adapter(baseline.source)
+            return replace(job, recipe=baseline.recipe, source=source)
+        warm = self.config.search.nested.confirm == "warm" and trial.user_attrs.get("kind") == CONFIRM
+        return replace(job, settings=self.space.settings(trial.params), recipe="warm" if warm else "fresh")
 
     def _rungs(self, trials: Sequence[Trial]) -> Rungs:
-        """Where these trials are looked at, and who goes on: all baselines, and the best of the others."""
+        """Where these trials are looked at, and who goes on: baselines and repeats, and the best of the others."""
         if not self.config.search.early_stopping:
             return Rungs()
-        baselines = {trial.number for trial in trials if trial.user_attrs.get("kind") == UNIFORM}
+        spared = {trial.number for trial in trials if self._is_spared(trial)}
 
         def keep(steps: int, scores: Mapping[int, float]) -> set[int]:
             known = {trial.number: trial for trial in self.study.get_trials(deepcopy=False)}
             at_rung = rungs.earlier_at(steps, known.values()) | dict(scores)
             seen = {
-                number: rungs.Seen(score, self._parameters(known[number].params)) for number, score in at_rung.items()
+                number: rungs.Seen(score, self._parameters(self.space.rank_map(known[number].params)))
+                for number, score in at_rung.items()
+                if NAME not in known[number].user_attrs
             }
-            return (rungs.going_on(seen) & scores.keys()) | (baselines & scores.keys())
+            return (rungs.going_on(seen) & scores.keys()) | (spared & scores.keys())
 
         return Rungs(rungs.rung_steps(self.config.training.steps), keep)
+
+    @staticmethod
+    def _is_spared(trial: Trial) -> bool:
+        of = trial.user_attrs
+        return of.get("kind") == UNIFORM or NAME in of or bool(of.get(ROUND))
 
     def _tell(self, trial: Trial, outcome: Outcome) -> None:
         """Tells the study of a trial, once all that belongs to it is written down."""
@@ -250,7 +253,8 @@ class Search:
         except Exception as error:  # such as a full disk
             reason = _reason(error)
         if reason is not None:
-            self._failures.append((trial.number, reason))
+            if NAME not in trial.user_attrs:  # a model that EVA can't adapt may be searched all the same
+                self._failures.append((trial.number, reason))
             trial.set_user_attr("reason", reason)
             self.study.tell(trial, state=TrialState.FAIL)
         else:
@@ -281,24 +285,24 @@ class Search:
             outcome.save_adapter(self.folder.adapter(trial.number))
         trial.set_user_attr("score_se", evaluation.standard_error)
         trial.set_user_attr("metrics", evaluation.means)
-        return evaluation.score, self._parameters(trial.params)
+        rank_map = outcome.rank_map or self._job(trial).rank_map
+        if NAME in trial.user_attrs:
+            trial.set_user_attr(RANKS, dict(rank_map.ranks))
+        return evaluation.score, self._parameters(rank_map)
 
     def _seed(self, trial: Trial) -> int:
         """Draws the trial's fresh adapter."""
         return derive_seed(self.config.seed, _MAP_STREAM, trial.number)
 
-    def _parameters(self, proposal: Mapping[str, float]) -> int:
-        return self.space.parameters(self.space.rank_map(proposal))
+    def _parameters(self, rank_map: RankMap) -> int:
+        return self.space.parameters(rank_map)
 
     def _worth_keeping(self) -> set[int]:
-        """Trials whose adapter is kept: the front, and the uniform maps that it is measured against."""
-        front = {trial.number for trial in self.study.best_trials}
-        uniform = {
-            trial.number
-            for trial in self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-            if trial.user_attrs.get("kind") == UNIFORM
-        }
-        return front | uniform
+        """Trials whose adapter is kept: whose map may stand on the front, and the baselines it is measured against."""
+        likely = self.plan.front_probability()
+        trials = self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        baselines = {trial.number for trial in trials if trial.user_attrs.get("kind", "").startswith("baseline:")}
+        return baselines | {number for number, probability in likely.items() if probability >= _LIKELY}
 
 
 def _reason(error: Exception) -> str:

@@ -20,6 +20,8 @@ from optuna.trial import Trial, TrialState
 from scipy.stats import kendalltau
 
 from rank_search.errors import SearchStopped, TrainingFailed
+from rank_search.search.baselines import NAME
+from rank_search.search.cuts import cut_path, spread
 from rank_search.search.samplers import DistinctSampler, derive_seed, is_full, suggest
 
 if TYPE_CHECKING:
@@ -156,7 +158,8 @@ class NestedSearch:
 
     def misleads(self, known: Sequence[FrozenTrial]) -> bool:
         """Whether fine-tuned scores show that nested ones put maps in another order."""
-        complete = [trial for trial in known if trial.state == TrialState.COMPLETE and trial.values[1] > 0]
+        in_space = [trial for trial in known if NAME not in trial.user_attrs]
+        complete = [trial for trial in in_space if trial.state == TrialState.COMPLETE and trial.values[1] > 0]
         confirmed = sum(trial.user_attrs.get("kind") == CONFIRM for trial in complete)
         pairs = [(trial.user_attrs[SCORE], trial.values[0]) for trial in complete if SCORE in trial.user_attrs]
         return confirmed >= _TELLING and not agreement(pairs) >= self.config.search.nested.least_tau
@@ -175,29 +178,7 @@ class NestedSearch:
     def _first_maps(self) -> list[RankMap]:
         """Where the search begins: the uniform maps, and cuts of the super-adapter by weight against price."""
         uniform = [self.space.uniform(rank) for rank in self.space.ladder]
-        path = self._cuts()
-        sizes = np.array([self.space.parameters(ranks) for ranks in path])
-        # Evenly spaced on a log scale, as fronts are looked at: half of the cuts are small maps.
-        wanted = np.geomspace(sizes[sizes > 0].min(), sizes.max(), _FIRST)
-        return uniform + [path[i] for i in dict.fromkeys(np.searchsorted(sizes, wanted * 0.999).tolist())]
-
-    def _cuts(self) -> list[RankMap]:
-        """Maps from the smallest to the largest: each step raises the rank that adds most weight a parameter."""
-        energies = self.scorer.energies()
-        ladder = self.space.ladder
-        index = dict.fromkeys(self.space.dimensions, 0)
-
-        def worth(dimension: str) -> float:
-            low, high = ladder[index[dimension]], ladder[index[dimension] + 1]
-            modules = self.space.dimensions[dimension]
-            price = sum((high - low) * sum(self.space.shapes[module]) for module in modules)
-            return sum(sum(energies[module][low:high]) for module in modules) / price
-
-        path = [self._map(index)]
-        while raisable := [name for name, i in index.items() if i + 1 < len(ladder)]:
-            index[max(raisable, key=worth)] += 1
-            path.append(self._map(index))
-        return path
+        return uniform + spread(cut_path(self.scorer.energies(), self._ranks_only), self.space, _FIRST)
 
     def _complete(self) -> list[FrozenTrial]:
         return self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+# Optuna has no public function for the front of some trials; this is what `Study.best_trials` calls.
+from optuna.study._multi_objective import _get_pareto_front_trials_by_trials
 from optuna.trial import TrialState
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from rank_search.search.baselines import NAME
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -78,12 +82,15 @@ class ProgressBar:
         if not self._console.is_terminal:
             finished = study.get_trials(deepcopy=False)[number]
             told = f"{finished.values[0]:.4f}" if finished.state == TrialState.COMPLETE else finished.state.name
-            self._console.print(f"trial {number + 1}/{self._trials}: {told}; {self._found}")
+            name = f"{finished.user_attrs[NAME]} " if NAME in finished.user_attrs else ""
+            self._console.print(f"trial {number + 1}/{self._trials}: {name}{told}; {self._found}")
 
 
 def _found(study: Study) -> str:
     """What the study has found so far."""
     complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    if not complete:
+    maps = [trial for trial in complete if NAME not in trial.user_attrs]
+    if not maps:
         return "nothing found yet"
-    return f"best {max(trial.values[0] for trial in complete):.4f}, front {len(study.best_trials)}"
+    front = _get_pareto_front_trials_by_trials(maps, study.directions)
+    return f"best {max(trial.values[0] for trial in maps):.4f}, front {len(front)}"

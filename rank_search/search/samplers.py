@@ -135,16 +135,22 @@ class DistinctSampler(BaseSampler):
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        """A proposal that no trial of the study has; any proposal once there is none left."""
+        """A proposal that no trial of the study has; any proposal once there is none left.
+
+        Nothing for a trial that was enqueued, whose proposal is given, or that is outside the space.
+        """
+        if "fixed_params" in trial.system_attrs:
+            return {}
         seed = derive_seed(self._seed, _STREAM, trial.number)
         inner = self._make(seed)
-        seen = proposals(other for other in study.get_trials(deepcopy=False) if other.number != trial.number)
+        within: Any = _Within(study, search_space)
+        seen = proposals(other for other in within.get_trials(deepcopy=False) if other.number != trial.number)
         proposal: dict[str, float] = {}
         for _ in range(_DRAWS):
-            proposal = inner.sample_relative(study, trial, search_space)
+            proposal = inner.sample_relative(within, trial, search_space)
             for name, distribution in search_space.items():
                 if name not in proposal:
-                    proposal[name] = inner.sample_independent(study, trial, name, distribution)
+                    proposal[name] = inner.sample_independent(within, trial, name, distribution)
             if frozenset(proposal.items()) not in seen:
                 return proposal
         return _nearest_new(proposal, seen, search_space, random.Random(seed))
@@ -154,6 +160,27 @@ class DistinctSampler(BaseSampler):
     ) -> Any:
         """Only asked for a dimension outside the space, of which there is none."""
         raise NotImplementedError(f"{param_name!r} is not a dimension of this study")
+
+
+class _Within:
+    """A study without its trials outside a space, which not all of Optuna's samplers can stand."""
+
+    def __init__(self, study: Study, space: Mapping[str, BaseDistribution]) -> None:
+        self._study = study
+        self._space = space
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._study, name)
+
+    def get_trials(self, *args: Any, **kwargs: Any) -> list[FrozenTrial]:
+        return self._of_space(self._study.get_trials(*args, **kwargs))
+
+    def _get_trials(self, *args: Any, **kwargs: Any) -> list[FrozenTrial]:
+        """What samplers themselves call."""
+        return self._of_space(self._study._get_trials(*args, **kwargs))
+
+    def _of_space(self, trials: list[FrozenTrial]) -> list[FrozenTrial]:
+        return [trial for trial in trials if not trial.state.is_finished() or self._space.keys() <= trial.params.keys()]
 
 
 def proposals(trials: Iterable[FrozenTrial]) -> set[frozenset[tuple[str, float]]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
 from contextlib import contextmanager
@@ -36,7 +37,8 @@ class StudyFolder:
     """The files of a study beside its database.
 
     ``study.yaml`` the frozen config; ``results/N.json`` per-example values and losses of trial N;
-    ``adapters/N/`` its adapter; ``test.json`` the chosen map on the test split.
+    ``adapters/N/`` its adapter; ``test.json`` the chosen map and its rivals on the test split; ``confirmations/``
+    their fresh trainings for the verdict.
     """
 
     path: Path
@@ -111,14 +113,30 @@ class StudyFolder:
         """What `write_result` kept; empty when there is nothing."""
         return _read_json(self._result(trial))
 
-    def write_test(self, contest: list[int | None], test: Mapping[str, Any]) -> None:
-        """Keeps what a chosen trial and its baseline, named by their numbers, did on the test split."""
+    def write_test(self, contest: Mapping[str, int], test: Mapping[str, Any]) -> None:
+        """Keeps what the adapters of a contest, whose trials are named by their role, did on the test split."""
         write_text(self.path / "test.json", json.dumps({"contest": contest, **test}))
 
-    def read_test(self, contest: list[int | None]) -> dict[str, Any]:
+    def read_test(self, contest: Mapping[str, int]) -> dict[str, Any]:
         """What `write_test` kept; empty when there is nothing, or only for another contest."""
         test = _read_json(self.path / "test.json")
         return test if test.get("contest") == contest else {}
+
+    def write_confirmation(self, name: str, number: int, result: Mapping[str, Any]) -> None:
+        """Keeps what the fresh training of this number came to."""
+        write_text(self._confirmation(name, number), json.dumps(result))
+
+    def read_confirmation(self, name: str, number: int) -> dict[str, Any]:
+        """What `write_confirmation` kept; empty when there is nothing."""
+        return _read_json(self._confirmation(name, number))
+
+    def read_confirmations(self, name: str) -> list[dict[str, Any]]:
+        """All that `write_confirmation` kept under a name, in order of their number."""
+        numbers = itertools.count()
+        return list(itertools.takewhile(bool, (self.read_confirmation(name, number) for number in numbers)))
+
+    def _confirmation(self, name: str, number: int) -> Path:
+        return self.path / "confirmations" / f"{name}-{number}.json"
 
     def _result(self, trial: int) -> Path:
         return self.path / "results" / f"{trial:04d}.json"

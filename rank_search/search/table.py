@@ -7,22 +7,24 @@ from typing import TYPE_CHECKING
 import pandas as pd
 from optuna.trial import TrialState
 
+from rank_search.ranks import RankMap
 from rank_search.search import rungs
+from rank_search.search.baselines import NAME, RANKS
 from rank_search.search.leases import LEASE, is_live
 from rank_search.search.nested import SCORE
+from rank_search.search.plan import ROUND, SEARCH
 
 if TYPE_CHECKING:
     from optuna import Study
 
     from rank_search.search.record import StudyRecord
 
-SEARCH = "search"
-UNIFORM = "baseline:uniform"
-
 COLUMNS = (
     "number",
     "state",
     "kind",
+    "baseline",
+    "round",
     "score",
     "score_se",
     "trainable_parameters",
@@ -41,12 +43,12 @@ COLUMNS = (
 def trials_table(study: Study, record: StudyRecord) -> pd.DataFrame:
     """All trials in order of their number.
 
-    Columns: ``number``; ``state`` (Optuna's name of it); ``kind``; ``score`` and its standard error
-    ``score_se`` over examples; ``trainable_parameters``, known for every trial; ``ranks`` (module → rank,
-    zeros included) with the map's ``key``; ``settings`` that were searched beside the ranks; ``seed``;
-    ``seconds`` of training and evaluation, a pack's shared out; ``nested_score`` by truncating the super-adapter;
-    ``rungs``, steps → score on the way; ``finished``, the moment; ``reason`` of a failure. What a trial
-    does not have is NaN or None.
+    Columns: ``number``; ``state`` (Optuna's name of it); ``kind``; ``baseline``, the name of one outside the space;
+    ``round`` of repeats, 0 for a map's first training; ``score`` and its standard error ``score_se`` over examples;
+    ``trainable_parameters``; ``ranks`` (module → rank, zeros included) with the map's ``key``; ``settings`` that
+    were searched beside the ranks; ``seed``; ``seconds`` of training and evaluation, a pack's shared out;
+    ``nested_score`` by truncating the super-adapter; ``rungs``, steps → score on the way; ``finished``, the moment;
+    ``reason`` of a failure. What a trial does not have is NaN or None.
     """
     rows = []
     space = record.space
@@ -55,17 +57,21 @@ def trials_table(study: Study, record: StudyRecord) -> pd.DataFrame:
         proposed = trial.params.keys() == space.dimensions.keys() | space.joint.keys()
         rank_map = space.rank_map(trial.params) if proposed else None
         attributes = trial.user_attrs
+        if NAME in attributes:
+            rank_map = RankMap(attributes[RANKS])
         rows.append(
             {
                 "number": trial.number,
                 "state": trial.state.name,
                 "kind": attributes.get("kind", SEARCH),
+                "baseline": attributes.get(NAME),
+                "round": attributes.get(ROUND, 0),
                 "score": trial.values[0] if complete else None,
                 "score_se": attributes.get("score_se"),
                 "trainable_parameters": space.parameters(rank_map) if rank_map else None,
                 "ranks": dict(rank_map.ranks) if rank_map else None,
                 "key": rank_map.key if rank_map else None,
-                "settings": space.settings(trial.params) if rank_map else {},
+                "settings": space.settings(trial.params) if proposed else {},
                 "seed": attributes.get("seed"),
                 "seconds": attributes.get("seconds"),
                 "nested_score": attributes.get(SCORE),

@@ -9,7 +9,7 @@ import torch
 from transformers import get_linear_schedule_with_warmup
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from torch import Tensor, nn
 
@@ -43,11 +43,16 @@ class Descent:
         schedule = get_linear_schedule_with_warmup(optimiser, warmup, training.steps)  # type: ignore[no-untyped-call]
         return cls(groups, optimiser, schedule, training.max_grad_norm)
 
-    def step(self) -> None:
-        """One step along the gradient, which is clipped for each base model, and forgotten afterwards."""
+    def step(self, afterwards: Callable[[], None] = lambda: None) -> None:
+        """One step along the gradient, which is clipped for each base model, and forgotten in the end.
+
+        Args:
+            afterwards: called while the gradient is still there.
+        """
         for group in self.groups:
             torch.nn.utils.clip_grad_norm_(group, self.max_grad_norm)
         self.optimiser.step()
+        afterwards()
         self.schedule.step()
         # Gradients are parts of a stack that all maps of a pack share, so they stay where they are.
         self.optimiser.zero_grad(set_to_none=False)

@@ -17,7 +17,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from rank_search.adapters import Member, base_models, packed
+from rank_search.adapters import Member, Start, base_models, packed
 from rank_search.errors import TrainingFailed
 from rank_search.files import whole_file
 from rank_search.training.attention import eager_where_short
@@ -117,15 +117,15 @@ class Nested:
             pack.assign([self._member(ranks, 0) for ranks in maps], [0] * len(maps))
             return [evaluation.score for evaluation in self._task.evaluate("validation", len(maps))]
 
-    def start(self) -> dict[str, tuple[Tensor, Tensor]]:
-        """Module → (A ``[in, rank]``, B ``[rank, out]``), for fine-tunes that start from it."""
+    def start(self) -> Start:
+        """For fine-tunes that start from it, with a fresh head."""
         state = self._load()
-        return {name: (state[f"{name}.A"][0], state[f"{name}.B"][0]) for name in self._space.shapes}
+        return Start({name: (state[f"{name}.A"][0], state[f"{name}.B"][0]) for name in self._space.shapes})
 
     def energies(self) -> dict[str, list[float]]:
         """Module → ‖a‖² ‖b‖² of each component: how much of the change it makes."""
         found: dict[str, list[float]] = {}
-        for name, (a, b) in self.start().items():
+        for name, (a, b) in self.start().factors.items():
             found[name] = (a.square().sum(dim=0) * b.square().sum(dim=1)).tolist()
         return found
 

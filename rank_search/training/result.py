@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from rank_search.errors import TrainingFailed
 
@@ -12,7 +12,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from rank_search.ranks import RankMap
-    from rank_search.tasks.base import Evaluation
+    from rank_search.tasks.base import Evaluation, Split
+
+
+Recipe = Literal["fresh", "warm", "eva", "truncated", "adalora"]
 
 
 @dataclass(frozen=True)
@@ -26,7 +29,12 @@ class Job:
             that noise out of comparisons between maps.
         settings: joint settings searched beside the ranks, by name; empty where none are.
         number: of its trial, by which `Rungs` speak of it.
-        warm: it starts from the nested super-adapter's components, not from a fresh adapter.
+        recipe: how its adapter comes about. ``fresh``: trained from the study file's start; ``warm``: from the
+            nested super-adapter's components; ``eva``: from EVA's directions, and at ranks that EVA
+            redistributes; ``adalora``: by AdaLoRA, which sets the ranks; ``truncated``: cut out of another
+            adapter, without training. Where a recipe sets the ranks, the map says how many there are to share.
+        source: folder of the adapter that is truncated.
+        split: what it is scored on at the end.
     """
 
     rank_map: RankMap
@@ -34,7 +42,9 @@ class Job:
     data_seed: int
     settings: Mapping[str, float] = field(default_factory=dict)
     number: int = 0
-    warm: bool = False
+    recipe: Recipe = "fresh"
+    source: Path | None = None
+    split: Split = "validation"
 
 
 @dataclass(frozen=True)
@@ -42,11 +52,12 @@ class FineTuned:
     """A fine-tuned map.
 
     Attributes:
-        evaluation: its results on the validation split.
+        evaluation: its results on the job's split.
         losses: training loss of each step.
         seconds: its share of the wall clock: of what is done for a pack at once, each map bears an equal part.
         save_adapter: writes the adapter as a folder that PEFT loads; None where nothing was trained.
         rungs: steps → score there, where it was looked at on its way.
+        rank_map: the ranks that its recipe set; None where they are the job's.
     """
 
     evaluation: Evaluation
@@ -54,6 +65,7 @@ class FineTuned:
     seconds: float
     save_adapter: Callable[[Path], None] | None
     rungs: Mapping[int, float] = field(default_factory=dict)
+    rank_map: RankMap | None = None
 
 
 @dataclass(frozen=True)

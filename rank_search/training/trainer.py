@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from rank_search.adapters import Pack
+    from rank_search.adapters import Pack, Start
     from rank_search.config import StudyConfig
     from rank_search.tasks.base import Task
     from rank_search.training.result import Job, Outcome
@@ -59,11 +59,11 @@ def fine_tune(
     *,
     sources: Mapping[str, str],
     directions: Mapping[str, Tensor] | None = None,
-    warm_start: Mapping[str, tuple[Tensor, Tensor]] | None = None,
+    starts: Sequence[Start | None] = (),
     rungs: Rungs | None = None,
     on_step: Callable[[int], None] = lambda _steps: None,
 ) -> list[Outcome]:
-    """Fine-tunes a pack of rank maps on the same batches, and scores them on the validation split.
+    """Fine-tunes a pack of rank maps on the same batches, and scores them on their split.
 
     AdamW on the adapters (and the task's head) alone, linear warm-up and decay, gradients of each map and base
     model clipped to ``max_grad_norm``. A map whose loss turns non-finite fails alone. A map of zeros is not
@@ -72,11 +72,11 @@ def fine_tune(
 
     Args:
         task: holds the frozen base model; it leaves as it came.
-        jobs: what to train; they share their data seed, and whether texts are augmented.
+        jobs: what to train; they share their data seed, their split, and whether texts are augmented.
         config: the study file; each job's own settings are put into it.
         sources: of each base model by its prefix, written into the saved adapters.
         directions: what `rank_search.adapters.eva_directions` found, for ``init.method: eva``.
-        warm_start: the super-adapter, for jobs that start from it.
+        starts: where each job's adapter begins, if not by the study's init rule; empty where all do.
         rungs: where maps may be stopped.
         on_step: called after each step with the number of steps done.
 
@@ -87,23 +87,45 @@ def fine_tune(
     trained = [i for i, job in enumerate(jobs) if job.rank_map.adapted or task.head]
     if len(trained) < len(jobs):
         started = time.perf_counter()
-        (evaluation,) = task.evaluate("validation")
+        (evaluation,) = task.evaluate(jobs[0].split)
         seconds = time.perf_counter() - started
         outcomes |= {i: FineTuned(evaluation, (), seconds, None) for i in range(len(jobs)) if i not in trained}
     if trained:
-        members = [
-            Member(
-                jobs[i].rank_map,
-                config.tuned(jobs[i].settings).adapter,
-                jobs[i].seed,
-                warm_start if jobs[i].warm else None,
-            )
-            for i in trained
-        ]
+        members = [_member(jobs[i], config, starts[i] if starts else None) for i in trained]
         with packed(task.backbone, members, task.head, directions) as pack:
             training = _Training(task, pack, {i: jobs[i] for i in trained}, config, rungs or Rungs())
             outcomes |= training.run(on_step, sources)
     return [outcomes[i] for i in range(len(jobs))]
+
+
+def score(
+    task: Task, jobs: Sequence[Job], config: StudyConfig, starts: Sequence[Start], *, sources: Mapping[str, str]
+) -> list[FineTuned]:
+    """Scores adapters as they begin, side by side, without training them.
+
+    Args:
+        task: holds the frozen base model; it leaves as it came.
+        jobs: each with a rank above 0; they share their split.
+        config: the study file.
+        starts: each job's adapter.
+        sources: of each base model by its prefix, written into the saved adapters.
+    """
+    members = [_member(job, config, start) for job, start in zip(jobs, starts, strict=True)]
+    with packed(task.backbone, members, task.head) as pack:
+        started = time.perf_counter()
+        evaluations = task.evaluate(jobs[0].split, len(jobs))
+        seconds = (time.perf_counter() - started) / len(jobs)
+        return [
+            FineTuned(evaluation, (), seconds, pack.adapters(k, sources).save, rank_map=jobs[k].rank_map)
+            for k, evaluation in enumerate(evaluations)
+        ]
+
+
+def _member(job: Job, config: StudyConfig, start: Start | None) -> Member:
+    adapter = config.tuned(job.settings).adapter
+    if start is not None and start.scale is not None:
+        adapter = adapter.model_copy(update={"scale": "constant", "alpha": start.scale})
+    return Member(job.rank_map, adapter, job.seed, start)
 
 
 @dataclass(frozen=True)
@@ -144,6 +166,7 @@ class _Training:
         first = next(iter(jobs.values()))
         self._common = config.tuned(first.settings).training
         self._data_seed = first.data_seed
+        self._split = first.split
         self._courses = [
             _Course(place, job.number, Descent.of(pack.parameters(k), config.tuned(job.settings).training))
             for k, (place, job) in enumerate(jobs.items())
@@ -164,7 +187,7 @@ class _Training:
                 if not self._pack.active:
                     return self._outcomes
         with self._timed():
-            evaluations = self._task.evaluate("validation", len(self._pack.active))
+            evaluations = self._task.evaluate(self._split, len(self._pack.active))
         for k, evaluation in zip(self._pack.active, evaluations, strict=True):
             course = self._courses[k]
             save = self._pack.adapters(k, sources).save

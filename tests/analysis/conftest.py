@@ -1,9 +1,10 @@
-"""Tables of trials made by hand."""
+"""Tables of trials and of maps made by hand."""
 
 from __future__ import annotations
 
 import pandas as pd
 
+from rank_search.analysis.maps import maps_table
 from rank_search.search.table import COLUMNS
 
 
@@ -16,6 +17,8 @@ def table(*points, kinds=None, states=None, se=0.01) -> pd.DataFrame:
             "number": number,
             "state": state,
             "kind": kind,
+            "baseline": f"svd {number}" if kind == "baseline:svd" else None,
+            "round": 0,
             "score": score if state == "COMPLETE" else None,
             "score_se": se,
             "trainable_parameters": parameters,
@@ -32,3 +35,8 @@ def table(*points, kinds=None, states=None, se=0.01) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=list(COLUMNS)).astype(
         {"score": float, "score_se": float, "trainable_parameters": "Int64"}
     )
+
+
+def maps(*points, **kwargs) -> pd.DataFrame:
+    """The maps of such trials, each trained once."""
+    return maps_table(table(*points, **kwargs))

@@ -5,10 +5,10 @@ from hypothesis import strategies as st
 from rank_search.analysis.choice import Rule, choose
 from rank_search.analysis.front import front
 from rank_search.errors import InputError, RankSearchError
-from tests.analysis.conftest import table
+from tests.analysis.conftest import maps
 
 #           untrained   small       knee         dominated    large       largest
-TRIALS = table((0.50, 0), (0.60, 10), (0.70, 20), (0.65, 30), (0.705, 60), (0.71, 100))
+TRIALS = maps((0.50, 0), (0.60, 10), (0.70, 20), (0.65, 30), (0.705, 60), (0.71, 100))
 
 
 @pytest.mark.parametrize(
@@ -29,9 +29,9 @@ def test_rules(rule, trial) -> None:
 
 
 def test_within_one_se_uses_the_error_of_the_best() -> None:
-    narrow = table((0.50, 0), (0.70, 20), (0.71, 100), se=0.009)
+    narrow = maps((0.50, 0), (0.70, 20), (0.71, 100), se=0.009)
     assert choose(narrow, Rule("within-one-se")).number == 2
-    unknown = table((0.50, 0), (0.70, 20), (0.71, 100), se=float("nan"))
+    unknown = maps((0.50, 0), (0.70, 20), (0.71, 100), se=float("nan"))
     assert choose(unknown, Rule("within-one-se")).number == 2
 
 
@@ -40,7 +40,7 @@ def test_within_one_se_uses_the_error_of_the_best() -> None:
     st.sampled_from(["best", "knee", "within-one-se"]),
 )
 def test_choice_stands_on_the_front(points, rule) -> None:
-    trials = table(*points)
+    trials = maps(*points)
     assert choose(trials, Rule.parse(rule)).number in front(trials)["number"].tolist()
 
 
@@ -69,4 +69,4 @@ def test_bound_that_nothing_meets_says_what_there_is() -> None:
 
 def test_study_without_scores_has_no_choice() -> None:
     with pytest.raises(RankSearchError, match="no trial of the study has a score yet"):
-        choose(table((0.5, 1), states=["FAIL"]), Rule("best"))
+        choose(maps((0.5, 1), states=["FAIL"]), Rule("best"))

@@ -129,5 +129,7 @@ def test_warm_jobs_start_from_the_super_adapter(small_task, small_space, tmp_pat
     made = executor(small_task, small_space)
     scorer = made.nested(tmp_path / "nested.safetensors")
     scorer.train(0, 0, lambda done, of: None)
-    warm, cold = (made.train(jobs(small_space, 1, warm=warm), lambda _steps: None)[0].losses for warm in (True, False))
+    warm, cold = (
+        made.train(jobs(small_space, 1, recipe=recipe), lambda _steps: None)[0].losses for recipe in ("warm", "fresh")
+    )
     assert warm[0] != pytest.approx(cold[0], rel=1e-4)

@@ -26,8 +26,9 @@ def test_report_holds_what_the_design_says(bench, tmp_path) -> None:
     assert summary["study"] == "small"
     assert (summary["task"], summary["metric"], summary["direction"]) == ("retrieval", "ndcg@10", "maximize")
     assert set(summary["front"]) == {trial.number for trial in study.best_trials}
-    assert set(summary["chosen"]) == {"trial", "rule", "score", "trainable_parameters", "ranks", "settings"}
+    assert set(summary["chosen"]) >= {"trial", "rule", "score", "trainable_parameters", "ranks", "settings"}
     assert {"text", "delta", "ci_low", "ci_high", "baseline"} <= set(summary["verdict"])
+    assert all(0 <= row["front_probability"] <= 1 for row in summary["trials"])
     assert len(summary["reference_point"]) == 2
     for row, trial in zip(summary["trials"], study.trials, strict=True):
         assert set(row) >= FIELDS
@@ -73,14 +74,14 @@ def test_page_shows_the_examples_of_the_test_split(bench, tmp_path) -> None:
     study, summary, _ = reported(bench, tmp_path / "report")
     passages = [{"text": "def f(): pass", "right": True}, {"text": "<script>", "right": False}]
     shown = {"passages": passages, "answer": {"text": "forty-two", "right": True}}
-    values = {"untrained": [0.1, 0.2], "baseline": [0.3, 0.4], "chosen": [0.4, 0.6]}
-    baseline = summary.verdict.baseline
+    contest = {of.role: of.trial for of in summary.contenders}
+    values = {"untrained": [0.1, 0.2], **{role: [0.3, 0.4] for role in contest}}
     test = {
         "values": values,
         "metrics": {name: {"ndcg@10": 0.5} for name in values},
         "examples": [{"title": "largest gain", "text": "find f", "expected": "42", "before": shown, "after": shown}],
     }
-    bench.folder.write_test([summary.chosen.number, baseline], test)
+    bench.folder.write_test(contest, test)
     again = write_report(study, record(), bench.folder, tmp_path / "report")
     page = (tmp_path / "report" / "index.html").read_text()
     assert "find f" in page
@@ -89,7 +90,7 @@ def test_page_shows_the_examples_of_the_test_split(bench, tmp_path) -> None:
     assert "right: <b>42</b>" in page
     assert "&lt;script&gt;" in page
     assert again.verdict.split == "test"
-    bench.folder.write_test([99, baseline], test)
+    bench.folder.write_test({**contest, "chosen": 99}, test)
     assert write_report(study, record(), bench.folder, tmp_path / "report").verdict.split == "validation"
 
 

@@ -57,7 +57,7 @@ def test_another_seed_proposes_other_maps(tmp_path) -> None:
         bench = Bench(_folder(tmp_path, str(seed)))
         study = bench.study()
         config = study_config(seed=seed, search={"trials": 10})
-        Search(study, bench.folder, config, SPACE, Landscape(), Silent()).run()
+        Search(study, bench.folder, config, SPACE, Landscape(), Silent(), bench.plan(study, config)).run()
         proposed.append(maps(study)[4:])
     assert proposed[0] != proposed[1]
 

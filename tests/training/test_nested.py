@@ -27,8 +27,7 @@ def test_a_score_is_that_of_the_truncated_adapter(small_task, small_space, train
     maps = [small_space.uniform(4), RankMap({name: (0, 1, 2)[i % 3] for i, name in enumerate(names)})]
     found = trained.score([*maps, small_space.uniform(0)])
     for ranks, score in zip(maps, found[:2], strict=True):
-        start = {name: trained.start()[name] for name in ranks.adapted}
-        member = Member(ranks, study_config(adapter={"alpha": 4.0}).adapter, 0, start)
+        member = Member(ranks, study_config(adapter={"alpha": 4.0}).adapter, 0, trained.start())
         with packed(small_task.backbone, [member]):
             assert small_task.evaluate("validation")[0].score == pytest.approx(score, abs=1e-5)
     assert found[2] == pytest.approx(small_task.evaluate("validation")[0].score, abs=1e-5)
@@ -71,7 +70,7 @@ def test_killed_training_goes_on_from_its_checkpoint(small_task, small_space, tm
     resumed = made(small_task, small_space, tmp_path / "broken")
     resumed.train(1, 0, step)
     assert steps == list(range(1, 13))
-    ours, wanted = resumed.start(), whole.start()
+    ours, wanted = resumed.start().factors, whole.start().factors
     assert all(torch.equal(ours[name][i], wanted[name][i]) for name in wanted for i in (0, 1))
 
 
