@@ -46,6 +46,7 @@ from rank_search.executors.local import LocalExecutor
 from rank_search.modules import build_space
 from rank_search.search.loop import Search, data_seed
 from rank_search.search.nested import NestedSearch
+from rank_search.search.plan import Plan
 from rank_search.search.record import environment
 from rank_search.search.storage import BESIDE, StudyFolder, create_study
 from rank_search.tasks.load import load_task
@@ -272,7 +273,8 @@ class Ended(BaseException):
 def searched(bench: Bench, name: str, corner: np.ndarray, goal: float, limit: float, search: dict[str, Any]) -> Curve:
     """Our own search, with as many trials as it likes, until it has the goal's hypervolume or had its time."""
     settings = bench.config.model_dump()
-    settings["search"] = {**settings["search"], **search, "trials": bench.space.size}
+    alone = {"trials": bench.space.size, "repeats": 0, "baselines": (), "sampler": "tpe"}
+    settings["search"] = {**settings["search"], **search, **alone}
     config = StudyConfig.model_validate(settings)
     executor = LocalExecutor(config, bench.task, bench.space)
     with tempfile.TemporaryDirectory() as place:
@@ -288,8 +290,14 @@ def searched(bench: Bench, name: str, corner: np.ndarray, goal: float, limit: fl
         study = create_study(folder, None)
         pack = int(config.search.pack)
         with suppress(Ended):
-            Search(study, folder, config, bench.space, executor, watch, nested, pack, sole_driver=True).run()
+            plan = Plan(config, bench.space, lambda _: {}, partial(front_of, study), nested)
+            Search(study, folder, config, bench.space, executor, watch, plan, pack, sole_driver=True).run()
     return watch.curve
+
+
+def front_of(study: optuna.Study) -> dict[int, float]:
+    """The front, as sure as it looks: nothing is repeated here, and no adapter is asked for."""
+    return {trial.number: 1.0 for trial in study.best_trials}
 
 
 def reached_after(curve: Curve, goal: float) -> float | None:

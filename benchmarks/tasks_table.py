@@ -72,7 +72,7 @@ def _row(summary: dict[str, Any]) -> str:
         summary["metric"],
         f"{before:.4f}",
         *(_of(max(group, key=lambda trial: trial["score"])) for group in (trained, proposed, [chosen])),
-        *(f"{test[name]:.4f}" if name in test else "" for name in ("untrained", "baseline", "chosen")),
+        *(f"{test[name]:.4f}" if name in test else "" for name in ("untrained", "uniform", "chosen")),
         str(len(trials)),
         f"{sum(trial['seconds'] for trial in trials):.0f}",
     ]
@@ -94,7 +94,13 @@ def _details(summary: dict[str, Any]) -> str:
         )
     names = list(summary["test_metrics"]["untrained"])
     table = [f"| test | {' | '.join(names)} |", f"|---|{'---|' * len(names)}"]
-    told = {"untrained": "before fine-tuning", "baseline": "uniform rival", "chosen": "chosen map"}
+    told = {
+        "untrained": "before fine-tuning",
+        "chosen": "chosen map",
+        "uniform": "uniform rival",
+        "svd": "SVD map of no more parameters",
+        "best uniform": "best uniform map",
+    }
     for model, means in summary["test_metrics"].items():
         table.append(f"| {told[model]} | {' | '.join(f'{means[name]:.4f}' for name in names)} |")
     ranks = ", ".join(f"{rank}" for rank in _by_layer(summary["chosen"]["ranks"]))

@@ -44,6 +44,7 @@ SMALL = [
     *("--set", "training.steps=6"),
     *("--set", "task.validation_size=80"),
     *("--set", "task.test_size=40"),
+    *("--set", "search.pack=1"),
     *("--set", "search.repeats=0"),
     *("--set", "search.baselines=[]"),
     *("--set", "search.confirm=0"),

@@ -211,7 +211,7 @@ class _Fresh:
 
 def _baselines(trials: pd.DataFrame, record: StudyRecord) -> list[Baseline]:
     """What became of every kind of baseline."""
-    space, asked = record.space, record.config["search"]["baselines"]
+    space, asked = record.space, record.config["search"].get("baselines", ())
     wanted = {UNIFORM: len(space.ladder)}
     for name, kind in KINDS.items():
         wanted[kind] = len(Baselines(space, [name] if name in asked else [], lambda _: {}).names)

@@ -17,8 +17,8 @@ from optuna.trial import Trial, TrialState
 from rank_search.errors import SearchStopped, TrainingFailed
 from rank_search.search import leases, rungs
 from rank_search.search.baselines import NAME, RANKS, UNIFORM, Baseline
+from rank_search.search.levels import ROUND
 from rank_search.search.nested import CONFIRM
-from rank_search.search.plan import ROUND
 from rank_search.search.samplers import DistinctSampler, derive_seed, is_full, suggest
 from rank_search.training.result import Job, Rungs, Stopped
 

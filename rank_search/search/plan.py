@@ -9,6 +9,7 @@ from optuna.trial import TrialState
 
 from rank_search.search.baselines import NAME, UNIFORM, Baselines
 from rank_search.search.cuts import cut_path, spread
+from rank_search.search.levels import ROUND
 from rank_search.search.nested import CONFIRM, SCORE
 from rank_search.search.samplers import proposals
 
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from rank_search.space import Space
 
 SEARCH = "search"
-ROUND = "round"  # attribute of a repeat: which order of batches it is trained on; a map's first training has order 0
 _STARTS = 4  # maps cut out of the large adapter, from which the search starts
 _ONE_ROUND = 8  # repeats below which all that are left are one round
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from rank_search.space import Space
 
 _DRAWS = 20  # before a repeated proposal is replaced by its nearest new neighbour
+_DRAWS_OF_A_MODEL = 2  # of a sampler that takes a second for each, and mostly repeats itself
 _POPULATION = 16
 _STREAM = 0  # of seeds; others are in rank_search.search.loop
 
@@ -64,12 +65,19 @@ class GridSampler(BaseSampler):
         raise NotImplementedError
 
 
-SAMPLERS: Mapping[str, Callable[[int], BaseSampler]] = {
-    "tpe": lambda seed: TPESampler(multivariate=True, seed=seed),
-    "gp": lambda seed: GPSampler(seed=seed),
-    "nsga2": lambda seed: NSGAIISampler(population_size=_POPULATION, seed=seed),
-    "random": lambda seed: RandomSampler(seed=seed),
-    "grid": lambda _seed: GridSampler(),
+def _known_price(seed: int, space: Space) -> BaseSampler:
+    from rank_search.search.known_price import KnownPriceSampler  # BoTorch, for which only proposals have to wait
+
+    return KnownPriceSampler(seed, space)
+
+
+SAMPLERS: Mapping[str, Callable[[int, Space], BaseSampler]] = {
+    "nehvi": _known_price,
+    "tpe": lambda seed, _space: TPESampler(multivariate=True, seed=seed),
+    "gp": lambda seed, _space: GPSampler(seed=seed),
+    "nsga2": lambda seed, _space: NSGAIISampler(population_size=_POPULATION, seed=seed),
+    "random": lambda seed, _space: RandomSampler(seed=seed),
+    "grid": lambda _seed, _space: GridSampler(),
 }
 
 
@@ -124,8 +132,10 @@ class DistinctSampler(BaseSampler):
     """
 
     def __init__(self, kind: str, seed: int, space: Space) -> None:
+        self._kind = kind
         self._make = SAMPLERS[kind]
         self._seed = seed
+        self._searched = space
         self._space = distributions(space)
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
@@ -142,11 +152,11 @@ class DistinctSampler(BaseSampler):
         if "fixed_params" in trial.system_attrs:
             return {}
         seed = derive_seed(self._seed, _STREAM, trial.number)
-        inner = self._make(seed)
+        inner = self._make(seed, self._searched)
         within: Any = _Within(study, search_space)
         seen = proposals(other for other in within.get_trials(deepcopy=False) if other.number != trial.number)
         proposal: dict[str, float] = {}
-        for _ in range(_DRAWS):
+        for _ in range(_DRAWS_OF_A_MODEL if self._kind == "gp" else _DRAWS):
             proposal = inner.sample_relative(within, trial, search_space)
             for name, distribution in search_space.items():
                 if name not in proposal:

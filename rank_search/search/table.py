@@ -11,8 +11,9 @@ from rank_search.ranks import RankMap
 from rank_search.search import rungs
 from rank_search.search.baselines import NAME, RANKS
 from rank_search.search.leases import LEASE, is_live
+from rank_search.search.levels import ROUND
 from rank_search.search.nested import SCORE
-from rank_search.search.plan import ROUND, SEARCH
+from rank_search.search.plan import SEARCH
 
 if TYPE_CHECKING:
     from optuna import Study

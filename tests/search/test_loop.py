@@ -34,7 +34,7 @@ def test_objectives_are_the_score_and_the_exact_count(bench) -> None:
         assert trial.values[1] == SPACE.parameters(SPACE.rank_map(trial.params))
 
 
-@pytest.mark.parametrize("sampler", ["tpe", "gp", "nsga2", "random"])
+@pytest.mark.parametrize("sampler", ["nehvi", "tpe", "gp", "nsga2", "random"])
 def test_same_seed_same_maps_in_one_sitting_or_two(tmp_path, sampler) -> None:
     studies = []
     for name, sittings in (("one", [16]), ("again", [16]), ("two", [8, 16])):
@@ -220,7 +220,7 @@ JOINT = {
 }
 
 
-@pytest.mark.parametrize("sampler", ["tpe", "gp", "nsga2", "random"])
+@pytest.mark.parametrize("sampler", ["nehvi", "tpe", "gp", "nsga2", "random"])
 def test_joint_settings_are_searched_beside_the_ranks(bench, sampler) -> None:
     space = dataclasses.replace(SPACE, joint=JOINT)
     executor = Landscape()

@@ -76,7 +76,7 @@ def test_the_search_starts_from_cuts_of_the_large_adapter(bench) -> None:
     assert list(SPACE.rank_map(starts[0].params).ranks.values()) == [1, 0, 0, 0]
 
 
-@pytest.mark.parametrize("sampler", ["tpe", "gp", "nsga2", "random", "grid"])
+@pytest.mark.parametrize("sampler", ["nehvi", "tpe", "gp", "nsga2", "random", "grid"])
 def test_samplers_see_the_trials_of_the_space_alone(tmp_path, sampler) -> None:
     plain = Bench(_folder(tmp_path, "plain")).search(7, sampler=sampler)
     beside = Bench(_folder(tmp_path, "beside")).search(7, sampler=sampler, baselines=["eva"])

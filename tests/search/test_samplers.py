@@ -30,7 +30,7 @@ def test_joint_settings_are_numbers_on_their_own_scale() -> None:
 
 
 def test_tpe_sees_the_dimensions_together() -> None:
-    assert SAMPLERS["tpe"](0)._multivariate
+    assert SAMPLERS["tpe"](0, SPACE)._multivariate
 
 
 def test_a_grid_goes_through_every_map_once_those_of_like_first_layers_together(bench) -> None:

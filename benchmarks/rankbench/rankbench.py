@@ -1,0 +1,80 @@
+"""RankBench: every rank map of a small space, trained; an objective that answers at once, with the true front known.
+
+    from rankbench import RankBench
+
+    bench = RankBench.load()
+    score, parameters = bench.objective(trial)   # of an Optuna trial
+    bench.share(proposals)                       # of the true hypervolume, that these maps have
+
+See README.md beside this file for what was trained.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+from optuna._hypervolume import compute_hypervolume
+
+from rank_search.search.samplers import suggest
+from rank_search.space import Space
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from optuna import Trial
+
+HERE = Path(__file__).parent
+
+
+class RankBench:
+    """The table.
+
+    Attributes:
+        space: what was searched.
+        table: one row a map: a column of ladder indices for each dimension, ``parameters``, ``score_0`` and
+            ``score_1`` by training seed, ``score``, their mean, and ``score_se``, its standard error.
+    """
+
+    def __init__(self, space: Space, table: pd.DataFrame) -> None:
+        self.space = space
+        self.table = table
+        keys = map(tuple, table[list(space.dimensions)].to_numpy().tolist())
+        self._places = {key: place for place, key in enumerate(keys)}
+        self._points = table.assign(score=-table["score"])[["score", "parameters"]].to_numpy(dtype=float)
+        untrained = self._points[self.place(space.proposal(space.uniform(0)))]
+        self._corner = np.array([untrained[0], 1.1 * space.most_parameters])
+        self._whole = self._volume(self._points)
+
+    @classmethod
+    def load(cls, folder: Path = HERE) -> RankBench:
+        """The table as published."""
+        space = Space.from_json(json.loads((folder / "space.json").read_text()))
+        return cls(space, pd.read_parquet(folder / "rankbench.parquet"))
+
+    def place(self, proposal: Mapping[str, float]) -> int:
+        """Row of a map."""
+        return self._places[tuple(int(proposal[name]) for name in self.space.dimensions)]
+
+    def objective(self, trial: Trial, seed: int | None = None) -> tuple[float, int]:
+        """Score and parameters of a trial's map: of the training with this seed, as a study sees it, or the mean."""
+        suggest(trial, self.space)
+        row = self.table.iloc[self.place(trial.params)]
+        return float(row["score" if seed is None else f"score_{seed}"]), int(row["parameters"])
+
+    def share(self, proposals: Iterable[Mapping[str, float]]) -> float:
+        """The part of the true hypervolume, by mean scores, that some maps have."""
+        rows = [self.place(proposal) for proposal in proposals]
+        return self._volume(self._points[rows]) / self._whole
+
+    def front(self) -> pd.DataFrame:
+        """The true front, by ascending parameters."""
+        ordered = self.table.sort_values(["parameters", "score"], ascending=[True, False])
+        return ordered[ordered["score"] > ordered["score"].cummax().shift(fill_value=-np.inf)]
+
+    def _volume(self, points: np.ndarray) -> float:
+        inside = points[(points < self._corner).all(axis=1)]
+        return float(compute_hypervolume(inside, self._corner)) if len(inside) else 0.0

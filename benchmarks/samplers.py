@@ -1,0 +1,141 @@
+"""Samplers compared on RankBench: how many maps each has to train to have the true front.
+
+    python benchmarks/samplers.py                        # all of it: about an hour on one core
+    python benchmarks/samplers.py --seeds 2 --evaluations 12   # a quick look
+
+Every search begins with the uniform maps, as every study does, proposes no map twice, and sees one training of each
+map: search k sees those of seed k mod 2, which share their batches. Its hypervolume is counted by the mean scores.
+The same command goes on with what it has.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import optuna
+import typer
+from optuna.samplers import TPESampler
+
+from rank_search.search.record import environment
+from rank_search.search.samplers import DistinctSampler
+
+sys.path.insert(0, str(Path(__file__).parent / "rankbench"))
+from rankbench import RankBench
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+OUT = Path("reports/benchmarks")
+GOAL = 0.99  # of the true hypervolume
+NAMES = {
+    "nehvi": "ours: score modelled, price known",
+    "gp": "Optuna GP",
+    "tpe": "Optuna TPE, multivariate",
+    "tpe, independent": "Optuna TPE",
+    "nsga2": "Optuna NSGA-II",
+    "random": "random",
+}
+
+
+def searched(bench: RankBench, kind: str, seed: int, evaluations: int) -> dict[str, Any]:
+    """Share of the true hypervolume after each evaluation of one search, and the seconds that proposals took."""
+    sampler = DistinctSampler("tpe" if kind == "tpe, independent" else kind, seed, bench.space)
+    if kind == "tpe, independent":
+        sampler._make = lambda seed, _space: TPESampler(multivariate=False, seed=seed)
+    study = optuna.create_study(directions=["maximize", "minimize"], sampler=sampler)
+    for rank in bench.space.ladder:
+        study.enqueue_trial(bench.space.proposal(bench.space.uniform(rank)))
+    trained, shares, seconds = [], [], 0.0
+    for _ in range(evaluations):
+        started = time.perf_counter()
+        trial = study.ask()
+        values = bench.objective(trial, seed % 2)
+        seconds += time.perf_counter() - started
+        study.tell(trial, values)
+        trained.append(trial.params)
+        shares.append(bench.share(trained))
+    return {"sampler": kind, "seed": seed, "shares": shares, "seconds": seconds}
+
+
+def reached(shares: Sequence[float]) -> int | None:
+    """Evaluations until the goal; None where it is never reached."""
+    return next((i for i, share in enumerate(shares, start=1) if share >= GOAL), None)
+
+
+def summary(runs: Sequence[dict[str, Any]], evaluations: int) -> dict[str, Any]:
+    """Of each sampler: evaluations to the goal, those that never reach it counted as one more than all."""
+    found = {}
+    for kind in NAMES:
+        own = [run for run in runs if run["sampler"] == kind]
+        counts = sorted(reached(run["shares"]) or evaluations + 1 for run in own)
+        at = {
+            str(n): statistics.median(run["shares"][n - 1] for run in own)
+            for n in (10, 20, 30, 50, 100)
+            if n <= evaluations
+        }
+        found[kind] = {
+            "evaluations_to_99_percent": {"median": statistics.median(counts), "all": counts},
+            "median_share_after": at,
+            "seconds_a_proposal": statistics.mean(run["seconds"] / len(run["shares"]) for run in own),
+        }
+    return found
+
+
+def draw(runs: Sequence[dict[str, Any]], path: Path) -> None:
+    """Regret over evaluations: median, and the band of the middle half."""
+    import numpy as np
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7.5, 5), layout="constrained")
+    axes = figure.subplots()
+    for (kind, name), colour in zip(
+        NAMES.items(), ("#D55E00", "#0072B2", "#009E73", "#E69F00", "#CC79A7", "#555555"), strict=True
+    ):
+        regret = 1 - np.array([run["shares"] for run in runs if run["sampler"] == kind])
+        low, middle, high = np.maximum(np.quantile(regret, [0.25, 0.5, 0.75], axis=0), 1e-4)
+        steps = np.arange(1, regret.shape[1] + 1)
+        axes.plot(steps, middle, color=colour, label=name)
+        axes.fill_between(steps, low, high, color=colour, alpha=0.15, lw=0)
+    axes.axhline(1 - GOAL, color="#555555", ls="--", lw=1)
+    axes.set(yscale="log", xlabel="maps trained", ylabel="missing part of the true hypervolume")
+    axes.set_title("RankBench: median and middle half over seeds")
+    axes.legend(frameon=False)
+    figure.savefig(path, dpi=150)
+
+
+def main(
+    seeds: Annotated[int, typer.Option(help="Searches of each sampler.")] = 20,
+    evaluations: Annotated[int, typer.Option(help="Maps that each search trains.")] = 100,
+    out: Annotated[Path, typer.Option(help="Folder of the results.")] = OUT,
+) -> None:
+    """Runs every search, and writes samplers.json and samplers.png."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    bench = RankBench.load()
+    command = f"python benchmarks/samplers.py --seeds {seeds} --evaluations {evaluations}"
+    path = out / "samplers.json"
+    kept = json.loads(path.read_text()) if path.is_file() else {}
+    runs = kept["runs"] if kept.get("command") == command else []
+    done = {(run["sampler"], run["seed"]) for run in runs}
+    out.mkdir(parents=True, exist_ok=True)
+    for seed in range(seeds):
+        for kind in NAMES:
+            if (kind, seed) in done:
+                continue
+            runs.append(searched(bench, kind, seed, evaluations))
+            content = {"command": command, "environment": environment("cpu"), "runs": runs}
+            path.write_text(json.dumps(content) + "\n")
+            print(kind, seed, reached(runs[-1]["shares"]), f"{runs[-1]['seconds']:.0f} s", flush=True)
+    found = summary(runs, evaluations)
+    content = {"command": command, "environment": environment("cpu"), "summary": found, "runs": runs}
+    path.write_text(json.dumps(content) + "\n")
+    draw(runs, out / "samplers.png")
+    print(json.dumps(found, indent=2))
+
+
+if __name__ == "__main__":
+    typer.run(main)
