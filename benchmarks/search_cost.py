@@ -290,7 +290,7 @@ def searched(bench: Bench, name: str, corner: np.ndarray, goal: float, limit: fl
         study = create_study(folder, None)
         pack = int(config.search.pack)
         with suppress(Ended):
-            plan = Plan(config, bench.space, lambda _: {}, partial(front_of, study), nested)
+            plan = Plan(config, bench.space, lambda _: {}, partial(front_of, study), lambda: None, nested)
             Search(study, folder, config, bench.space, executor, watch, plan, pack, sole_driver=True).run()
     return watch.curve
 

@@ -13,6 +13,7 @@ import psutil
 import transformers
 from optuna.trial import TrialState
 
+from rank_search.analysis.choice import DEFAULT_RULE, Rule, choose
 from rank_search.analysis.contest import Contest
 from rank_search.analysis.maps import probabilities, study_maps
 from rank_search.errors import RankSearchError
@@ -155,15 +156,19 @@ def _plan_of(
     def front_probability() -> dict[int, float]:
         return probabilities(study_maps(begun.study, begun.record, begun.folder))
 
-    return Plan(config, begun.record.space, spectrum, front_probability, nested)
+    def chosen_price() -> int | None:
+        maps = study_maps(begun.study, begun.record, begun.folder)
+        return None if maps.empty else choose(maps, Rule.parse(DEFAULT_RULE)).trainable_parameters
+
+    return Plan(config, begun.record.space, spectrum, front_probability, chosen_price, nested)
 
 
 def _expected(config: StudyConfig, space: Space) -> int:
     """Trials of a whole study, baselines outside the space included."""
     maps = min(config.search.maps, space.size)
-    return (
-        int(maps) + config.search.repeats_planned + len(Baselines(space, config.search.baselines, lambda _: {}).names)
-    )
+    baselines = Baselines(space, config.search.baselines, lambda _: {})
+    at_choice = 1 if baselines.truncations else 0
+    return int(maps) + config.search.repeats_planned + len(baselines.names) + at_choice
 
 
 def _contenders(contest: Contest) -> list[Contender]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import optuna
 
+from rank_search.analysis.choice import DEFAULT_RULE, Rule, choose
 from rank_search.analysis.maps import probabilities, study_maps
 from rank_search.config import StudyConfig
 from rank_search.ranks import RankMap, Shape
@@ -157,10 +158,14 @@ class Bench:
         def front_probability() -> dict[int, float]:
             return probabilities(study_maps(study, record(space), self.folder))
 
-        executor = executor or Landscape()
-        return Plan(
-            config, space, lambda trial: executor.spectrum(self.folder.adapter(trial)), front_probability, nested
-        )
+        def chosen_price() -> int | None:
+            maps = study_maps(study, record(space), self.folder)
+            return None if maps.empty else choose(maps, Rule(DEFAULT_RULE)).trainable_parameters
+
+        def spectrum(trial: int) -> dict[str, list[float]]:
+            return (executor or Landscape()).spectrum(self.folder.adapter(trial))
+
+        return Plan(config, space, spectrum, front_probability, chosen_price, nested)
 
     def study(self) -> optuna.Study:
         return create_study(self.folder, None)

@@ -168,14 +168,16 @@ def test_baselines_repeats_and_verdict_through_the_command_line_whatever_kills_t
     found, other = summary(whole), summary(broken)
     assert found["verdict"] == other["verdict"]
     kinds = [row["kind"] for row in found["trials"]]
-    outside = ["baseline:svd"] * 7 + ["baseline:eva", "baseline:adalora"]
-    assert kinds[:11] == ["baseline:uniform"] * 2 + outside
+    outside = ["baseline:svd"] * 10 + ["baseline:eva", "baseline:adalora"]
+    assert kinds[:14] == ["baseline:uniform"] * 2 + outside
     assert {row["state"] for row in found["trials"]} == {"COMPLETE"}
-    assert [row["round"] for row in found["trials"]] == [0] * 14 + [1] * 3
+    assert [row["round"] for row in found["trials"]][:20] == [0] * 17 + [1] * 3
+    chosen = found["chosen"]["trainable_parameters"]
+    assert (kinds[20:] == ["baseline:svd"]) == (chosen > 0)
     assert all(0 <= row["front_probability"] <= 1 for row in found["trials"] if not row["baseline"])
     assert [(of["kind"], of["scored"], of["missing"]) for of in found["baselines"]] == [
         ("baseline:uniform", 2, ""),
-        ("baseline:svd", 7, ""),
+        ("baseline:svd", 10 + (chosen > 0), ""),
         ("baseline:eva", 1, ""),
         ("baseline:adalora", 1, ""),
     ]
@@ -183,7 +185,7 @@ def test_baselines_repeats_and_verdict_through_the_command_line_whatever_kills_t
     assert all(len(of["tests"]) == 2 and not of["failures"] for of in found["contenders"])
     assert whole("choose", "demo", "--explain").stdout.count("stands") >= 2
     adapter = whole.folder / "adamap"
-    exported = whole("export", "demo", "--trial", "10", "--to", "peft", "--out", str(adapter))
+    exported = whole("export", "demo", "--trial", "13", "--to", "peft", "--out", str(adapter))
     assert exported.returncode == 0, exported.stderr
     (row,) = (row for row in found["trials"] if row["kind"] == "baseline:adalora")
     ranks = json.loads((adapter / "adapter_config.json").read_text())["rank_pattern"]

@@ -32,6 +32,7 @@ RECIPE = "recipe"
 RANKS = "ranks"  # the map as it came out; before that, the ranks to share out
 _SOURCE = "source"  # number of the trial whose adapter is truncated
 
+_PARTS = (8, 4, 2)  # into which the price of the smallest uniform map is divided
 _SHARES = (0.5, 0.7, 0.8, 0.9, 0.95)  # of each module's energy, as PEFT's users cut
 
 
@@ -119,18 +120,28 @@ class Baselines:
                 return Baseline(name, KINDS[recipe], recipe, self.space.uniform(rank))
         return None
 
+    def at_price(self, price: int, known: Sequence[FrozenTrial]) -> Baseline | None:
+        """The truncation to the price of a chosen map; None where there is one, or where there can't be."""
+        large = self.large_trial(known)
+        begun = {trial.user_attrs.get(NAME) for trial in known}
+        if "svd" not in self.which or large is None or price < self._least or _cut(price) in begun:
+            return None
+        return Baseline(_cut(price), SVD, "truncated", self._cut_to(price, large), large)
+
     def large_trial(self, known: Sequence[FrozenTrial]) -> int | None:
         """Number of the finished trial at the large rank, if there is one."""
         complete = (trial for trial in known if trial.state == TrialState.COMPLETE)
         return next((trial.number for trial in complete if trial.user_attrs.get(NAME) == self._large), None)
 
     def _truncation(self, name: str, large: int) -> Baseline:
-        values = self.spectrum(large)
         if name in self._prices:
-            rank_map = cut_to_price(values, self.space.shapes, self._prices[name])
+            rank_map = self._cut_to(self._prices[name], large)
         else:
-            rank_map = cut_to_energy(values, self.space.shapes, self._shares[name])
+            rank_map = cut_to_energy(self.spectrum(large), self.space.shapes, self._shares[name])
         return Baseline(name, SVD, "truncated", rank_map, large)
+
+    def _cut_to(self, price: int, large: int) -> RankMap:
+        return cut_to_price(self.spectrum(large), self.space.shapes, price)
 
     @property
     def _ranks(self) -> list[int]:
@@ -147,9 +158,15 @@ class Baselines:
 
     @property
     def _prices(self) -> dict[str, int]:
-        """Truncations by σ² a parameter, to the prices of the uniform maps."""
-        prices = (self.space.parameters(self.space.uniform(rank)) for rank in self._ranks)
-        return {f"svd cut to {price:,} parameters": price for price in prices}
+        """Truncations by σ² a parameter: to the prices of the uniform maps, and to parts of the smallest one's."""
+        uniform = [self.space.parameters(self.space.uniform(rank)) for rank in self._ranks]
+        smaller = [price for part in _PARTS if (price := uniform[0] // part) >= self._least]
+        return {_cut(price): price for price in [*smaller, *uniform]}
+
+    @property
+    def _least(self) -> int:
+        """Parameters of the cheapest component."""
+        return min(sum(shape) for shape in self.space.shapes.values())
 
     @property
     def _shares(self) -> dict[str, float]:
@@ -165,3 +182,7 @@ class Baselines:
             if recipe in self.which
             for rank in self._ranks
         }
+
+
+def _cut(price: int) -> str:
+    return f"svd cut to {price:,} parameters"

@@ -151,8 +151,13 @@ class Search:
         """
         if any(trial.state == TrialState.WAITING for trial in known):
             return True
-        first = self.plan.first(known)
-        planned = [first] if first else [] if self.plan.wants_proposal(known) else self.plan.repeats(known)
+        if (first := self.plan.first(known)) is not None:
+            planned = [first]
+        elif self.plan.wants_proposal(known):
+            planned = []
+        else:
+            last = self.plan.last(known)
+            planned = self.plan.repeats(known) or ([last] if last else [])
         for trial in planned:
             self.study.enqueue_trial(dict(trial.proposal), user_attrs=dict(trial.attributes))
         return bool(planned)

@@ -49,18 +49,21 @@ class Plan:
         nested: whose candidates are fine-tuned, if there is one.
         spectrum: trial number → singular values of its adapter, by module.
         front_probability: number of each finished trial in the space → how likely its map stands on the front.
+        chosen_price: parameters of the map that the default rule chooses; None where nothing has a score.
     """
 
     config: StudyConfig
     space: Space
     spectrum: Callable[[int], Mapping[str, Sequence[float]]]
     front_probability: Callable[[], Mapping[int, float]]
+    chosen_price: Callable[[], int | None]
     nested: NestedSearch | None = None
 
     def is_done(self, known: Sequence[FrozenTrial]) -> bool:
         """Whether no trial is left to begin."""
         waiting = any(trial.state == TrialState.WAITING for trial in known)
-        return not (waiting or self.baselines.missing(known) or self.wants_proposal(known) or self.repeats(known))
+        missing = self.baselines.missing(known) or self.wants_proposal(known)
+        return not (waiting or missing or self.repeats(known) or self.last(known))
 
     def wants_proposal(self, known: Sequence[FrozenTrial]) -> bool:
         """Whether another map is to be tried: within the budget, and with a map left to try."""
@@ -116,6 +119,13 @@ class Plan:
             return []
         kinds = {trial: first[trial].user_attrs.get("kind", SEARCH) for trial in picked}
         return [Planned(first[trial].params, {"kind": kinds[trial], ROUND: number}) for trial in picked]
+
+    def last(self, known: Sequence[FrozenTrial]) -> Planned | None:
+        """When all maps are trained: the truncation of the large adapter to the price of the chosen map."""
+        if any(trial.state == TrialState.RUNNING for trial in known) or (price := self.chosen_price()) is None:
+            return None
+        baseline = self.baselines.at_price(price, known)
+        return Planned({}, baseline.attributes) if baseline else None
 
     @property
     def baselines(self) -> Baselines:

@@ -3,6 +3,8 @@
 import pytest
 from optuna.trial import TrialState
 
+from rank_search.analysis.choice import DEFAULT_RULE, Rule, choose
+from rank_search.analysis.contest import Contest
 from rank_search.analysis.maps import study_maps
 from rank_search.errors import TrainingFailed
 from rank_search.search.loop import data_seed
@@ -13,7 +15,10 @@ from tests.search.test_loop import Killed, forget_lease
 
 ALL = ["svd", "eva", "adalora"]
 UNIFORM = ["baseline:uniform"] * 4
-OUTSIDE = ["baseline:svd"] * (1 + 3 + 5) + ["baseline:eva"] * 3 + ["baseline:adalora"] * 3
+SVD = ["baseline:svd"] * (
+    1 + 2 + 3 + 5
+)  # the large training; cuts to 1/4 and 1/2 of rank 1, to uniform prices, by share
+OUTSIDE = SVD + ["baseline:eva"] * 3 + ["baseline:adalora"] * 3
 
 
 def table_of(study):
@@ -31,15 +36,30 @@ def test_every_baseline_comes_before_the_search_and_beside_its_budget(bench) -> 
     assert len(set(names)) == len(OUTSIDE)
 
 
+def test_the_last_baseline_is_cut_to_the_price_of_the_choice(bench) -> None:
+    uneven = Landscape(weights=(2.0, -0.5, -0.5, 0.1))
+    study = bench.search(14, uneven, baselines=["svd"])
+    chosen = choose(study_maps(study, record(), bench.folder), Rule(DEFAULT_RULE))
+    assert chosen.kind == "search"
+    last = table_of(study).iloc[-1]
+    assert last["baseline"] == f"svd cut to {chosen.trainable_parameters:,} parameters"
+    assert chosen.trainable_parameters - 23 < last["trainable_parameters"] <= chosen.trainable_parameters
+    assert len(bench.search(14, uneven, baselines=["svd"]).trials) == len(study.trials)
+    contest = Contest.of(study_maps(study, record(), bench.folder), table_of(study))
+    assert contest.rivals["svd"].trainable_parameters <= chosen.trainable_parameters
+
+
 @pytest.mark.parametrize("trials", [1, 4])
 def test_a_small_budget_cuts_no_baseline(bench, trials) -> None:
-    assert table_of(bench.search(trials, baselines=ALL))["kind"].tolist() == UNIFORM[:trials] + OUTSIDE
+    assert table_of(bench.search(trials, baselines=ALL))["kind"].tolist()[: trials + len(OUTSIDE)] == (
+        UNIFORM[:trials] + OUTSIDE
+    )
 
 
 def test_truncations_cost_no_more_than_the_uniform_maps(bench) -> None:
     table = table_of(bench.search(4, baselines=["svd"])).set_index("baseline")
-    for rank in (1, 2, 4):
-        price = SPACE.parameters(SPACE.uniform(rank))
+    smallest = SPACE.parameters(SPACE.uniform(1))
+    for price in (smallest // 4, smallest // 2, smallest, 2 * smallest, 4 * smallest):
         cut = table.loc[f"svd cut to {price:,} parameters"]
         assert price - 23 < cut["trainable_parameters"] <= price
 
@@ -57,14 +77,14 @@ def test_truncations_are_cut_out_of_the_large_adapter(bench) -> None:
     executor = Landscape()
     bench.search(4, executor, baselines=["svd"])
     assert executor.jobs[4].rank_map == SPACE.uniform(8)
-    assert [job.recipe for job in executor.jobs[4:]] == ["fresh"] + ["truncated"] * 8
+    assert {job.recipe for job in executor.jobs[5:]} == {"truncated"}
     assert {job.source for job in executor.jobs[5:]} == {bench.folder.adapter(4)}
 
 
 def test_without_the_large_training_there_are_no_truncations_and_the_search_goes_on(bench) -> None:
     wrongs = {n: TrainingFailed(f"wrong {n}") for n in range(4, 11)}  # more in a row than max_failures
     table = table_of(bench.search(8, Landscape(wrongs), baselines=ALL))
-    assert table["kind"].tolist() == [*UNIFORM, "baseline:svd", *OUTSIDE[9:], *["search"] * 4]
+    assert table["kind"].tolist() == [*UNIFORM, "baseline:svd", *OUTSIDE[len(SVD) :], *["search"] * 4]
     assert table["reason"].dropna().tolist() == [f"wrong {n}" for n in range(4, 11)]
 
 
