@@ -208,7 +208,7 @@ def test_interrupt_keeps_everything_and_exits_130(tmp_path) -> None:
             "training.learning_rate=0.5",
             "--set: training.learning_rate: is 0.5, but the study was begun with",
         ),
-        ("search.sampler=gp", "--set: search.sampler: is 'gp', but the study was begun with 'tpe'"),
+        ("search.sampler=gp", "--set: search.sampler: is 'gp', but the study was begun with 'nehvi'"),
         ("space.ladder=[0, 1, 2]", "--set: space.ladder: is [0, 1, 2], but"),
     ],
 )

@@ -67,7 +67,7 @@ def test_study_file_of_the_page_is_one() -> None:
 
     (excerpt,) = (block for language, block in BLOCKS if language == "yaml")
     whole = yaml.safe_load((ROOT / "configs" / "demo.yaml").read_text())
-    assert StudyConfig.model_validate({**whole, **yaml.safe_load(excerpt)}).search.trials == 17
+    assert StudyConfig.model_validate({**whole, **yaml.safe_load(excerpt)}).search.trials == 24
 
 
 def test_refusal_of_the_page_is_what_is_printed(command: Command) -> None:
