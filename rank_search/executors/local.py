@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from rank_search.adapters import Spectrum, Start, UnpackableError, eva_directions, eva_start, loaded
 from rank_search.errors import InputError, TrainingFailed
 from rank_search.training.adalora import train_adalora
-from rank_search.training.memory import keep_freed_memory, memory_left
+from rank_search.training.memory import give_back_memory, keep_freed_memory, memory_left
 from rank_search.training.nested import Nested
 from rank_search.training.result import FineTuned, Job
 from rank_search.training.trainer import fine_tune, rehearse, score
@@ -122,6 +122,7 @@ class LocalExecutor:
         for places in packs.values():
             found = self._train_pack([jobs[i] for i in places], on_step, rungs)
             outcomes |= dict(zip(places, found, strict=True))
+            give_back_memory()
         return [outcomes[i] for i in range(len(jobs))]
 
     def _train_pack(

@@ -31,6 +31,16 @@ def keep_freed_memory() -> None:
         libc.mallopt(_M_MMAP_MAX, 0)
 
 
+def give_back_memory() -> None:
+    """Gives the memory that is free now back to the system, between packs.
+
+    Packs of other maps and texts leave other holes in the heap, so what is kept would grow: from 3.6 to 5.6 GB over
+    thirty packs of nine maps of the demo.
+    """
+    if platform.libc_ver()[0] == "glibc":
+        ctypes.CDLL(None).malloc_trim(0)
+
+
 @contextmanager
 def counting_activations(model: nn.Module) -> Iterator[Callable[[], int]]:
     """Counts the bytes that forward passes keep for their backward pass, each storage once.

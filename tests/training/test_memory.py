@@ -44,3 +44,25 @@ def test_activations_are_counted_once_and_weights_not_at_all() -> None:
         y = layer(x)  # keeps x
         (y * y).sum()  # keeps y, twice the same
     assert counted() == 2 * 4 * 8 * 4
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries are left as they are")
+def test_what_is_kept_is_given_back_between_packs() -> None:
+    """In a process of its own, since the heap of this one is full of other tests' memory."""
+    script = (
+        "import psutil, torch\n"
+        "from rank_search.training.memory import give_back_memory, keep_freed_memory\n"
+        "def resident(): return psutil.Process().memory_info().rss / 2**20\n"
+        "keep_freed_memory()\n"
+        "before = resident()\n"
+        "tensors = [torch.ones(2**16) for _ in range(1000)]\n"  # 250 MB, with something behind them
+        "last = torch.ones(2**16)\n"
+        "del tensors\n"
+        "kept = resident()\n"
+        "give_back_memory()\n"
+        "print(kept - before, resident() - before)"
+    )
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    kept, left = map(float, result.stdout.split())
+    assert kept > 200
+    assert left < 50
