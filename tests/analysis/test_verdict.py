@@ -126,7 +126,7 @@ def test_interval_covers_the_truth_about_as_often_as_it_says(of_seed) -> None:
         differences = differences + draw.normal(0, 0.3, (3, 200))
         low, high = paired_interval(differences, seed)
         hits += low <= 0.3 <= high
-    assert 0.88 <= hits / 150 <= 1
+    assert 0.88 <= hits / 150 <= 0.99
 
 
 def test_interval_of_one_seed_is_that_of_the_mean_over_examples() -> None:

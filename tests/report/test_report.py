@@ -26,7 +26,8 @@ def test_report_holds_what_the_design_says(bench, tmp_path) -> None:
     assert summary["study"] == "small"
     assert (summary["task"], summary["metric"], summary["direction"]) == ("retrieval", "ndcg@10", "maximize")
     assert set(summary["front"]) == {trial.number for trial in study.best_trials}
-    assert set(summary["chosen"]) >= {"trial", "rule", "score", "trainable_parameters", "ranks", "settings"}
+    promised = {"trial", "rule", "score", "trainable_parameters", "ranks"}
+    assert set(summary["chosen"]) == promised | {"settings", "score_se", "seeds", "front_probability", "explanation"}
     assert {"text", "delta", "ci_low", "ci_high", "baseline"} <= set(summary["verdict"])
     assert all(0 <= row["front_probability"] <= 1 for row in summary["trials"])
     assert len(summary["reference_point"]) == 2

@@ -228,7 +228,8 @@ def test_joint_settings_are_searched_beside_the_ranks(bench, sampler) -> None:
     settings = [job.settings for job in executor.jobs]
     assert settings[:4] == [{"alpha": 4, "dropout": 0, "augmentation": 0}] * 4  # baselines, at the study file's own
     assert all(1 <= found["alpha"] <= 16 and 0 <= found["dropout"] <= 0.3 for found in settings)
-    assert len({found["alpha"] for found in settings[4:]}) >= 4
+    # All but one of the samplers draw a real number anew each time; the other also tries other ranks with it.
+    assert len({found["alpha"] for found in settings[4:]}) >= (4 if sampler == "nehvi" else 8)
     assert {found["augmentation"] for found in settings[4:]} <= {0, 1}
     table = trials_table(study, record(space))
     assert table["settings"].tolist() == settings
