@@ -368,7 +368,7 @@ def main(
     kept = Kept(out / "search_cost.json", command, environment("cpu"))
     kept.part("memory", partial(memory, overrides))
     (untrained,) = bench.task.evaluate("validation")
-    corner = np.array([-untrained.score, 1.1 * bench.space.most_parameters])
+    corner = np.array([-untrained.score, bench.space.reference_parameters])
     kept.part("reference_point", lambda: [untrained.score, corner[1]])
 
     def of_the_script() -> dict[str, Any]:

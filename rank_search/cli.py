@@ -184,7 +184,7 @@ def status(study: StudyArgument, storage: StorageOption = None, as_json: JsonOpt
 
     trials, maps = trials_table(opened, record), study_maps(opened, record, folder)
     on_front = front(maps)
-    reference = reference_point(maps, record.space.most_parameters)
+    reference = reference_point(maps, record.space.reference_parameters)
     states = {str(state): int(count) for state, count in trials["state"].value_counts().items()}
     failures = {str(reason): int(count) for reason, count in trials["reason"].dropna().value_counts().items()}
     state = "running" if is_running(opened) else "idle"

@@ -83,7 +83,7 @@ def estimate_study(config: StudyConfig) -> Estimate:
     started = time.perf_counter()
     task.evaluate("validation")
     evaluation = time.perf_counter() - started
-    baselines = Baselines(space, config.search.baselines, lambda _: {})
+    baselines = Baselines(space, config.search.baselines)
     return Estimate(
         study=config.study,
         space=space,
@@ -91,7 +91,7 @@ def estimate_study(config: StudyConfig) -> Estimate:
         cut=task.cut,
         trials=config.search.trials,
         baselines=(len(baselines.names) - len(baselines.truncations), len(baselines.truncations)),
-        confirmations=_CONTENDERS * config.search.confirm,
+        confirmations=_CONTENDERS * config.search.verdict_seeds,
         step_flops=flops,
         flops_rate=rate,
         step_seconds=flops / rate,

@@ -11,6 +11,8 @@ from rank_search.ranks import RankMap, Shape
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+_REFERENCE_MARGIN = 1.1
+
 
 @dataclass(frozen=True)
 class JointSetting:
@@ -102,6 +104,11 @@ class Space:
     def most_parameters(self) -> int:
         """Trainable parameters of the largest map."""
         return self.parameters(self.uniform(self.ladder[-1]))
+
+    @property
+    def reference_parameters(self) -> float:
+        """The price that every point of worth is below: somewhat above the largest map's, so that it has volume too."""
+        return _REFERENCE_MARGIN * self.most_parameters
 
     @property
     def least_parameters(self) -> int:

@@ -166,7 +166,7 @@ def _plan_of(
 def _expected(config: StudyConfig, space: Space) -> int:
     """Trials of a whole study, baselines outside the space included."""
     maps = min(config.search.maps, space.size)
-    baselines = Baselines(space, config.search.baselines, lambda _: {})
+    baselines = Baselines(space, config.search.baselines)
     at_choice = 1 if baselines.truncations else 0
     return int(maps) + config.search.repeats_planned + len(baselines.names) + at_choice
 
@@ -176,7 +176,7 @@ def _contenders(contest: Contest) -> list[Contender]:
 
 
 def _confirmation(begun: Finished, config: StudyConfig) -> Confirmation:
-    return Confirmation(begun.folder, config.seed, config.search.confirm)
+    return Confirmation(begun.folder, config.seed, config.search.verdict_seeds)
 
 
 def _confirm(begun: Finished, config: StudyConfig, executor: LocalExecutor, progress: ProgressBar) -> None:

@@ -47,7 +47,7 @@ SMALL = [
     *("--set", "search.pack=1"),
     *("--set", "search.repeats=0"),
     *("--set", "search.baselines=[]"),
-    *("--set", "search.confirm=0"),
+    *("--set", "search.verdict_seeds=0"),
 ]
 
 

@@ -143,7 +143,7 @@ HONEST = [
     *("--set", "search.baselines=[svd, eva, adalora]"),
     *("--set", "search.trials=8"),
     *("--set", "search.repeats=3"),
-    *("--set", "search.confirm=2"),
+    *("--set", "search.verdict_seeds=2"),
 ]
 
 

@@ -58,7 +58,7 @@ def test_init_gives_a_file_that_runs(command: Command, kind: str) -> None:
     assert drafted.returncode == 0, drafted.stderr
     file = f"mine-{kind}.yaml"
     assert drafted.stdout.startswith(f"{file}: look it over")
-    cheap = ["search.trials=2", "training.steps=4", "space.ladder=[0, 1]", "search.confirm=0"]
+    cheap = ["search.trials=2", "training.steps=4", "space.ladder=[0, 1]", "search.verdict_seeds=0"]
     cheap += [] if kind in {"classification", "rag"} else ["search.baselines=[]"]
     ran = command("run", file, *(f"--set={setting}" for setting in cheap))
     assert ran.returncode == 0, ran.stderr
@@ -71,6 +71,7 @@ def test_init_gives_a_file_that_runs(command: Command, kind: str) -> None:
     expected = kinds if kind in {"classification", "rag"} else {"baseline:uniform"}
     assert {trial.user_attrs["kind"] for trial in study.trials} == expected
     assert {trial.state for trial in study.trials} == {TrialState.COMPLETE}
+    assert sum(trial.user_attrs["kind"] == "baseline:uniform" for trial in study.trials) == 2
     summary = json.loads((command.folder / "reports" / f"mine-{kind}" / "summary.json").read_text())
     assert summary["task"] == kind
     assert (summary["head_parameters"] > 0) == (kind == "classification")

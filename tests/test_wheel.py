@@ -35,7 +35,13 @@ def test_wheel_runs_in_an_empty_folder(tmp_path) -> None:
     empty = tmp_path / "empty"
     empty.mkdir()
     # The fourth map is the first that is proposed by a model of the score.
-    cheap = ["search.trials=4", "search.repeats=0", "search.baselines=[]", "search.confirm=0", "space.ladder=[0, 1]"]
+    cheap = [
+        "search.trials=4",
+        "search.repeats=0",
+        "search.baselines=[]",
+        "search.verdict_seeds=0",
+        "space.ladder=[0, 1]",
+    ]
     cheap += ["training.steps=5", "task.validation_size=80", "task.test_size=40"]
     check(python, "-m", "rank_search", "run", *(f"--set={setting}" for setting in cheap), cwd=empty)
     summary = json.loads((empty / "reports" / "demo" / "summary.json").read_text())

@@ -46,7 +46,7 @@ class RankBench:
         self._places = {key: place for place, key in enumerate(keys)}
         self._points = table.assign(score=-table["score"])[["score", "parameters"]].to_numpy(dtype=float)
         untrained = self._points[self.place(space.proposal(space.uniform(0)))]
-        self._corner = np.array([untrained[0], 1.1 * space.most_parameters])
+        self._corner = np.array([untrained[0], space.reference_parameters])
         self._whole = self._volume(self._points)
 
     @classmethod

@@ -42,9 +42,9 @@ def _loaded(model: nn.Module, folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def restored(model: nn.Module, head: Sequence[str]) -> Iterator[None]:
-    """Puts the head's own modules back at the end: PEFT's ``unload`` leaves its trained copies in their place."""
-    own = {name: model.get_submodule(name) for name in head}
+def restored(model: nn.Module, names: Sequence[str]) -> Iterator[None]:
+    """Puts a model's own modules back at the end: of heads, PEFT's ``unload`` leaves its trained copies in place."""
+    own = {name: model.get_submodule(name) for name in names}
     try:
         yield
     finally:

@@ -15,8 +15,6 @@ from rank_search.analysis.trials import complete, in_space
 if TYPE_CHECKING:
     import pandas as pd
 
-_REFERENCE_MARGIN = 1.1
-
 
 def front(maps: pd.DataFrame) -> pd.DataFrame:
     """Maps that no other one dominates, by ascending parameters.
@@ -31,17 +29,16 @@ def front(maps: pd.DataFrame) -> pd.DataFrame:
     return ordered[ordered["score"] > best_before]
 
 
-def reference_point(maps: pd.DataFrame, most_parameters: int) -> tuple[float, float]:
+def reference_point(maps: pd.DataFrame, parameters: float) -> tuple[float, float]:
     """The (score, parameters) that every point of worth dominates.
 
     The score with rank 0 everywhere where the study has it, else 0 or the lowest score, if that is lower
-    (log-likelihoods are); and 1.1 times the parameters of the space's largest map, so that the largest map
-    itself has some volume too.
+    (log-likelihoods are); and the space's reference price.
     """
     finished = complete(maps)
     untrained = finished.query("trainable_parameters == 0")["score"]
     lowest = float(untrained.iloc[0]) if len(untrained) else min([0.0, *finished["score"]])
-    return (lowest, _REFERENCE_MARGIN * most_parameters)
+    return (lowest, parameters)
 
 
 def hypervolume(maps: pd.DataFrame, reference: tuple[float, float]) -> float:

@@ -141,7 +141,7 @@ class SearchConfig(Section):
         description="what to train beside the uniform maps, not counted in trials: truncations of one training of "
         "twice the ladder's top rank, EVA's redistribution and AdaLoRA at each rank of the ladder",
     )
-    confirm: Annotated[StrictInt, Field(ge=0)] = Field(
+    verdict_seeds: Annotated[StrictInt, Field(ge=0)] = Field(
         3, description="fresh seeds with which the chosen map and its rivals are trained for the verdict"
     )
     sampler: Literal["nehvi", "tpe", "gp", "nsga2", "random", "grid"] = Field(
@@ -232,7 +232,7 @@ class StudyConfig(Section):
     def frozen(self) -> dict[str, Any]:
         """What a study keeps to for life: everything but its budget, which a later run may raise."""
         return self.model_dump(
-            mode="json", exclude={"search": {"trials", "repeats", "confirm", "max_failures", "pack"}}
+            mode="json", exclude={"search": {"trials", "repeats", "verdict_seeds", "max_failures", "pack"}}
         )
 
     def to_yaml(self) -> str:

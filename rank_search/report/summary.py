@@ -22,7 +22,7 @@ from rank_search.analysis.trials import complete
 from rank_search.analysis.verdict import Verdict, judge
 from rank_search.ranks import RankMap
 from rank_search.search.baselines import KINDS, UNIFORM, Baselines
-from rank_search.search.contender import Contender as Contestant
+from rank_search.search.contender import Contender
 from rank_search.search.nested import NESTED, agreement
 from rank_search.search.storage import DIRECTIONS
 from rank_search.search.table import trials_table
@@ -51,7 +51,7 @@ _MAP_COLUMNS = [
 
 
 @dataclass(frozen=True)
-class Baseline:
+class BaselineKind:
     """One kind of baseline in a study; each kind is told of, whatever became of it.
 
     Attributes:
@@ -72,7 +72,7 @@ class Baseline:
 
 
 @dataclass(frozen=True)
-class Contender:
+class Standing:
     """The chosen map or a rival of it, where it was chosen and after that.
 
     Attributes:
@@ -123,7 +123,7 @@ class Summary:
     trials: pd.DataFrame
     maps: pd.DataFrame
     front: pd.DataFrame
-    baselines: Sequence[Baseline]
+    baselines: Sequence[BaselineKind]
     reference: tuple[float, float]
     hypervolume: Sequence[float]
     importance: Mapping[str, float]
@@ -131,7 +131,7 @@ class Summary:
     chosen: ScoredTrial
     explanation: Sequence[str]
     verdict: Verdict
-    contenders: Sequence[Contender]
+    contenders: Sequence[Standing]
     confirmation_seconds: float
     nested: Mapping[str, float]
     test: Mapping[str, Any]
@@ -147,7 +147,7 @@ def summarise(study: Study, record: StudyRecord, folder: StudyFolder) -> Summary
     contest = Contest.of(maps, trials)
     rule = Rule.parse(DEFAULT_RULE)
     test = folder.read_test(contest.numbers)
-    reference = reference_point(maps, record.space.most_parameters)
+    reference = reference_point(maps, record.space.reference_parameters)
     fresh = _Fresh(folder, record, contest)
     of_map = pd.Series(probabilities(maps), dtype="float64")
     return Summary(
@@ -164,7 +164,7 @@ def summarise(study: Study, record: StudyRecord, folder: StudyFolder) -> Summary
         chosen=contest.chosen,
         explanation=explain(maps, rule, contest.chosen),
         verdict=_verdict(contest, fresh, record, folder, test),
-        contenders=[fresh.contender(role, trial, test) for role, trial in contest.contenders.items()],
+        contenders=[fresh.standing(role, trial, test) for role, trial in contest.contenders.items()],
         confirmation_seconds=fresh.seconds,
         nested=_nested(study, trials),
         test=test,
@@ -176,7 +176,7 @@ class _Fresh:
 
     def __init__(self, folder: StudyFolder, record: StudyRecord, contest: Contest) -> None:
         self._metric: str = record.config["task"]["metric"]
-        of_role = {role: Contestant(RankMap(of.ranks), of.settings) for role, of in contest.contenders.items()}
+        of_role = {role: Contender(RankMap(of.ranks), of.settings) for role, of in contest.contenders.items()}
         self._results = {role: folder.read_confirmations(of.name) for role, of in of_role.items()}
         self.seconds = sum(
             result.get("seconds", 0.0)
@@ -194,11 +194,11 @@ class _Fresh:
         seeds = len(sound.get("chosen", ()))
         return {role: values for role, values in sound.items() if len(values) == seeds}
 
-    def contender(self, role: str, trial: ScoredTrial, test: Mapping[str, Any]) -> Contender:
+    def standing(self, role: str, trial: ScoredTrial, test: Mapping[str, Any]) -> Standing:
         """What is known of one of them."""
         exported = test.get("values", {}).get(role)
         results = self._results[role]
-        return Contender(
+        return Standing(
             role,
             trial.number,
             trial.trainable_parameters,
@@ -209,12 +209,12 @@ class _Fresh:
         )
 
 
-def _baselines(trials: pd.DataFrame, record: StudyRecord) -> list[Baseline]:
+def _baselines(trials: pd.DataFrame, record: StudyRecord) -> list[BaselineKind]:
     """What became of every kind of baseline."""
     space, asked = record.space, record.config["search"].get("baselines", ())
     wanted = {UNIFORM: len(space.ladder)}
     for name, kind in KINDS.items():
-        wanted[kind] = len(Baselines(space, [name] if name in asked else [], lambda _: {}).names)
+        wanted[kind] = len(Baselines(space, [name] if name in asked else []).names)
     found = []
     for kind, count in wanted.items():
         rows = trials[(trials["kind"] == kind) & (trials["round"] == 0)]
@@ -226,7 +226,7 @@ def _baselines(trials: pd.DataFrame, record: StudyRecord) -> list[Baseline]:
         elif len(with_score) < count:
             missing = f"failed: {'; '.join(reasons)}" if reasons else "not trained yet"
         best = float(with_score["score"].max()) if len(with_score) else None
-        found.append(Baseline(kind, count, len(with_score), best, float(rows["seconds"].sum()), missing))
+        found.append(BaselineKind(kind, count, len(with_score), best, float(rows["seconds"].sum()), missing))
     return found
 
 

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from rank_search.space import Space
     from rank_search.training.result import Recipe
 
+    Spectra = Callable[[int], Mapping[str, Sequence[float]]]
+
 UNIFORM = "baseline:uniform"
 SVD = "baseline:svd"
 KINDS = {"svd": SVD, "eva": "baseline:eva", "adalora": "baseline:adalora"}  # by their name in the study file
@@ -81,12 +83,10 @@ class Baselines:
     Attributes:
         space: what is searched; its ladder says at which sizes the baselines are wanted.
         which: names in the study file.
-        spectrum: trial number → singular values of its adapter, by module.
     """
 
     space: Space
     which: Sequence[str]
-    spectrum: Callable[[int], Mapping[str, Sequence[float]]]
 
     @property
     def names(self) -> list[str]:
@@ -106,42 +106,44 @@ class Baselines:
         out_of_reach = self.truncations if failed else []
         return [name for name in self.names if name not in begun and name not in out_of_reach]
 
-    def next(self, known: Sequence[FrozenTrial]) -> Baseline | None:
-        """The first that is missing and can be made now; truncations wait for the large training."""
+    def next(self, known: Sequence[FrozenTrial], spectrum: Spectra) -> Baseline | None:
+        """The first that is missing and can be made now; truncations wait for the large training.
+
+        Args:
+            known: the study's trials.
+            spectrum: trial number → singular values of its adapter, by module.
+        """
         large = self.large_trial(known)
         for name in self.missing(known):
             if name == self._large:
                 return Baseline(name, SVD, "fresh", self.space.uniform(self._top))
             if name in self.truncations:
                 if large is not None:
-                    return self._truncation(name, large)
+                    return self._truncation(name, large, spectrum(large))
             else:
                 recipe, rank = self._shared_out[name]
                 return Baseline(name, KINDS[recipe], recipe, self.space.uniform(rank))
         return None
 
-    def at_price(self, price: int, known: Sequence[FrozenTrial]) -> Baseline | None:
+    def at_price(self, price: int, known: Sequence[FrozenTrial], spectrum: Spectra) -> Baseline | None:
         """The truncation to the price of a chosen map; None where there is one, or where there can't be."""
         large = self.large_trial(known)
         begun = {trial.user_attrs.get(NAME) for trial in known}
         if "svd" not in self.which or large is None or price < self._least or _cut(price) in begun:
             return None
-        return Baseline(_cut(price), SVD, "truncated", self._cut_to(price, large), large)
+        return Baseline(_cut(price), SVD, "truncated", cut_to_price(spectrum(large), self.space.shapes, price), large)
 
     def large_trial(self, known: Sequence[FrozenTrial]) -> int | None:
         """Number of the finished trial at the large rank, if there is one."""
         complete = (trial for trial in known if trial.state == TrialState.COMPLETE)
         return next((trial.number for trial in complete if trial.user_attrs.get(NAME) == self._large), None)
 
-    def _truncation(self, name: str, large: int) -> Baseline:
+    def _truncation(self, name: str, large: int, values: Mapping[str, Sequence[float]]) -> Baseline:
         if name in self._prices:
-            rank_map = self._cut_to(self._prices[name], large)
+            rank_map = cut_to_price(values, self.space.shapes, self._prices[name])
         else:
-            rank_map = cut_to_energy(self.spectrum(large), self.space.shapes, self._shares[name])
+            rank_map = cut_to_energy(values, self.space.shapes, self._shares[name])
         return Baseline(name, SVD, "truncated", rank_map, large)
-
-    def _cut_to(self, price: int, large: int) -> RankMap:
-        return cut_to_price(self.spectrum(large), self.space.shapes, price)
 
     @property
     def _ranks(self) -> list[int]:

@@ -17,6 +17,9 @@ import numpy as np
 import pandas as pd
 import torch
 from optuna.samplers import BaseSampler
+
+# Optuna has no public function for this; it is what its own samplers call.
+from optuna.study._multi_objective import _fast_non_domination_rank
 from optuna.trial import TrialState
 
 from rank_search.search.levels import ROUND, level
@@ -56,7 +59,6 @@ _CLIMBS = 8  # from the best proposal to a better neighbour, in a larger space
 _SAMPLES = 128  # of the score's law
 _FIT_STEPS = 50  # of L-BFGS on the hyperparameters, which would go on along flat directions for hundreds
 _LARGEST_TENSOR = 10_000_000  # numbers
-_REFERENCE = 1.1  # times the largest map's parameters, as in analysis
 
 
 class KnownPriceSampler(BaseSampler):
@@ -111,7 +113,7 @@ class KnownPriceSampler(BaseSampler):
         model = ModelList(_score_model(x, observed), GenericDeterministicModel(self._coding.negative_price))
         improvement = qLogNoisyExpectedHypervolumeImprovement(
             model=model,
-            ref_point=[observed.reference, -_REFERENCE],
+            ref_point=[observed.reference, -self._space.reference_parameters / self._space.most_parameters],
             X_baseline=x,
             X_pending=self._coding.points(pending) if pending else None,
             sampler=get_sampler(model.posterior(x[:1]), torch.Size([_SAMPLES]), seed=self._seed),  # type: ignore[arg-type]
@@ -265,11 +267,10 @@ class _Observed:
 
     def front(self, most: int) -> list[Proposal]:
         """Proposals on the front, some of them evenly if there are many."""
-        order = np.lexsort((-self.scores, self.prices))
-        best = np.maximum.accumulate(np.concatenate([[-np.inf], self.scores[order]]))[:-1]
-        on_front = order[self.scores[order] > best]
-        places = np.unique(np.linspace(0, len(on_front) - 1, min(most, len(on_front))).astype(int))
-        return [self.proposals[i] for i in on_front[places]]
+        (on_front,) = np.nonzero(_fast_non_domination_rank(np.column_stack([-self.scores, self.prices])) == 0)
+        by_price = on_front[np.argsort(self.prices[on_front])]
+        places = np.unique(np.linspace(0, len(by_price) - 1, min(most, len(by_price))).astype(int))
+        return [self.proposals[i] for i in by_price[places]]
 
 
 class _OwnParts(RBFKernel):  # type: ignore[misc]  # GPyTorch is untyped

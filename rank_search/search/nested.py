@@ -149,7 +149,7 @@ class NestedSearch:
         is_taken = np.array([ranks.key in taken for ranks, _ in looked_at])
         if is_taken.all():
             return None
-        corner = np.array([points[:, 0].max() + 1e-9, 1.1 * self.space.most_parameters])
+        corner = np.array([points[:, 0].max() + 1e-9, self.space.reference_parameters])
         (left,) = np.nonzero(~is_taken)
         front = left[_fast_non_domination_rank(points[left]) == 0]
         volumes = [compute_hypervolume(np.vstack([points[is_taken], points[i]]), corner) for i in front]

@@ -88,7 +88,7 @@ class Plan:
                 return self._planned(candidate, UNIFORM if candidate in uniform else CONFIRM)
         if room and left:
             return self._planned(left[0], UNIFORM)
-        if (baseline := self.baselines.next(known)) is not None:
+        if (baseline := self.baselines.next(known, self.spectrum)) is not None:
             return Planned({}, baseline.attributes)
         if room and (starts := [ranks for ranks in self._starts(known) if ranks.key not in begun]):
             return self._planned(starts[0], SEARCH)
@@ -124,13 +124,13 @@ class Plan:
         """When all maps are trained: the truncation of the large adapter to the price of the chosen map."""
         if any(trial.state == TrialState.RUNNING for trial in known) or (price := self.chosen_price()) is None:
             return None
-        baseline = self.baselines.at_price(price, known)
+        baseline = self.baselines.at_price(price, known, self.spectrum)
         return Planned({}, baseline.attributes) if baseline else None
 
     @property
     def baselines(self) -> Baselines:
         """Those outside the space."""
-        return Baselines(self.space, self.config.search.baselines, self.spectrum)
+        return Baselines(self.space, self.config.search.baselines)
 
     def _planned(self, ranks: RankMap, kind: str) -> Planned:
         attributes: dict[str, Any] = {"kind": kind}

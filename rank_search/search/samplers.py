@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from rank_search.space import Space
 
 _DRAWS = 20  # before a repeated proposal is replaced by its nearest new neighbour
-_DRAWS_OF_A_MODEL = 2  # of a sampler that takes a second for each, and mostly repeats itself
 _POPULATION = 16
 _STREAM = 0  # of seeds; others are in rank_search.search.loop
 
@@ -132,7 +131,6 @@ class DistinctSampler(BaseSampler):
     """
 
     def __init__(self, kind: str, seed: int, space: Space) -> None:
-        self._kind = kind
         self._make = SAMPLERS[kind]
         self._seed = seed
         self._searched = space
@@ -156,13 +154,16 @@ class DistinctSampler(BaseSampler):
         within: Any = _Within(study, search_space)
         seen = proposals(other for other in within.get_trials(deepcopy=False) if other.number != trial.number)
         proposal: dict[str, float] = {}
-        for _ in range(_DRAWS_OF_A_MODEL if self._kind == "gp" else _DRAWS):
+        for _ in range(_DRAWS):
+            before = proposal
             proposal = inner.sample_relative(within, trial, search_space)
             for name, distribution in search_space.items():
                 if name not in proposal:
                     proposal[name] = inner.sample_independent(within, trial, name, distribution)
             if frozenset(proposal.items()) not in seen:
                 return proposal
+            if proposal == before:  # a model of the scores, which would say the same again, a second later
+                break
         return _nearest_new(proposal, seen, search_space, random.Random(seed))
 
     def sample_independent(

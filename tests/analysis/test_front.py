@@ -55,8 +55,8 @@ def test_study_without_scores_has_an_empty_front() -> None:
 
 
 def test_reference_is_the_untrained_model_where_there_is_one() -> None:
-    assert reference_point(table((0.7, 0), (0.8, 5)), 100) == (0.7, pytest.approx(110))
-    assert reference_point(table((0.8, 5)), 100) == (0.0, pytest.approx(110))
+    assert reference_point(table((0.7, 0), (0.8, 5)), 110) == (0.7, pytest.approx(110))
+    assert reference_point(table((0.8, 5)), 110) == (0.0, pytest.approx(110))
 
 
 def test_reference_lies_below_negative_scores() -> None:

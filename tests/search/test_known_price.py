@@ -103,7 +103,7 @@ def test_proposals_of_one_pack_differ_and_see_those_in_training() -> None:
 def hypervolume(study) -> float:
     area, floor = 0.0, 0.0
     for trial in sorted(study.best_trials, key=lambda trial: trial.values[1]):
-        area += max(0.0, trial.values[0] - floor) * (1.1 * SPACE.most_parameters - trial.values[1])
+        area += max(0.0, trial.values[0] - floor) * (SPACE.reference_parameters - trial.values[1])
         floor = max(floor, trial.values[0])
     return area
 
