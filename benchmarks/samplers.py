@@ -22,7 +22,7 @@ import typer
 from optuna.samplers import TPESampler
 
 from rank_search.search.record import environment
-from rank_search.search.samplers import DistinctSampler
+from rank_search.search.samplers import DistinctSampler, maker
 
 sys.path.insert(0, str(Path(__file__).parent / "rankbench"))
 from rankbench import RankBench
@@ -42,11 +42,15 @@ NAMES = {
 }
 
 
+def independent_tpe(seed: int) -> TPESampler:
+    """Optuna's default, which models one dimension at a time."""
+    return TPESampler(multivariate=False, seed=seed)
+
+
 def searched(bench: RankBench, kind: str, seed: int, evaluations: int) -> dict[str, Any]:
     """Share of the true hypervolume after each evaluation of one search, and the seconds that proposals took."""
-    sampler = DistinctSampler("tpe" if kind == "tpe, independent" else kind, seed, bench.space)
-    if kind == "tpe, independent":
-        sampler._make = lambda seed, _space: TPESampler(multivariate=False, seed=seed)
+    make = independent_tpe if kind == "tpe, independent" else maker(kind, bench.space)
+    sampler = DistinctSampler(make, seed, bench.space)
     study = optuna.create_study(directions=["maximize", "minimize"], sampler=sampler)
     for rank in bench.space.ladder:
         study.enqueue_trial(bench.space.proposal(bench.space.uniform(rank)))

@@ -19,7 +19,7 @@ from rank_search.search import leases, rungs
 from rank_search.search.baselines import NAME, RANKS, UNIFORM, Baseline
 from rank_search.search.levels import ROUND
 from rank_search.search.nested import CONFIRM
-from rank_search.search.samplers import DistinctSampler, derive_seed, is_full, suggest
+from rank_search.search.samplers import DistinctSampler, derive_seed, is_full, maker, suggest
 from rank_search.training.result import Job, Rungs, Stopped
 
 if TYPE_CHECKING:
@@ -89,7 +89,9 @@ class Search:
     busy: float = 0.0
 
     def __post_init__(self) -> None:
-        self.study.sampler = DistinctSampler(self.config.search.sampler, self.config.seed, self.space)
+        nested = self.plan.nested.scored() if self.plan.nested else ()
+        make = maker(self.config.search.sampler, self.space, nested)
+        self.study.sampler = DistinctSampler(make, self.config.seed, self.space)
         self._failures: list[tuple[int, str]] = []  # trials that failed in a row, and why
 
     def run(self) -> None:

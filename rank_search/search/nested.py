@@ -22,7 +22,7 @@ from scipy.stats import kendalltau
 from rank_search.errors import SearchStopped, TrainingFailed
 from rank_search.search.baselines import NAME
 from rank_search.search.cuts import cut_path, spread
-from rank_search.search.samplers import DistinctSampler, derive_seed, is_full, suggest
+from rank_search.search.samplers import SAMPLERS, DistinctSampler, derive_seed, is_full, suggest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -90,7 +90,7 @@ class NestedSearch:
         """
         seed = derive_seed(self.config.seed, _STREAM)
         wanted = int(min(self.config.search.nested.evaluations, self._ranks_only.size))
-        if self._scored() >= wanted:
+        if self._looked_at() >= wanted:
             return
         with self._timed("training_seconds"):
             told = partial(self.progress.stage, "super-adapter: step")
@@ -98,12 +98,12 @@ class NestedSearch:
                 self.scorer.train(seed, self.data_seed, told)
             except TrainingFailed as error:
                 raise SearchStopped(f"{error}; lower training.learning_rate or adapter.alpha") from None
-        self.study.sampler = DistinctSampler("nsga2", seed, self._ranks_only)
+        self.study.sampler = DistinctSampler(SAMPLERS["nsga2"], seed, self._ranks_only)
         # A run may have ended between two of these.
         if all(trial.state == TrialState.WAITING for trial in self.study.get_trials(deepcopy=False)):
             for ranks in self._first_maps():
                 self.study.enqueue_trial(self._ranks_only.proposal(ranks), skip_if_exists=True)
-        while (done := self._scored()) < wanted:
+        while (done := self._looked_at()) < wanted:
             self.progress.stage("nested scores", done, wanted)
             trials = self._next(wanted - done)
             maps = [self._map(trial.params) for trial in trials]
@@ -128,11 +128,15 @@ class NestedSearch:
     @property
     def cost(self) -> dict[str, float]:
         """What the nested scores have cost: ``evaluations``, ``training_seconds``, ``scoring_seconds``."""
-        return {"evaluations": self._scored(), **self.study.user_attrs}
+        return {"evaluations": self._looked_at(), **self.study.user_attrs}
 
     def score_of(self, ranks: RankMap) -> float | None:
         """A map's nested score, if it was looked at."""
         return self._scores().get(ranks.key)
+
+    def scored(self) -> list[tuple[dict[str, float], float]]:
+        """Every proposal that was looked at, with its nested score."""
+        return [(trial.params, trial.values[0]) for trial in self._complete()]
 
     def candidate(self, known: Sequence[FrozenTrial]) -> RankMap | None:
         """The map to fine-tune next; None where no map is left that has a nested score, or these mislead.
@@ -144,7 +148,7 @@ class NestedSearch:
             return None
         # A trial that another driver has just begun may have no proposal yet.
         taken = {self.space.rank_map(of.params).key for of in known if self.space.dimensions.keys() <= of.params.keys()}
-        looked_at = [(self._map(trial.params), trial.values[0]) for trial in self._complete()]
+        looked_at = [(self._map(proposal), score) for proposal, score in self.scored()]
         points = np.array([[-score, self.space.parameters(ranks)] for ranks, score in looked_at])
         is_taken = np.array([ranks.key in taken for ranks, _ in looked_at])
         if is_taken.all():
@@ -183,11 +187,11 @@ class NestedSearch:
     def _complete(self) -> list[FrozenTrial]:
         return self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
 
-    def _scored(self) -> int:
+    def _looked_at(self) -> int:
         return sum(trial.state.is_finished() for trial in self.study.get_trials(deepcopy=False))
 
     def _scores(self) -> dict[str, float]:
-        return {self._map(trial.params).key: trial.values[0] for trial in self._complete()}
+        return {self._map(proposal).key: score for proposal, score in self.scored()}
 
     def _map(self, ranks: Mapping[str, float]) -> RankMap:
         return self.space.rank_map(ranks)

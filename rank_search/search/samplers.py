@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import deque
+from functools import cache
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
     from optuna.trial import FrozenTrial, Trial
 
+    from rank_search.search.known_price import Coding
     from rank_search.space import Space
 
 _DRAWS = 20  # before a repeated proposal is replaced by its nearest new neighbour
@@ -64,20 +66,40 @@ class GridSampler(BaseSampler):
         raise NotImplementedError
 
 
-def _known_price(seed: int, space: Space) -> BaseSampler:
-    from rank_search.search.known_price import KnownPriceSampler  # BoTorch, for which only proposals have to wait
-
-    return KnownPriceSampler(seed, space)
-
-
-SAMPLERS: Mapping[str, Callable[[int, Space], BaseSampler]] = {
-    "nehvi": _known_price,
-    "tpe": lambda seed, _space: TPESampler(multivariate=True, seed=seed),
-    "gp": lambda seed, _space: GPSampler(seed=seed),
-    "nsga2": lambda seed, _space: NSGAIISampler(population_size=_POPULATION, seed=seed),
-    "random": lambda seed, _space: RandomSampler(seed=seed),
-    "grid": lambda _seed, _space: GridSampler(),
+SAMPLERS: Mapping[str, Callable[[int], BaseSampler]] = {
+    "tpe": lambda seed: TPESampler(multivariate=True, seed=seed),
+    "gp": lambda seed: GPSampler(seed=seed),
+    "nsga2": lambda seed: NSGAIISampler(population_size=_POPULATION, seed=seed),
+    "random": lambda seed: RandomSampler(seed=seed),
+    "grid": lambda _seed: GridSampler(),
 }
+
+
+def maker(
+    kind: str, space: Space, nested: Sequence[tuple[Mapping[str, float], float]] = ()
+) -> Callable[[int], BaseSampler]:
+    """What makes a sampler of a kind from a seed.
+
+    Args:
+        kind: ``nehvi``, or a key of `SAMPLERS`.
+        space: what is searched.
+        nested: proposals with their nested scores, which ``nehvi`` starts from.
+    """
+    if kind != "nehvi":
+        return SAMPLERS[kind]
+
+    @cache
+    def coding() -> Coding:
+        from rank_search.search.known_price import Coding
+
+        return Coding(space, nested)
+
+    def known_price(seed: int) -> BaseSampler:
+        from rank_search.search.known_price import KnownPriceSampler  # BoTorch, which only proposals wait for
+
+        return KnownPriceSampler(seed, coding())
+
+    return known_price
 
 
 def derive_seed(study_seed: int, *path: int) -> int:
@@ -126,14 +148,14 @@ class DistinctSampler(BaseSampler):
     store a sampler's state: a study in one sitting and a study in two propose the same maps.
 
     Args:
-        kind: a key of `SAMPLERS`.
+        make: what makes the inner sampler from a seed, such as a `maker`.
         seed: the study's seed.
+        space: what is searched.
     """
 
-    def __init__(self, kind: str, seed: int, space: Space) -> None:
-        self._make = SAMPLERS[kind]
+    def __init__(self, make: Callable[[int], BaseSampler], seed: int, space: Space) -> None:
+        self._make = make
         self._seed = seed
-        self._searched = space
         self._space = distributions(space)
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
@@ -150,7 +172,7 @@ class DistinctSampler(BaseSampler):
         if "fixed_params" in trial.system_attrs:
             return {}
         seed = derive_seed(self._seed, _STREAM, trial.number)
-        inner = self._make(seed, self._searched)
+        inner = self._make(seed)
         within: Any = _Within(study, search_space)
         seen = proposals(other for other in within.get_trials(deepcopy=False) if other.number != trial.number)
         proposal: dict[str, float] = {}

@@ -30,7 +30,7 @@ def test_joint_settings_are_numbers_on_their_own_scale() -> None:
 
 
 def test_tpe_sees_the_dimensions_together() -> None:
-    assert SAMPLERS["tpe"](0, SPACE)._multivariate
+    assert SAMPLERS["tpe"](0)._multivariate
 
 
 def test_a_grid_goes_through_every_map_once_those_of_like_first_layers_together(bench) -> None:
@@ -73,7 +73,7 @@ def test_nearest_new_proposal_is_new_and_nearest(data) -> None:
 
 def test_inner_sampler_that_repeats_itself_is_turned_aside() -> None:
     study = optuna.create_study(directions=["maximize", "minimize"])
-    study.sampler = DistinctSampler("random", 0, SPACE)
+    study.sampler = DistinctSampler(SAMPLERS["random"], 0, SPACE)
     sampled = set()
     for _ in range(4**4):
         trial = study.ask()
