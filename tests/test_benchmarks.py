@@ -17,17 +17,20 @@ def test_seed_noise(tmp_path) -> None:
     assert len(printed["common_batches"]["scores"]) == len(printed["own_batches"]["scores"]) == 2
 
 
-def test_tasks_table(demo) -> None:
-    """From the report of the small demo: its scores stand in the row."""
-    script = str(ROOT / "benchmarks" / "tasks_table.py")
-    result = subprocess.run(
-        [sys.executable, script, "demo"], cwd=demo.folder, capture_output=True, text=True, check=True
-    )
+def test_verdicts(demo, tmp_path) -> None:
+    """From the report of the small demo: its figures stand in the rows."""
+    script = str(ROOT / "benchmarks" / "verdicts.py")
+    line = [sys.executable, script, "demo", "--out", str(tmp_path / "verdicts.md")]
+    subprocess.run(line, cwd=demo.folder, capture_output=True, text=True, check=True)
     summary = json.loads((demo.folder / "reports" / "demo" / "summary.json").read_text())
-    (row,) = (line for line in result.stdout.splitlines() if line.startswith("| demo |"))
-    assert f"| {summary['trials'][0]['score']:.4f} |" in row
-    assert f"| {summary['test']['chosen']:.4f} |" in row
-    assert summary["verdict"]["text"] in result.stdout
+    written = (tmp_path / "verdicts.md").read_text()
+    rows = [line for line in written.splitlines() if line.startswith("|")]
+    assert summary["verdict"]["text"] in written
+    assert any(f"| {summary['test']['chosen']:.4f} |" in row for row in rows)
+    for baseline in summary["baselines"]:
+        (row,) = (row for row in rows if row.startswith(f"| {baseline['kind']} | {baseline['scored']} of"))
+        assert baseline["missing"] in row
+    assert len({row.count("|") for row in rows if row.startswith("| [demo]")}) == 1
 
 
 def test_search_cost(tmp_path) -> None:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from rank_search.search.record import StudyRecord
     from rank_search.search.storage import StudyFolder
 
-_ROLES = {
+ROLES = {
     "untrained": "before fine-tuning",
     "chosen": "chosen map",
     UNIFORM_RIVAL: "uniform map of no more parameters",
@@ -62,7 +62,7 @@ def _page(summary: Summary, figures: list[str]) -> str:
         summary=summary,
         chosen=summary.chosen,
         layers=_by_dimension(summary, summary.chosen.ranks),
-        roles=_ROLES,
+        roles=ROLES,
         seeds_sigma=_noise(summary),
         figures=figures,
         scores=test_scores(summary),

@@ -1,0 +1,89 @@
+"""Writes reports/verdicts.md: whether the search earned its cost on the shipped tasks, read from the studies' reports.
+
+for study in demo classifier-banking77 retriever-xquad; do
+    python -m rank_search run configs/$study.yaml
+done
+python benchmarks/verdicts.py
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from rank_search.analysis.contest import BEST_UNIFORM
+from rank_search.modules import layer_of
+from rank_search.report.page import ROLES
+
+STUDIES = ["demo", "classifier-banking77", "retriever-xquad"]
+GOAL = 0.5  # of the best uniform map's parameters
+
+
+def main(
+    studies: Annotated[list[str] | None, typer.Argument(help="Studies with a report.")] = None,
+    reports: Annotated[Path, typer.Option(help="Folder of the reports.")] = Path("reports"),
+    out: Annotated[Path, typer.Option(help="The file to write.")] = Path("reports/verdicts.md"),
+) -> None:
+    """Writes the file."""
+    summaries = [json.loads((reports / study / "summary.json").read_text()) for study in studies or STUDIES]
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=False,  # noqa: S701  Markdown, of our own files
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    text = environment.get_template("verdicts.md.j2").render(summaries=[_view(of) for of in summaries], roles=ROLES)
+    out.write_text(text)
+    print(out)
+
+
+def _view(summary: dict[str, Any]) -> dict[str, Any]:
+    """A summary with what the file shows beside it."""
+    of_role = {of["role"]: of for of in summary["verdict"]["comparisons"]}
+    trials = summary["trials"]
+    own = [trial for trial in trials if not trial["kind"].startswith("baseline:")]
+    rivals = [trial for trial in trials if trial["kind"].startswith("baseline:")]
+    seconds = {
+        "search": sum(trial["seconds"] or 0 for trial in own),
+        "baselines": sum(trial["seconds"] or 0 for trial in rivals),
+        "verdict": summary["confirmation_seconds"],
+    }
+    return {
+        **summary,
+        "comparisons": of_role,
+        "goal": _goal(summary, of_role.get(BEST_UNIFORM)),
+        "trained": {"search": len(own), "baselines": len(rivals), "verdict": _fresh_trainings(summary)},
+        "minutes": {part: of / 60 for part, of in seconds.items()},
+        "layers": _by_layer(summary["chosen"]["ranks"]),
+    }
+
+
+def _goal(summary: dict[str, Any], best: dict[str, Any] | None) -> str:
+    """Whether the chosen map equals the best uniform one at no more than half of its parameters."""
+    if best is None:
+        return "not measured" if summary["verdict"]["delta"] is None else "no: the chosen map is the best uniform map"
+    if best["ci_high"] < 0:
+        return f"no: it scores {-best['delta']:.4f} less"
+    if best["share"] is not None and best["share"] > GOAL:
+        return f"no: it has {best['share']:.0%} of its parameters"
+    return "yes"
+
+
+def _fresh_trainings(summary: dict[str, Any]) -> int:
+    """Trainings for the verdict; a map in two roles is trained once."""
+    of_trial = {of["trial"]: len(of["tests"]) + len(of["failures"]) for of in summary["contenders"]}
+    return sum(of_trial.values())
+
+
+def _by_layer(ranks: dict[str, int]) -> list[int]:
+    """One rank a layer: all modules of a layer share theirs in these studies."""
+    return list({layer_of(name): rank for name, rank in ranks.items()}.values())
+
+
+if __name__ == "__main__":
+    typer.run(main)
