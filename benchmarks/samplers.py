@@ -11,6 +11,7 @@ The same command goes on with what it has.
 from __future__ import annotations
 
 import json
+import random
 import statistics
 import sys
 import time
@@ -28,12 +29,16 @@ sys.path.insert(0, str(Path(__file__).parent / "rankbench"))
 from rankbench import RankBench
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
+
+    from optuna.samplers import BaseSampler
 
 OUT = Path("reports/benchmarks")
 GOAL = 0.99  # of the true hypervolume
+NESTED = 60  # maps whose nested scores a search starts from, by default
 NAMES = {
     "nehvi": "ours: score modelled, price known",
+    "nehvi, nested": f"ours, from {NESTED} nested scores",
     "gp": "Optuna GP",
     "tpe": "Optuna TPE, multivariate",
     "tpe, independent": "Optuna TPE",
@@ -49,8 +54,7 @@ def independent_tpe(seed: int) -> TPESampler:
 
 def searched(bench: RankBench, kind: str, seed: int, evaluations: int) -> dict[str, Any]:
     """Share of the true hypervolume after each evaluation of one search, and the seconds that proposals took."""
-    make = independent_tpe if kind == "tpe, independent" else maker(kind, bench.space)
-    sampler = DistinctSampler(make, seed, bench.space)
+    sampler = DistinctSampler(_maker(bench, kind, seed), seed, bench.space)
     study = optuna.create_study(directions=["maximize", "minimize"], sampler=sampler)
     for rank in bench.space.ladder:
         study.enqueue_trial(bench.space.proposal(bench.space.uniform(rank)))
@@ -64,6 +68,14 @@ def searched(bench: RankBench, kind: str, seed: int, evaluations: int) -> dict[s
         trained.append(trial.params)
         shares.append(bench.share(trained))
     return {"sampler": kind, "seed": seed, "shares": shares, "seconds": seconds}
+
+
+def _maker(bench: RankBench, kind: str, seed: int) -> Callable[[int], BaseSampler]:
+    if kind == "tpe, independent":
+        return independent_tpe
+    if kind == "nehvi, nested":
+        return maker("nehvi", bench.space, random.Random(seed).sample(bench.nested(), NESTED))
+    return maker(kind, bench.space)
 
 
 def reached(shares: Sequence[float]) -> int | None:
@@ -98,7 +110,7 @@ def draw(runs: Sequence[dict[str, Any]], path: Path) -> None:
     figure = Figure(figsize=(7.5, 5), layout="constrained")
     axes = figure.subplots()
     for (kind, name), colour in zip(
-        NAMES.items(), ("#D55E00", "#0072B2", "#009E73", "#E69F00", "#CC79A7", "#555555"), strict=True
+        NAMES.items(), ("#D55E00", "#F0A070", "#0072B2", "#009E73", "#E69F00", "#CC79A7", "#555555"), strict=True
     ):
         regret = 1 - np.array([run["shares"] for run in runs if run["sampler"] == kind])
         low, middle, high = np.maximum(np.quantile(regret, [0.25, 0.5, 0.75], axis=0), 1e-4)

@@ -1,9 +1,13 @@
-"""Makes the table of RankBench from its two studies.
+r"""Makes the table of RankBench from its studies: two that train every map, and one that scores them by truncation.
 
-for seed in 0 1; do
-    python -m rank_search run benchmarks/rankbench/study.yaml --set seed=$seed --set study=rankbench-$seed
-done
-python benchmarks/rankbench/build.py
+    study="python -m rank_search run benchmarks/rankbench/study.yaml"
+    $study --set study=rankbench-0 --set seed=0
+    $study --set study=rankbench-1 --set seed=1
+    $study --set study=rankbench-nested --set search.trials=1 --set search.strategy=nested \
+        --set search.nested.evaluations=729
+    python benchmarks/rankbench/build.py
+
+The first two took two hours side by side, on one core each.
 """
 
 from __future__ import annotations
@@ -11,52 +15,89 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import optuna
 import pandas as pd
 import typer
+from optuna.trial import TrialState
 
-from rank_search.search.storage import StudyFolder, load_study
+from rank_search.search.nested import NESTED
+from rank_search.search.storage import BESIDE, StudyFolder, create_study, load_study
+
+if TYPE_CHECKING:
+    from optuna import Study
+
+    from rank_search.search.record import StudyRecord
 
 HERE = Path(__file__).parent
-STUDIES = ("rankbench-0", "rankbench-1")
+TRAINED = ("rankbench-0", "rankbench-1")
+TRUNCATED = "rankbench-nested"
 
 
 def main(studies: Path = Path("studies"), out: Path = HERE) -> None:
     """Writes rankbench.parquet, space.json and studies.json."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    columns, records = [], []
-    for number, name in enumerate(STUDIES):
-        study, record = load_study(StudyFolder(studies / name), None)
-        names = list(record.space.dimensions)
-        complete = study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,))
-        rows = [
-            {**trial.params, "parameters": int(trial.values[1]), f"score_{number}": trial.values[0]}
-            for trial in complete
-        ]
-        seeds = [{f"seed_{number}": trial.user_attrs["seed"]} for trial in complete]
-        columns.append(
-            pd.DataFrame([{**row, **seed} for row, seed in zip(rows, seeds, strict=True)]).set_index(
-                [*names, "parameters"]
-            )
-        )
-        seconds = sum(trial.user_attrs["seconds"] for trial in complete)
-        records.append({"config": dict(record.config), "environment": dict(record.environment), "seconds": seconds})
-    table = columns[0].join(columns[1], how="inner", validate="one_to_one").reset_index()
-    if len(table) != record.space.size:
-        raise SystemExit(f"{len(table)} of {record.space.size} maps have both scores; run the studies to their end")
+    begun = {name: load_study(StudyFolder(studies / name), None) for name in (*TRAINED, TRUNCATED)}
+    space = begun[TRAINED[0]][1].space
+    beside = create_study(StudyFolder(studies / TRUNCATED), None, BESIDE)
+    columns = [_trained(begun[name][0], str(number)) for number, name in enumerate(TRAINED)]
+    columns.append(_column(beside, "nested_score"))
+    table = pd.concat(columns, axis=1, join="inner").reset_index()
+    if len(table) != space.size:
+        raise SystemExit(f"{len(table)} of {space.size} maps have all scores; run the studies to their end")
+    names = list(space.dimensions)
+    table = _with_mean(table).sort_values(names).reset_index(drop=True)
+    prices = [space.parameters(space.rank_map(row)) for row in table[names].to_dict(orient="records")]
+    table.insert(len(names), "parameters", prices)
+    table.to_parquet(out / "rankbench.parquet", index=False)
+    (out / "space.json").write_text(json.dumps(asdict(space), indent=2) + "\n")
+    records = [_record(study, record) for study, record in begun.values()]
+    (out / "studies.json").write_text(json.dumps(records, indent=2) + "\n")
+    noise = table["score_se"].iloc[0] * np.sqrt(2)
+    tau = table[["score", "nested_score"]].corr("kendall").iloc[0, 1]
+    print(f"{len(table)} maps score {table['score'].min():.4f} to {table['score'].max():.4f}")
+    print(f"standard deviation of the means {table['score'].std():.4f}, of a training around them {noise:.4f}")
+    print(f"Kendall's τ of nested and mean scores {tau:.2f}")
+
+
+def _column(study: Study, name: str) -> pd.DataFrame:
+    """Scores of a study by proposal."""
+    complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    proposals = pd.DataFrame([trial.params for trial in complete])
+    return proposals.assign(**{name: [trial.values[0] for trial in complete]}).set_index(list(proposals))
+
+
+def _trained(study: Study, number: str) -> pd.DataFrame:
+    """Scores of a study's trainings by proposal, and the seed of each."""
+    complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    return _column(study, f"score_{number}").assign(**{f"seed_{number}": [of.user_attrs["seed"] for of in complete]})
+
+
+def _with_mean(table: pd.DataFrame) -> pd.DataFrame:
+    """Adds the mean score and its standard error.
+
+    The noise of a training is pooled over all maps: what is left when the map, and the seed with its order of batches,
+    are taken out.
+    """
     scores = table[["score_0", "score_1"]].to_numpy()
-    # The noise of a training, pooled: what is left when the map, and the seed with its batches, are taken out.
     residuals = scores - scores.mean(axis=1, keepdims=True) - scores.mean(axis=0) + scores.mean()
     sigma = float(np.sqrt((residuals**2).sum() / (len(table) - 1)))
-    table = table.assign(score=scores.mean(axis=1), score_se=sigma / np.sqrt(2))
-    table = table.sort_values(names).reset_index(drop=True)
-    table.to_parquet(out / "rankbench.parquet", index=False)
-    (out / "space.json").write_text(json.dumps(asdict(record.space), indent=2) + "\n")
-    (out / "studies.json").write_text(json.dumps(records, indent=2) + "\n")
-    lowest, highest = table["score"].min(), table["score"].max()
-    print(f"{len(table)} maps score {lowest:.4f} to {highest:.4f}; the noise of a training is {sigma:.4f}")
+    return table.assign(score=scores.mean(axis=1), score_se=sigma / np.sqrt(2))
+
+
+def _record(study: Study, record: StudyRecord) -> dict[str, Any]:
+    """What a study was, and the seconds that it took."""
+    complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    return {
+        "config": dict(record.config),
+        "data_fingerprint": record.data_fingerprint,
+        "model_fingerprint": record.model_fingerprint,
+        "environment": dict(record.environment),
+        "seconds": sum(trial.user_attrs["seconds"] for trial in complete),
+        "nested": study.user_attrs.get(NESTED, {}),
+    }
 
 
 if __name__ == "__main__":

@@ -36,7 +36,8 @@ class RankBench:
     Attributes:
         space: what was searched.
         table: one row a map: a column of ladder indices for each dimension, ``parameters``, ``score_0`` and
-            ``score_1`` by training seed, ``score``, their mean, and ``score_se``, its standard error.
+            ``score_1`` by study, each with the ``seed_…`` of its adapter, ``score``, their mean, ``score_se``, its
+            standard error, and ``nested_score``.
     """
 
     def __init__(self, space: Space, table: pd.DataFrame) -> None:
@@ -64,6 +65,11 @@ class RankBench:
         suggest(trial, self.space)
         row = self.table.iloc[self.place(trial.params)]
         return float(row["score" if seed is None else f"score_{seed}"]), int(row["parameters"])
+
+    def nested(self) -> list[tuple[dict[str, float], float]]:
+        """Every proposal with its nested score."""
+        names = list(self.space.dimensions)
+        return list(zip(self.table[names].to_dict(orient="records"), self.table["nested_score"], strict=True))
 
     def share(self, proposals: Iterable[Mapping[str, float]]) -> float:
         """The part of the true hypervolume, by mean scores, that some maps have."""
