@@ -4,24 +4,26 @@ import json
 import subprocess
 import sys
 
-from tests.conftest import ROOT, SMALL
+import numpy as np
+
+from rank_search.search.storage import StudyFolder
+from tests.conftest import ROOT, SMALL, small_run
+
+
+def benchmark(name, folder, *arguments):
+    line = [sys.executable, str(ROOT / "benchmarks" / name), *arguments]
+    return subprocess.run(line, cwd=folder, capture_output=True, text=True, check=True)
 
 
 def test_seed_noise(tmp_path) -> None:
-    script = str(ROOT / "benchmarks" / "seed_noise.py")
-    result = subprocess.run(
-        [sys.executable, script, "--seeds", "2", *SMALL], cwd=tmp_path, capture_output=True, text=True, check=True
-    )
-    printed = json.loads(result.stdout)
+    printed = json.loads(benchmark("seed_noise.py", tmp_path, "--seeds", "2", *SMALL).stdout)
     assert printed.keys() == json.loads((ROOT / "benchmarks" / "seed_noise.json").read_text()).keys()
     assert len(printed["common_batches"]["scores"]) == len(printed["own_batches"]["scores"]) == 2
 
 
 def test_verdicts(demo, tmp_path) -> None:
     """From the report of the small demo: its figures stand in the rows."""
-    script = str(ROOT / "benchmarks" / "verdicts.py")
-    line = [sys.executable, script, "demo", "--out", str(tmp_path / "verdicts.md")]
-    subprocess.run(line, cwd=demo.folder, capture_output=True, text=True, check=True)
+    benchmark("verdicts.py", demo.folder, "demo", "--out", str(tmp_path / "verdicts.md"))
     summary = json.loads((demo.folder / "reports" / "demo" / "summary.json").read_text())
     written = (tmp_path / "verdicts.md").read_text()
     rows = [line for line in written.splitlines() if line.startswith("|")]
@@ -36,9 +38,7 @@ def test_verdicts(demo, tmp_path) -> None:
 def test_search_cost(tmp_path) -> None:
     """All of it, with three steps a fine-tune: every contender trains, and the curves are written."""
     (tmp_path / "configs").symlink_to(ROOT / "configs")
-    script = str(ROOT / "benchmarks" / "search_cost.py")
-    line = [sys.executable, script, "--rounds", "1", "--trials", "2", "--steps", "2", "--small"]
-    subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, check=True)
+    benchmark("search_cost.py", tmp_path, "--rounds", "1", "--trials", "2", "--steps", "2", "--small")
     out = tmp_path / "reports" / "benchmarks"
     result = json.loads((out / "search_cost.json").read_text())
     assert set(result["throughput"]["training_speed_against_b"]) == {"a", "b", "c", "d"}
@@ -46,3 +46,48 @@ def test_search_cost(tmp_path) -> None:
     assert all(len(result[name]) >= 1 for name in ("nested", "nested, warm", "early stopping", "plain"))
     assert set(result["time to hypervolume"]) == {"own scores", "trained again"}
     assert (out / "search_cost.png").is_file()
+
+
+def test_samplers(tmp_path) -> None:
+    """Every sampler searches, and what is on record is not searched again."""
+    short = ("--evaluations", "8", "--out", ".")
+    benchmark("samplers.py", tmp_path, "--seeds", "1", *short)
+    again = benchmark("samplers.py", tmp_path, "--seeds", "1", *short)
+    result = json.loads((tmp_path / "samplers.json").read_text())
+    kinds = {"nehvi", "nehvi, nested", "gp", "tpe", "tpe, independent", "nsga2", "random"}
+    assert result["summary"].keys() == kinds
+    assert {run["sampler"] for run in result["runs"]} == kinds
+    for run in result["runs"]:
+        assert len(run["shares"]) == 8
+        assert run["shares"] == sorted(run["shares"])
+    assert json.loads(again.stdout) == result["summary"]
+    assert (tmp_path / "samplers.png").is_file()
+
+
+def test_coverage(tmp_path) -> None:
+    """With examples on which maps differ by nothing but noise."""
+    draw = np.random.default_rng(0)
+    folder = StudyFolder(tmp_path / "study")
+    for name in ("one", "other"):
+        for number in range(3):
+            folder.write_confirmation(name, number, {"values": {"ndcg@10": draw.normal(0.8, 0.2, 200).tolist()}})
+    benchmark("coverage.py", tmp_path, "--runs", "10", "--study", "study", "--out", ".")
+    result = json.loads((tmp_path / "coverage.json").read_text())
+    assert len(result["runs"]) == 10
+    assert all(run["low"] < run["delta"] < run["high"] for run in result["runs"])
+    inside = [run["low"] <= run["truth"] <= run["high"] for run in result["runs"]]
+    assert result["coverage"] == sum(inside) / 10
+
+
+def test_joint(demo) -> None:
+    """Both maps of two small studies, trained at both settings."""
+    settings = ("--set", "study=joint", "--set", "space.learning_rate=[1.0e-3, 4.0e-3]", "--set", "space.alpha=[2, 8]")
+    result = demo(*small_run(7), *settings)
+    assert result.returncode == 0, result.stderr
+    benchmark("joint.py", demo.folder, "demo", "joint", "--seeds", "1", "--out", ".")
+    result = json.loads((demo.folder / "joint.json").read_text())
+    assert result["settings"]["demo"] == {"learning_rate": 2e-3, "alpha": 4}
+    assert 1e-3 <= result["settings"]["joint"]["learning_rate"] <= 4e-3
+    assert len(result["test"]) == len(result["differences"]) == 4
+    for difference in result["differences"].values():
+        assert difference["ci_low"] <= difference["mean"] <= difference["ci_high"]

@@ -1,0 +1,113 @@
+"""Whether searching the learning rate and α beside the ranks changes which map wins.
+
+    python -m rank_search run configs/demo.yaml
+    python -m rank_search run configs/demo.yaml --set study=demo-joint --set search.trials=48 \
+        --set "space.learning_rate=[5.0e-4, 8.0e-3]" --set "space.alpha=[1, 16]"
+    python benchmarks/joint.py
+
+The best map of each study is trained afresh at its own settings and at the other's, on common seeds, and scored on the
+test split: if a map wins at one setting and loses at the other, ranks can't be searched at fixed settings. The same
+command goes on with what it has.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+from dataclasses import asdict
+from itertools import product
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import numpy as np
+import optuna
+import typer
+
+from rank_search.analysis.choice import Rule, choose
+from rank_search.analysis.importance import importance
+from rank_search.analysis.maps import study_maps
+from rank_search.analysis.verdict import paired_interval
+from rank_search.config import StudyConfig
+from rank_search.executors.local import LocalExecutor
+from rank_search.ranks import RankMap
+from rank_search.search.confirmation import Confirmation
+from rank_search.search.contender import Contender
+from rank_search.search.record import environment
+from rank_search.search.storage import StudyFolder, load_study
+from rank_search.workflow import load_study_task
+
+if TYPE_CHECKING:
+    from optuna import Study
+
+    from rank_search.analysis.trials import ScoredTrial
+    from rank_search.search.record import StudyRecord
+
+OUT = Path("reports/benchmarks")
+
+
+def main(
+    fixed: Annotated[str, typer.Argument(help="Study that searches ranks alone.")] = "demo",
+    joint: Annotated[str, typer.Argument(help="Study that searches settings, too.")] = "demo-joint",
+    seeds: Annotated[int, typer.Option(help="Fresh trainings of each map at each setting.")] = 5,
+    out: Annotated[Path, typer.Option(help="Folder of the results.")] = OUT,
+) -> None:
+    """Trains both maps at both settings, and writes joint.json."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    folders = {name: StudyFolder.of(name) for name in (fixed, joint)}
+    studies = {name: load_study(folder, None) for name, folder in folders.items()}
+    best = {name: _best(*studies[name], folders[name]) for name in folders}
+    study, record = studies[joint]
+    settings = {joint: best[joint].settings, fixed: {of: set_.default for of, set_ in record.space.joint.items()}}
+    contenders = {
+        (of, at): Contender(RankMap(best[of].ranks), settings[at]) for of, at in product((fixed, joint), repeat=2)
+    }
+    config = StudyConfig.model_validate(dict(record.config))
+    task, space = load_study_task(config)
+    confirmation = Confirmation(folders[joint], config.seed, seeds)
+    executor = LocalExecutor(config, task, space)
+    confirmation.run(list(contenders.values()), executor, lambda done, of: print(f"{done} of {of}", flush=True))
+    values = {
+        key: np.array([result["values"][config.task.metric] for result in folders[joint].read_confirmations(of.name)])
+        for key, of in contenders.items()
+    }
+    content = {
+        "command": f"python benchmarks/joint.py {fixed} {joint} --seeds {seeds}",
+        "environment": environment("cpu"),
+        "maps": {name: asdict(of) for name, of in best.items()},
+        "settings": settings,
+        "importance": dict(importance(study)),
+        "test": {f"map of {of} at settings of {at}": _scores(values[of, at]) for of, at in contenders},
+        "differences": {
+            f"map of {joint} minus map of {fixed}, at settings of {at}": _difference(
+                values[joint, at] - values[fixed, at]
+            )
+            for at in (fixed, joint)
+        }
+        | {
+            f"settings of {joint} minus settings of {fixed}, for the map of {of}": _difference(
+                values[of, joint] - values[of, fixed]
+            )
+            for of in (fixed, joint)
+        },
+    }
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "joint.json").write_text(json.dumps(content, indent=2) + "\n")
+    print(json.dumps({key: content[key] for key in ("settings", "test", "differences")}, indent=2))
+
+
+def _best(study: Study, record: StudyRecord, folder: StudyFolder) -> ScoredTrial:
+    return choose(study_maps(study, record, folder), Rule("best"))
+
+
+def _scores(values: np.ndarray) -> dict[str, Any]:
+    of_seed = values.mean(axis=1).tolist()
+    return {"mean": statistics.fmean(of_seed), "of seeds": of_seed}
+
+
+def _difference(values: np.ndarray) -> dict[str, float]:
+    low, high = paired_interval(values)
+    return {"mean": float(values.mean()), "ci_low": low, "ci_high": high}
+
+
+if __name__ == "__main__":
+    typer.run(main)
