@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
     from optuna.trial import FrozenTrial, Trial
 
-    from rank_search.search.known_price import Coding
+    from rank_search.search.coding import Coding
     from rank_search.space import Space
 
 _DRAWS = 20  # before a repeated proposal is replaced by its nearest new neighbour
@@ -90,7 +90,7 @@ def maker(
 
     @cache
     def coding() -> Coding:
-        from rank_search.search.known_price import Coding
+        from rank_search.search.coding import Coding
 
         return Coding(space, nested)
 

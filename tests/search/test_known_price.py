@@ -10,7 +10,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rank_search.search.known_price import Coding, _Observed
+from rank_search.search.coding import Coding
+from rank_search.search.known_price import _Observed
 from rank_search.search.samplers import DistinctSampler, distributions, maker, suggest
 from rank_search.space import JointSetting, Space
 from tests.bench import SPACE, Landscape

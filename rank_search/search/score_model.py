@@ -1,0 +1,123 @@
+"""What is believed of a map's score before it is trained: a Gaussian process, by BoTorch."""
+
+from __future__ import annotations
+
+import warnings
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import numpy as np
+    from torch import Tensor
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore", DeprecationWarning)  # they use torch.jit.script
+    from botorch.exceptions.errors import ModelFittingError
+    from botorch.exceptions.warnings import BotorchWarning
+    from botorch.fit import fit_gpytorch_mll
+    from botorch.models import SingleTaskGP
+    from botorch.models.transforms import Standardize
+    from botorch.models.utils.gpytorch_modules import get_covar_module_with_dim_scaled_prior
+    from botorch.utils.sampling import manual_seed
+    from gpytorch.kernels import RBFKernel, ScaleKernel
+    from gpytorch.means import Mean
+    from gpytorch.mlls import ExactMarginalLogLikelihood
+    from gpytorch.priors import LogNormalPrior, NormalPrior
+    from gpytorch.settings import skip_posterior_variances
+    from linear_operator.utils.warnings import NumericalWarning
+
+_FIT_STEPS = 50  # of L-BFGS on the hyperparameters, which would go on along flat directions for hundreds
+_TRUST = 0.5  # spreads of the scores, that a spread of nested ones is believed to be worth before any is seen
+
+
+def score_model(
+    x: Tensor, scores: np.ndarray, variances: np.ndarray | None = None, *, expected: bool = False
+) -> SingleTaskGP:
+    """A Gaussian process for the score: each layer's own part, and what they make together.
+
+    Args:
+        x: maps as points, ``[maps, features]``.
+        scores: mean score of each.
+        variances: of these means; without them the noise is fitted with the rest.
+        expected: the last feature but one is what nested scores say, see `NestedModel`.
+    """
+    features = x.shape[-1]
+    own = _OwnParts(lengthscale_prior=LogNormalPrior(0.0, 1.0))
+    together = get_covar_module_with_dim_scaled_prior(features)
+    model = SingleTaskGP(
+        x,
+        torch.as_tensor(scores)[:, None],
+        train_Yvar=None if variances is None else torch.as_tensor(variances)[:, None],
+        covar_module=ScaleKernel(own) + ScaleKernel(together),
+        mean_module=_FromExpected() if expected else None,
+        outcome_transform=Standardize(1),
+    )
+    try:
+        likelihood = ExactMarginalLogLikelihood(model.likelihood, model)
+        fit_gpytorch_mll(likelihood, optimizer_kwargs={"options": {"maxiter": _FIT_STEPS}})
+    except ModelFittingError:  # it goes on with the hyperparameters that it began with
+        model.eval()
+    return model
+
+
+class NestedModel:
+    """What nested scores say of any map.
+
+    Args:
+        x: maps as points, ``[maps, features]``.
+        scores: nested score of each.
+    """
+
+    def __init__(self, x: Tensor, scores: np.ndarray) -> None:
+        self._middle, self._spread = float(scores.mean()), float(scores.std()) or 1.0
+        with quiet(), manual_seed(0):
+            self._model = score_model(x, scores)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """``[points, 1]``, with the spread of the nested scores as its unit."""
+        with torch.no_grad(), skip_posterior_variances():
+            return (self._model.posterior(x).mean - self._middle) / self._spread
+
+
+class _OwnParts(RBFKernel):  # type: ignore[misc]  # GPyTorch is untyped
+    """What each feature adds by itself: the mean of squared exponential kernels of one feature each.
+
+    They share their length scale, so that few maps are enough to fit it. GPyTorch's own kernel of this kind is
+    deprecated in favour of kernels like this one.
+    """
+
+    def forward(self, x1: Tensor, x2: Tensor, diag: bool = False, **params: Any) -> Tensor:
+        """``[…, n, m]``, or ``[…, n]`` of the diagonal alone, from ``[…, n, features]`` and ``[…, m, features]``."""
+        parts: Tensor = super().forward(x1.mT[..., None], x2.mT[..., None], diag=diag, **params)
+        return parts.mean(dim=-2 if diag else -3)
+
+
+class _FromExpected(Mean):  # type: ignore[misc]  # GPyTorch is untyped
+    """A constant, and so much of what is expected as the scores bear out.
+
+    A cheap score times a factor, and a Gaussian process for what that leaves: Kennedy and O'Hagan's autoregressive
+    model of two fidelities (doi:10.1093/biomet/87.1.1).
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.constant = torch.nn.Parameter(torch.zeros(()))
+        self.factor = torch.nn.Parameter(torch.full((), _TRUST))
+        self.register_prior("factor_prior", NormalPrior(_TRUST, _TRUST), "factor")
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``[…, n]`` from points ``[…, n, features]``."""
+        return self.constant + self.factor * x[..., -2]
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without what BoTorch says of fits that did not converge."""
+    with warnings.catch_warnings():
+        for category in (BotorchWarning, NumericalWarning, RuntimeWarning):
+            warnings.simplefilter("ignore", category)
+        yield
