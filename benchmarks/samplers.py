@@ -11,7 +11,6 @@ The same command goes on with what it has.
 from __future__ import annotations
 
 import json
-import random
 import statistics
 import sys
 import time
@@ -35,10 +34,9 @@ if TYPE_CHECKING:
 
 OUT = Path("reports/benchmarks")
 GOAL = 0.99  # of the true hypervolume
-NESTED = 60  # maps whose nested scores a search starts from, by default
 NAMES = {
     "nehvi": "ours: score modelled, price known",
-    "nehvi, nested": f"ours, from {NESTED} nested scores",
+    "nehvi, nested": "ours, from 60 nested scores",
     "gp": "Optuna GP",
     "tpe": "Optuna TPE, multivariate",
     "tpe, independent": "Optuna TPE",
@@ -54,7 +52,7 @@ def independent_tpe(seed: int) -> TPESampler:
 
 def searched(bench: RankBench, kind: str, seed: int, evaluations: int) -> dict[str, Any]:
     """Share of the true hypervolume after each evaluation of one search, and the seconds that proposals took."""
-    sampler = DistinctSampler(_maker(bench, kind, seed), seed, bench.space)
+    sampler = DistinctSampler(_maker(bench, kind), seed, bench.space)
     study = optuna.create_study(directions=["maximize", "minimize"], sampler=sampler)
     for rank in bench.space.ladder:
         study.enqueue_trial(bench.space.proposal(bench.space.uniform(rank)))
@@ -70,11 +68,11 @@ def searched(bench: RankBench, kind: str, seed: int, evaluations: int) -> dict[s
     return {"sampler": kind, "seed": seed, "shares": shares, "seconds": seconds}
 
 
-def _maker(bench: RankBench, kind: str, seed: int) -> Callable[[int], BaseSampler]:
+def _maker(bench: RankBench, kind: str) -> Callable[[int], BaseSampler]:
     if kind == "tpe, independent":
         return independent_tpe
     if kind == "nehvi, nested":
-        return maker("nehvi", bench.space, random.Random(seed).sample(bench.nested(), NESTED))
+        return maker("nehvi", bench.space, bench.nested)
     return maker(kind, bench.space)
 
 

@@ -23,7 +23,7 @@ from rank_search.search.samplers import suggest
 from rank_search.space import Space
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from optuna import Trial
 
@@ -36,13 +36,15 @@ class RankBench:
     Attributes:
         space: what was searched.
         table: one row a map: a column of ladder indices for each dimension, ``parameters``, ``score_0`` and
-            ``score_1`` by study, each with the ``seed_…`` of its adapter, ``score``, their mean, ``score_se``, its
-            standard error, and ``nested_score``.
+            ``score_1`` by study, each with the ``seed_…`` of its adapter, ``score``, their mean, and ``score_se``,
+            its standard error.
+        nested: some proposals with their nested scores.
     """
 
-    def __init__(self, space: Space, table: pd.DataFrame) -> None:
+    def __init__(self, space: Space, table: pd.DataFrame, nested: Sequence[tuple[Mapping[str, int], float]]) -> None:
         self.space = space
         self.table = table
+        self.nested = nested
         keys = map(tuple, table[list(space.dimensions)].to_numpy().tolist())
         self._places = {key: place for place, key in enumerate(keys)}
         self._points = table.assign(score=-table["score"])[["score", "parameters"]].to_numpy(dtype=float)
@@ -54,7 +56,10 @@ class RankBench:
     def load(cls, folder: Path = HERE) -> RankBench:
         """The table as published."""
         space = Space.from_json(json.loads((folder / "space.json").read_text()))
-        return cls(space, pd.read_parquet(folder / "rankbench.parquet"))
+        nested = pd.read_parquet(folder / "nested.parquet")
+        proposals = nested[list(space.dimensions)].to_dict(orient="records")
+        scored = list(zip(proposals, nested["score"], strict=True))
+        return cls(space, pd.read_parquet(folder / "rankbench.parquet"), scored)
 
     def place(self, proposal: Mapping[str, float]) -> int:
         """Row of a map."""
@@ -65,11 +70,6 @@ class RankBench:
         suggest(trial, self.space)
         row = self.table.iloc[self.place(trial.params)]
         return float(row["score" if seed is None else f"score_{seed}"]), int(row["parameters"])
-
-    def nested(self) -> list[tuple[dict[str, float], float]]:
-        """Every proposal with its nested score."""
-        names = list(self.space.dimensions)
-        return list(zip(self.table[names].to_dict(orient="records"), self.table["nested_score"], strict=True))
 
     def share(self, proposals: Iterable[Mapping[str, float]]) -> float:
         """The part of the true hypervolume, by mean scores, that some maps have."""
