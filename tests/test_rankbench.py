@@ -33,6 +33,8 @@ def test_every_map_has_its_price_and_scores(bench) -> None:
     assert len(table) == space.size == 729
     assert not table.duplicated(list(space.dimensions)).any()
     assert table.notna().all(axis=None)
+    assert bench.examples.shape == (2, 729, 300)
+    assert bench.examples.mean(axis=2) == pytest.approx(table[["score_0", "score_1"]].to_numpy().T, abs=1e-6)
     for row in table.sample(20, random_state=0).to_dict(orient="records"):
         assert row["parameters"] == space.parameters(space.rank_map(row))
         assert row["score"] == pytest.approx((row["score_0"] + row["score_1"]) / 2)

@@ -36,12 +36,14 @@ TRUNCATED = "rankbench-nested"
 
 
 def main(studies: Path = Path("studies"), out: Path = HERE) -> None:
-    """Writes rankbench.parquet, nested.parquet, space.json and studies.json."""
+    """Writes rankbench.parquet, examples.parquet, nested.parquet, space.json and studies.json."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     begun = {name: load_study(StudyFolder(studies / name), None) for name in (*TRAINED, TRUNCATED)}
     space = begun[TRAINED[0]][1].space
     beside = create_study(StudyFolder(studies / TRUNCATED), None, BESIDE)
-    trained = [_trained(begun[name][0], str(number)) for number, name in enumerate(TRAINED)]
+    trained = [
+        _trained(begun[name][0], StudyFolder(studies / name), str(number)) for number, name in enumerate(TRAINED)
+    ]
     table = pd.concat(trained, axis=1, join="inner").reset_index()
     if len(table) != space.size:
         raise SystemExit(f"{len(table)} of {space.size} maps have both scores; run the studies to their end")
@@ -50,7 +52,9 @@ def main(studies: Path = Path("studies"), out: Path = HERE) -> None:
     table = _with_mean(table).sort_values(names).reset_index(drop=True)
     prices = [space.parameters(space.rank_map(row)) for row in table[names].to_dict(orient="records")]
     table.insert(len(names), "parameters", prices)
-    table.to_parquet(out / "rankbench.parquet", index=False)
+    examples = [f"values_{number}" for number, _ in enumerate(TRAINED)]
+    table[examples].to_parquet(out / "examples.parquet", index=False)
+    table.drop(columns=examples).to_parquet(out / "rankbench.parquet", index=False)
     nested.to_parquet(out / "nested.parquet", index=False)
     (out / "space.json").write_text(json.dumps(asdict(space), indent=2) + "\n")
     records = [_record(study, record) for study, record in begun.values()]
@@ -70,10 +74,13 @@ def _column(study: Study, name: str) -> pd.DataFrame:
     return proposals.assign(**{name: [trial.values[0] for trial in complete]}).set_index(list(proposals))
 
 
-def _trained(study: Study, number: str) -> pd.DataFrame:
-    """Scores of a study's trainings by proposal, and the seed of each."""
+def _trained(study: Study, folder: StudyFolder, number: str) -> pd.DataFrame:
+    """Scores of a study's trainings by proposal, the seed of each, and the score of each example."""
     complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    return _column(study, f"score_{number}").assign(**{f"seed_{number}": [of.user_attrs["seed"] for of in complete]})
+    values = [np.float32(folder.read_result(of.number)["values"]["ndcg@10"]) for of in complete]
+    return _column(study, f"score_{number}").assign(
+        **{f"seed_{number}": [of.user_attrs["seed"] for of in complete], f"values_{number}": values}
+    )
 
 
 def _with_mean(table: pd.DataFrame) -> pd.DataFrame:

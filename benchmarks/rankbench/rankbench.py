@@ -38,12 +38,20 @@ class RankBench:
         table: one row a map: a column of ladder indices for each dimension, ``parameters``, ``score_0`` and
             ``score_1`` by study, each with the ``seed_…`` of its adapter, ``score``, their mean, and ``score_se``,
             its standard error.
+        examples: ``[2, maps, examples]``: the score of each validation example, by study and row of the table.
         nested: some proposals with their nested scores.
     """
 
-    def __init__(self, space: Space, table: pd.DataFrame, nested: Sequence[tuple[Mapping[str, int], float]]) -> None:
+    def __init__(
+        self,
+        space: Space,
+        table: pd.DataFrame,
+        examples: np.ndarray,
+        nested: Sequence[tuple[Mapping[str, int], float]],
+    ) -> None:
         self.space = space
         self.table = table
+        self.examples = examples
         self.nested = nested
         keys = map(tuple, table[list(space.dimensions)].to_numpy().tolist())
         self._places = {key: place for place, key in enumerate(keys)}
@@ -59,7 +67,9 @@ class RankBench:
         nested = pd.read_parquet(folder / "nested.parquet")
         proposals = nested[list(space.dimensions)].to_dict(orient="records")
         scored = list(zip(proposals, nested["score"], strict=True))
-        return cls(space, pd.read_parquet(folder / "rankbench.parquet"), scored)
+        values = pd.read_parquet(folder / "examples.parquet")
+        examples = np.array([np.stack(values[column]) for column in values])
+        return cls(space, pd.read_parquet(folder / "rankbench.parquet"), examples, scored)
 
     def place(self, proposal: Mapping[str, float]) -> int:
         """Row of a map."""
