@@ -6,7 +6,7 @@
 Each run is a study on RankBench: it sees one training of the uniform maps and of some others, drawn by chance, and
 chooses by the default rule. The truth is how much higher the chosen map scores than its uniform rival, over all
 examples and trainings of the table. The verdict sees a sample: examples drawn from those of the table, and on each of
-its fresh seeds the noise of a training, in the mean and from example to example, as large as the table's trainings show.
+its fresh seeds the noise of a training, in the mean and by example, as large as the trainings of the table show.
 """
 
 from __future__ import annotations
