@@ -273,7 +273,7 @@ class Ended(BaseException):
 def searched(bench: Bench, name: str, corner: np.ndarray, goal: float, limit: float, search: dict[str, Any]) -> Curve:
     """Our own search, with as many trials as it likes, until it has the goal's hypervolume or had its time."""
     settings = bench.config.model_dump()
-    alone = {"trials": bench.space.size, "repeats": 0, "baselines": (), "sampler": "tpe"}
+    alone = {"trials": bench.space.size, "repeats": 0, "baselines": (), "sampler": "tpe", "pack": 1}
     settings["search"] = {**settings["search"], **search, **alone}
     config = StudyConfig.model_validate(settings)
     executor = LocalExecutor(config, bench.task, bench.space)

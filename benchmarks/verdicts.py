@@ -51,7 +51,7 @@ def _view(summary: dict[str, Any]) -> dict[str, Any]:
     seconds = {
         "search": sum(trial["seconds"] or 0 for trial in own),
         "baselines": sum(trial["seconds"] or 0 for trial in rivals),
-        "verdict": summary["confirmation_seconds"],
+        "verdict": summary["verdict_seconds"],
     }
     return {
         **summary,

@@ -40,7 +40,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-ConfigArgument = Annotated[Path, typer.Argument(help="Study file.", metavar="[CONFIG]")]
+ConfigArgument = Annotated[Path, typer.Argument(help="Study file.", metavar="CONFIG")]
 StudyArgument = Annotated[str, typer.Argument(help="Name under studies/, or path of a study's folder.")]
 SetOption = Annotated[list[str] | None, typer.Option("--set", help="Override, such as search.trials=40; repeatable.")]
 StorageOption = Annotated[str | None, typer.Option(help="Optuna storage URL instead of the study's SQLite file.")]
@@ -67,7 +67,9 @@ def _interrupt(_signal: int, _frame: FrameType | None) -> None:
 
 @app.command()
 def init(
-    model: Annotated[str, typer.Option(help="Hub id, folder, package:NAME/SUBDIR, or one of them with /FILE.gguf.")],
+    model: Annotated[
+        str, typer.Option(help="Hub id, folder or package:NAME/SUBDIR; a decoder's may end in /FILE.gguf.")
+    ],
     data: Annotated[str, typer.Option(help="File, folder, BEIR folder or hub id.")],
     kind: Annotated[str | None, typer.Option(help="classification, retrieval, generation or rag.")] = None,
     retriever: Annotated[str | None, typer.Option(help="Sentence embedder, for rag; --model is the generator.")] = None,
@@ -133,7 +135,7 @@ def plan(config: ConfigArgument = DEMO, overrides: SetOption = None, as_json: Js
         "most_parameters": space.most_parameters,
         "trials": planned.trials,
         "baselines": dict(zip(("trained", "scored"), planned.baselines, strict=True)),
-        "confirmations": planned.confirmations,
+        "verdict_trainings": planned.verdict_trainings,
         "step_flops": planned.step_flops,
         "flops_rate": planned.flops_rate,
         "step_seconds": planned.step_seconds,
@@ -168,8 +170,9 @@ def plan(config: ConfigArgument = DEMO, overrides: SetOption = None, as_json: Js
     )
     trained, scored = planned.baselines
     print(
-        f"{planned.trials} trials, {trained} baselines to train and {scored} to score, {planned.confirmations} fresh "
-        f"trainings for the verdict: about {planned.seconds / 60:.0f} min"
+        f"{planned.trials} trials, {trained} baselines to train and {scored} to score, {planned.verdict_trainings} "
+        f"fresh trainings for the verdict: about {planned.seconds / 60:.0f} min, if every map were the largest and "
+        "trained alone"
     )
 
 

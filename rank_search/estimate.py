@@ -36,7 +36,7 @@ class Estimate:
         cut: kind of text → how many were cut, of how many.
         trials: how many trials are planned in the space.
         baselines: how many baselines outside it are trained, and how many are scored alone.
-        confirmations: fresh trainings for the verdict, at most.
+        verdict_trainings: fresh trainings for the verdict, at most.
         step_flops: of one training step at the largest map, by arithmetic, mean over a trial's batches (its first
             thousand).
         flops_rate: floating-point operations a second that timed steps reached.
@@ -51,7 +51,7 @@ class Estimate:
     cut: Mapping[str, tuple[int, int]]
     trials: int
     baselines: tuple[int, int]
-    confirmations: int
+    verdict_trainings: int
     step_flops: float
     flops_rate: float
     step_seconds: float
@@ -62,7 +62,7 @@ class Estimate:
     def seconds(self) -> float:
         """All of it, one map at a time, as if every map were the largest."""
         trained, scored = self.baselines
-        trainings = self.trials + trained + self.confirmations
+        trainings = self.trials + trained + self.verdict_trainings
         return trainings * self.trial_seconds + scored * self.evaluation_seconds
 
 
@@ -91,7 +91,7 @@ def estimate_study(config: StudyConfig) -> Estimate:
         cut=task.cut,
         trials=config.search.trials,
         baselines=(len(baselines.names) - len(baselines.truncations), len(baselines.truncations)),
-        confirmations=_CONTENDERS * config.search.verdict_seeds,
+        verdict_trainings=_CONTENDERS * config.search.verdict_seeds,
         step_flops=flops,
         flops_rate=rate,
         step_seconds=flops / rate,

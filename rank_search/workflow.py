@@ -22,7 +22,7 @@ from rank_search.files import write_text
 from rank_search.models.source import choose_device
 from rank_search.modules import build_space
 from rank_search.ranks import RankMap
-from rank_search.search.baselines import Baselines
+from rank_search.search.baselines import NAME, Baselines
 from rank_search.search.confirmation import Confirmation
 from rank_search.search.contender import Contender
 from rank_search.search.loop import Search, data_seed
@@ -181,7 +181,7 @@ def _confirmation(begun: Finished, config: StudyConfig) -> Confirmation:
 
 def _confirm(begun: Finished, config: StudyConfig, executor: LocalExecutor, progress: ProgressBar) -> None:
     """Trains the chosen map and its rivals on fresh seeds."""
-    told = partial(progress.stage, "confirmation: training")
+    told = partial(progress.stage, "verdict: fresh training")
     _confirmation(begun, config).run(_contenders(begun.contest()), executor, told)
 
 
@@ -230,7 +230,7 @@ def _say_what_is_cut(task: Task, console: Console) -> None:
 
 
 def _say_if_exhausted(study: Study, config: StudyConfig, console: Console) -> None:
-    trials = len(study.get_trials(deepcopy=False))
+    trials = sum(NAME not in trial.user_attrs for trial in study.get_trials(deepcopy=False))
     if trials < config.search.trials:
         console.print(f"every map of the space is trained: {trials} trials of {config.search.trials} asked for")
 

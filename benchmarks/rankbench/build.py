@@ -6,7 +6,7 @@
     $study --set study=rankbench-nested --set search.trials=1 --set search.strategy=nested
     python benchmarks/rankbench/build.py
 
-The first two took two hours side by side, on one core each.
+The first two took three hours side by side, on one core each.
 """
 
 from __future__ import annotations

@@ -12,7 +12,9 @@ from rank_search.config.fields import Section
 class ModelSource(Section):
     """Where a frozen base model comes from, and how it is held in memory."""
 
-    source: str = Field(description="hub id, folder, package:NAME/SUBDIR, or any of them with /FILE.gguf")
+    source: str = Field(
+        description="hub id, folder or package:NAME/SUBDIR; but for sentence embedders also any of them with /FILE.gguf"
+    )
     revision: str | None = Field(None, description="branch, tag or commit of a hub id")
     sha256: str | None = Field(
         None, pattern="^[0-9a-f]{64}$", description="checksum that model.safetensors, or the GGUF file, must have"

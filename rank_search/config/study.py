@@ -145,7 +145,9 @@ class SearchConfig(Section):
         3, description="fresh seeds with which the chosen map and its rivals are trained for the verdict"
     )
     sampler: Literal["nehvi", "tpe", "gp", "nsga2", "random", "grid"] = Field(
-        "nehvi", description="who proposes; nehvi models the score and knows the price, the others are Optuna's"
+        "nehvi",
+        description="who proposes; nehvi models the score and knows the price, grid goes through every map, the others "
+        "are Optuna's",
     )
     early_stopping: StrictBool = Field(
         False, description="whether to stop proposals, at a ninth and a third of the steps, that the best third beat"

@@ -79,7 +79,9 @@ def column(rows: Sequence[Row], name: str, field: str) -> list[Any]:
         if value is None or (isinstance(value, str) and not value):
             raise InputError(f"row {number} holds nothing in {name!r}; fill it, or drop the row")
         if isinstance(value, str) and not is_text(value):
-            raise InputError(f"row {number} holds half a character in {name!r}; mend it")
+            raise InputError(
+                f"row {number} holds half a character (a lone UTF-16 surrogate) in {name!r}; mend the row, or drop it"
+            )
     return [row[name] for row in rows]
 
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 ROLES = {
     "untrained": "before fine-tuning",
     "chosen": "chosen map",
-    UNIFORM_RIVAL: "uniform map of no more parameters",
+    UNIFORM_RIVAL: "uniform map of no more parameters, or the smallest",
     SVD_RIVAL: "SVD map of no more parameters",
     BEST_UNIFORM: "best uniform map",
 }

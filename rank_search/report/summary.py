@@ -113,7 +113,7 @@ class Summary:
         explanation: why it was chosen.
         verdict: the chosen map against its rivals.
         contenders: the chosen map and its rivals.
-        confirmation_seconds: what fresh trainings took.
+        verdict_seconds: what fresh trainings took.
         nested: what nested scores have cost, and how they agree with fine-tuned ones; empty without them.
         test: what the run measured on the test split for this choice; empty if it did not get there.
     """
@@ -132,7 +132,7 @@ class Summary:
     explanation: Sequence[str]
     verdict: Verdict
     contenders: Sequence[Standing]
-    confirmation_seconds: float
+    verdict_seconds: float
     nested: Mapping[str, float]
     test: Mapping[str, Any]
 
@@ -165,7 +165,7 @@ def summarise(study: Study, record: StudyRecord, folder: StudyFolder) -> Summary
         explanation=explain(maps, rule, contest.chosen),
         verdict=_verdict(contest, fresh, record, folder, test),
         contenders=[fresh.standing(role, trial, test) for role, trial in contest.contenders.items()],
-        confirmation_seconds=fresh.seconds,
+        verdict_seconds=fresh.seconds,
         nested=_nested(study, trials),
         test=test,
     )
@@ -223,10 +223,12 @@ def _baselines(trials: pd.DataFrame, record: StudyRecord) -> list[BaselineKind]:
         missing = ""
         if count == 0:
             missing = "left out by search.baselines of the study file"
-        elif len(with_score) < count:
+        elif len(with_score) < max(count, len(rows)):  # the truncation to the price of the choice comes on top
             missing = f"failed: {'; '.join(reasons)}" if reasons else "not trained yet"
         best = float(with_score["score"].max()) if len(with_score) else None
-        found.append(BaselineKind(kind, count, len(with_score), best, float(rows["seconds"].sum()), missing))
+        found.append(
+            BaselineKind(kind, max(count, len(rows)), len(with_score), best, float(rows["seconds"].sum()), missing)
+        )
     return found
 
 
@@ -301,7 +303,7 @@ def summary_json(summary: Summary) -> str:
         },
         "verdict": asdict(summary.verdict),
         "contenders": [asdict(of) for of in summary.contenders],
-        "confirmation_seconds": summary.confirmation_seconds,
+        "verdict_seconds": summary.verdict_seconds,
         "baselines": [asdict(of) for of in summary.baselines],
         "maps": summary.maps[_MAP_COLUMNS].to_dict(orient="records"),
         "test": test_scores(summary),

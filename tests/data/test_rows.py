@@ -96,7 +96,9 @@ def test_list_columns_of_parquet_files(tmp_path) -> None:
 def test_half_a_character_is_refused(tmp_path) -> None:
     """JSON may hold lone surrogates, which no tokenizer takes."""
     (tmp_path / "a.jsonl").write_text('{"text": "fine"}\n{"text": "cut \\ud83d"}\n')
-    with pytest.raises(InputError, match=r"row 2 holds half a character in 'text'; mend it"):
+    with pytest.raises(
+        InputError, match=r"row 2 holds half a character \(a lone UTF-16 surrogate\) in 'text'; mend the row"
+    ):
         column(read_file(tmp_path / "a.jsonl"), "text", "text")
 
 
