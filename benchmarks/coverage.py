@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 
 OUT = Path("reports/benchmarks")
 TESTED = 500  # examples of a verdict
-EXAMPLES_SE = 0.015  # standard error over examples that the simulated studies choose by
 OTHERS = 20  # maps of a study beside the uniform ones
 
 
@@ -56,7 +55,7 @@ def trials_of(bench: RankBench, draw: np.random.Generator, seed: int) -> pd.Data
                 "kind": UNIFORM if place in uniform else SEARCH,
                 "round": 0,
                 "score": row[f"score_{seed}"],
-                "score_se": EXAMPLES_SE,
+                "score_se": bench.examples[seed, place].std(ddof=1) / np.sqrt(bench.examples.shape[2]),
                 "trainable_parameters": int(row["parameters"]),
                 "ranks": dict(ranks.ranks),
                 "key": ranks.key,
@@ -98,11 +97,11 @@ def _sampled(
         draw: all that is drawn.
     """
     apart = (both[0] - both[1]) / np.sqrt(2)
-    apart = apart - apart.mean()
     of_training = 2 * float(bench.table["score_se"].iloc[0])  # √2 from a mean of two to one, √2 to a difference
     rows = []
     for _ in range(seeds):
         of_example = draw.permutation(apart) * draw.choice([-1, 1], len(apart))
+        of_example -= of_example.mean()  # what a training adds to the mean is drawn with all the rest of it
         rows.append((both.mean(axis=0) + of_example)[examples] + of_training * draw.normal())
     return np.array(rows)
 

@@ -6,8 +6,8 @@
     python benchmarks/joint.py
 
 The best map of each study is trained afresh at its own settings and at the other's, on common seeds, and scored on the
-test split: if a map wins at one setting and loses at the other, ranks can't be searched at fixed settings. The same
-command goes on with what it has.
+test split: if settings change by how much a map wins, ranks can't be searched at fixed settings. The same command goes
+on with what it has, in studies/demo-joint-fresh.
 """
 
 from __future__ import annotations
@@ -63,13 +63,13 @@ def main(
     }
     config = StudyConfig.model_validate(dict(record.config))
     task, space = load_study_task(config)
-    confirmation = Confirmation(folders[joint], config.seed, seeds)
+    fresh = StudyFolder.of(f"{joint}-fresh")
     executor = LocalExecutor(config, task, space)
-    confirmation.run(list(contenders.values()), executor, lambda done, of: print(f"{done} of {of}", flush=True))
-    values = {
-        key: np.array([result["values"][config.task.metric] for result in folders[joint].read_confirmations(of.name)])
-        for key, of in contenders.items()
-    }
+    Confirmation(fresh, config.seed, seeds).run(
+        list(contenders.values()), executor, lambda done, of: print(f"{done} of {of}", flush=True)
+    )
+    values = {key: _values(fresh, of, seeds, config.task.metric) for key, of in contenders.items()}
+    at_joint, at_fixed = (values[joint, at] - values[fixed, at] for at in (joint, fixed))
     content = {
         "command": f"python benchmarks/joint.py {fixed} {joint} --seeds {seeds}",
         "environment": environment("cpu"),
@@ -78,16 +78,15 @@ def main(
         "importance": dict(importance(study)),
         "test": {f"map of {of} at settings of {at}": _scores(values[of, at]) for of, at in contenders},
         "differences": {
-            f"map of {joint} minus map of {fixed}, at settings of {at}": _difference(
-                values[joint, at] - values[fixed, at]
-            )
-            for at in (fixed, joint)
-        }
-        | {
-            f"settings of {joint} minus settings of {fixed}, for the map of {of}": _difference(
-                values[of, joint] - values[of, fixed]
-            )
-            for of in (fixed, joint)
+            f"map of {joint} minus map of {fixed}, at settings of {fixed}": _difference(at_fixed),
+            f"map of {joint} minus map of {fixed}, at settings of {joint}": _difference(at_joint),
+            "how much the settings change that": _difference(at_joint - at_fixed),
+            **{
+                f"settings of {joint} minus settings of {fixed}, for the map of {of}": _difference(
+                    values[of, joint] - values[of, fixed]
+                )
+                for of in (fixed, joint)
+            },
         },
     }
     out.mkdir(parents=True, exist_ok=True)
@@ -97,6 +96,14 @@ def main(
 
 def _best(study: Study, record: StudyRecord, folder: StudyFolder) -> ScoredTrial:
     return choose(study_maps(study, record, folder), Rule("best"))
+
+
+def _values(folder: StudyFolder, contender: Contender, seeds: int, metric: str) -> np.ndarray:
+    """``[seeds, examples]``: what a map scored."""
+    results = [folder.read_confirmation(contender.name, number) for number in range(seeds)]
+    if failed := [result["reason"] for result in results if "reason" in result]:
+        raise SystemExit(f"{folder.path}: a training failed: {failed[0]}; remove its file to try it again")
+    return np.array([result["values"][metric] for result in results])
 
 
 def _scores(values: np.ndarray) -> dict[str, Any]:

@@ -4,12 +4,15 @@
     python benchmarks/samplers.py --seeds 2 --evaluations 12   # a quick look
 
 Every search begins with the uniform maps, as every study does, proposes no map twice, and sees one training of each
-map: search k sees those of seed k mod 2, which share their batches. Its hypervolume is counted by the mean scores.
-The same command goes on with what it has.
+map: search k sees those of seed k mod 2, which share their batches. Its hypervolume is counted by the mean scores, half
+of whose noise it has seen; and by the scores of the other training, none of whose noise it has seen, but which are no
+more the truth than those that it saw. Nested scores cost a training of the super-adapter and 60 evaluations, which are
+not counted. The same command goes on with what it has, if nothing of the samplers was changed.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import statistics
 import sys
@@ -21,6 +24,7 @@ import optuna
 import typer
 from optuna.samplers import TPESampler
 
+import rank_search
 from rank_search.search.record import environment
 from rank_search.search.samplers import DistinctSampler, maker
 
@@ -56,7 +60,7 @@ def searched(bench: RankBench, kind: str, seed: int, evaluations: int) -> dict[s
     study = optuna.create_study(directions=["maximize", "minimize"], sampler=sampler)
     for rank in bench.space.ladder:
         study.enqueue_trial(bench.space.proposal(bench.space.uniform(rank)))
-    trained, shares, seconds = [], [], 0.0
+    trained, shares, unseen, seconds = [], [], [], 0.0
     for _ in range(evaluations):
         started = time.perf_counter()
         trial = study.ask()
@@ -65,7 +69,8 @@ def searched(bench: RankBench, kind: str, seed: int, evaluations: int) -> dict[s
         study.tell(trial, values)
         trained.append(trial.params)
         shares.append(bench.share(trained))
-    return {"sampler": kind, "seed": seed, "shares": shares, "seconds": seconds}
+        unseen.append(bench.share(trained, 1 - seed % 2))
+    return {"sampler": kind, "seed": seed, "shares": shares, "shares_unseen": unseen, "seconds": seconds}
 
 
 def _maker(bench: RankBench, kind: str) -> Callable[[int], BaseSampler]:
@@ -74,6 +79,13 @@ def _maker(bench: RankBench, kind: str) -> Callable[[int], BaseSampler]:
     if kind == "nehvi, nested":
         return maker("nehvi", bench.space, bench.nested)
     return maker(kind, bench.space)
+
+
+def _digest() -> str:
+    """Of the code that proposes, and of the table: searches by another are not gone on with."""
+    code = sorted((Path(rank_search.__file__).parent / "search").glob("*.py"))
+    tables = sorted((Path(__file__).parent / "rankbench").glob("*.parquet"))
+    return hashlib.sha256(b"".join(path.read_bytes() for path in [*code, *tables])).hexdigest()
 
 
 def reached(shares: Sequence[float]) -> int | None:
@@ -87,6 +99,7 @@ def summary(runs: Sequence[dict[str, Any]], evaluations: int) -> dict[str, Any]:
     for kind in NAMES:
         own = [run for run in runs if run["sampler"] == kind]
         counts = sorted(reached(run["shares"]) or evaluations + 1 for run in own)
+        unseen = sorted(reached(run["shares_unseen"]) or evaluations + 1 for run in own)
         at = {
             str(n): statistics.median(run["shares"][n - 1] for run in own)
             for n in (10, 20, 30, 50, 100)
@@ -94,6 +107,7 @@ def summary(runs: Sequence[dict[str, Any]], evaluations: int) -> dict[str, Any]:
         }
         found[kind] = {
             "evaluations_to_99_percent": {"median": statistics.median(counts), "all": counts},
+            "evaluations_to_99_percent_of_the_unseen": {"median": statistics.median(unseen), "all": unseen},
             "median_share_after": at,
             "seconds_a_proposal": statistics.mean(run["seconds"] / len(run["shares"]) for run in own),
         }
@@ -133,7 +147,8 @@ def main(
     command = f"python benchmarks/samplers.py --seeds {seeds} --evaluations {evaluations}"
     path = out / "samplers.json"
     kept = json.loads(path.read_text()) if path.is_file() else {}
-    runs = kept["runs"] if kept.get("command") == command else []
+    header = {"command": command, "code": _digest(), "environment": environment("cpu")}
+    runs = kept["runs"] if header.items() <= kept.items() else []
     done = {(run["sampler"], run["seed"]) for run in runs}
     out.mkdir(parents=True, exist_ok=True)
     for seed in range(seeds):
@@ -141,12 +156,10 @@ def main(
             if (kind, seed) in done:
                 continue
             runs.append(searched(bench, kind, seed, evaluations))
-            content = {"command": command, "environment": environment("cpu"), "runs": runs}
-            path.write_text(json.dumps(content) + "\n")
+            path.write_text(json.dumps({**header, "runs": runs}) + "\n")
             print(kind, seed, reached(runs[-1]["shares"]), f"{runs[-1]['seconds']:.0f} s", flush=True)
     found = summary(runs, evaluations)
-    content = {"command": command, "environment": environment("cpu"), "summary": found, "runs": runs}
-    path.write_text(json.dumps(content) + "\n")
+    path.write_text(json.dumps({**header, "summary": found, "runs": runs}) + "\n")
     draw(runs, out / "samplers.png")
     print(json.dumps(found, indent=2))
 

@@ -53,12 +53,11 @@ class RankBench:
         self.table = table
         self.examples = examples
         self.nested = nested
+        self._whole: dict[str, float] = {}  # hypervolume by column
         keys = map(tuple, table[list(space.dimensions)].to_numpy().tolist())
         self._places = {key: place for place, key in enumerate(keys)}
-        self._points = table.assign(score=-table["score"])[["score", "parameters"]].to_numpy(dtype=float)
-        untrained = self._points[self.place(space.proposal(space.uniform(0)))]
-        self._corner = np.array([untrained[0], space.reference_parameters])
-        self._whole = self._volume(self._points)
+        untrained = table["score"].iloc[self.place(space.proposal(space.uniform(0)))]  # the same in all trainings
+        self._corner = np.array([-untrained, space.reference_parameters])
 
     @classmethod
     def load(cls, folder: Path = HERE) -> RankBench:
@@ -81,10 +80,14 @@ class RankBench:
         row = self.table.iloc[self.place(trial.params)]
         return float(row["score" if seed is None else f"score_{seed}"]), int(row["parameters"])
 
-    def share(self, proposals: Iterable[Mapping[str, float]]) -> float:
-        """The part of the true hypervolume, by mean scores, that some maps have."""
+    def share(self, proposals: Iterable[Mapping[str, float]], seed: int | None = None) -> float:
+        """The part of the true hypervolume that some maps have, by mean scores, or by those of one training."""
+        column = "score" if seed is None else f"score_{seed}"
+        points = np.column_stack([-self.table[column], self.table["parameters"]]).astype(float)
+        if column not in self._whole:
+            self._whole[column] = self._volume(points)
         rows = [self.place(proposal) for proposal in proposals]
-        return self._volume(self._points[rows]) / self._whole
+        return self._volume(points[rows]) / self._whole[column]
 
     def front(self) -> pd.DataFrame:
         """The true front, by ascending parameters."""

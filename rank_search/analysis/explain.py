@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from rank_search.analysis.choice import DEFAULT_RULE
@@ -47,6 +48,10 @@ def _why(candidates: list[ScoredTrial], rule: Rule, chosen: ScoredTrial) -> str:
         case "min-score":
             return f"It is the smallest map that scores {bound:g} or more."
     assert rule.name == DEFAULT_RULE  # noqa: S101  # every rule is explained
+    if not math.isfinite(best.score_se):
+        return (
+            f"The best map, trial {best.number}, scores {best.score:.4f}, with an unknown error; none scores as much."
+        )
     return (
         f"The best map, trial {best.number}, scores {best.score:.4f} ± {best.score_se:.4f}; of the maps that score "
         f"{best.score - best.score_se:.4f} or more, this is the smallest."

@@ -20,7 +20,7 @@ class ScoredTrial:
         number: its number in the study.
         kind: ``search``, or the baseline it is.
         score: mean of the metric on validation.
-        score_se: standard error of the score over examples.
+        score_se: standard error of the score: of a trial over examples, of a map over examples and trainings.
         trainable_parameters: of its adapters.
         ranks: module → rank, zeros included.
         settings: what was searched beside the ranks; empty where nothing was.

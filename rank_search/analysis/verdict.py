@@ -85,6 +85,8 @@ def paired_interval(differences: Values, seed: int = 0) -> tuple[float, float]:
     that way: of three, resampling shows two thirds of the variance. What they add is drawn from Student's t
     instead, scaled by their variance beyond that of the examples (analysis of variance of two crossed factors).
 
+    One example in one training says nothing: its interval is without end.
+
     Args:
         differences: ``[seeds, examples]``.
         seed: of the draws.
@@ -92,15 +94,17 @@ def paired_interval(differences: Values, seed: int = 0) -> tuple[float, float]:
     values = np.asarray(differences, dtype=float)
     draw = np.random.default_rng(seed)
     seeds, examples = values.shape
+    if values.size == 1:
+        return -math.inf, math.inf
     of_example, mean = values.mean(axis=0), float(values.mean())
     drawn = np.empty(_DRAWS)
     for start in range(0, _DRAWS, 1000):
         picked = draw.integers(examples, size=(min(1000, _DRAWS - start), examples))
         drawn[start : start + len(picked)] = of_example[picked].mean(axis=1)
-    if seeds > 1 and examples > 1:
+    if seeds > 1:
         of_seed = values.mean(axis=1)
         residuals = values - of_seed[:, None] - of_example + mean
-        noise = float((residuals**2).sum()) / ((seeds - 1) * (examples - 1))
+        noise = float((residuals**2).sum()) / ((seeds - 1) * max(1, examples - 1))  # none, where there is one example
         beyond = max(0.0, float(of_seed.var(ddof=1)) - noise / examples)
         drawn += math.sqrt(beyond / seeds) * draw.standard_t(seeds - 1, size=_DRAWS)
     low, high = np.quantile(drawn, [(1 - _LEVEL) / 2, (1 + _LEVEL) / 2])
@@ -119,26 +123,28 @@ def judge(contest: Contest, values: Mapping[str, Values], split: str) -> Verdict
     comparisons = tuple(
         _compared(role, chosen, rival, values["chosen"], values[role])
         for role, rival in contest.rivals.items()
-        if role in values and "chosen" in values and rival != chosen
+        if role in values and "chosen" in values and rival.number != chosen.number
     )
     main = next((of for of in comparisons if of.role == UNIFORM_RIVAL), None)
     seeds = len(values.get("chosen", ()))
     if baseline is None:
         text = "No verdict: the study has no uniform map to compare with."
         return Verdict(text, None, None, None, None, split, seeds, comparisons)
-    if baseline == chosen:
+    if baseline.number == chosen.number:
         text = f"The search did not win: the rule chose {_name(baseline)}; no searched map is preferred to it."
-        return Verdict(text, 0.0, 0.0, 0.0, baseline.number, split, seeds, comparisons)
-    if main is None:
+        found = (0.0, 0.0, 0.0)
+    elif main is None:
         text = "No verdict: the per-example scores of this study are not on this machine."
         return Verdict(text, None, None, None, baseline.number, split, seeds, comparisons)
-    text = _text(chosen, main, split, np.shape(values["chosen"]))
-    if chosen.settings != baseline.settings:
-        text += " Settings beside the ranks were searched for it, and not for the uniform map."
+    else:
+        text = _text(chosen, main, split, np.shape(values["chosen"]))
+        found = (main.delta, main.ci_low, main.ci_high)
+        if chosen.settings != baseline.settings:
+            text += " Settings beside the ranks were searched for it, and not for the uniform map."
     for other in comparisons:
-        if other.trial != main.trial:
+        if other.trial != baseline.number:
             text += f" {_aside(other)}"
-    return Verdict(text, main.delta, main.ci_low, main.ci_high, baseline.number, split, seeds, comparisons)
+    return Verdict(text, *found, baseline.number, split, seeds, comparisons)
 
 
 def _compared(role: str, chosen: ScoredTrial, rival: ScoredTrial, own: Values, other: Values) -> Comparison:
@@ -182,7 +188,7 @@ def _text(chosen: ScoredTrial, main: Comparison, split: str, shape: tuple[int, .
 
 def _aside(other: Comparison) -> str:
     """A sentence about another rival."""
-    who = {SVD_RIVAL: "what SVD gives at no more parameters", BEST_UNIFORM: "the best uniform map"}[other.role]
+    who = {SVD_RIVAL: "ranks from SVD at no more parameters", BEST_UNIFORM: "the best uniform map"}[other.role]
     share = f"; it has {other.share:.0%} of its parameters" if other.share < 1 else ""
     return f"Against {who}, {other.name}: {other.outcome} ({_figures(other)}){share}."
 

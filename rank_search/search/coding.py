@@ -117,4 +117,5 @@ def _value(share: float, low: float, high: float, *, log: bool, whole: bool) -> 
     """The value at a place between two bounds."""
     if whole:
         return round(share)
-    return low * (high / low) ** share if log else low + share * (high - low)
+    value = low * (high / low) ** share if log else low + share * (high - low)
+    return min(max(value, low), high)  # rounding may lead out of the range by its last digit, which Optuna refuses

@@ -34,12 +34,16 @@ if TYPE_CHECKING:
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)  # they use torch.jit.script
-    from botorch.acquisition.multi_objective.logei import qLogNoisyExpectedHypervolumeImprovement
+    from botorch.acquisition.multi_objective import logei
     from botorch.models import ModelList
     from botorch.models.deterministic import GenericDeterministicModel
     from botorch.sampling.get_sampler import get_sampler
     from botorch.utils.sampling import manual_seed
 
+# BoTorch would compile a faster kernel when it is first asked, in the user's cache, with what compiler there is.
+logei._load_attempted = True
+
+_TELLING = 5  # degrees of freedom, from which on the noise of repeats is taken as known
 _LEAST = 3  # maps with a score, before which proposals are drawn by chance
 _ENUMERATED = 4096  # proposals of a space, up to which each of them is looked at
 _DRAWN = 1024  # of a larger space, drawn by chance
@@ -52,8 +56,8 @@ _LARGEST_TENSOR = 10_000_000  # numbers
 class KnownPriceSampler(BaseSampler):
     """Proposes the map that is expected to add most to the hypervolume, given all that was seen.
 
-    Maps that are in training count as if their score were known to be what the model says, so that proposals of
-    one pack differ.
+    Maps that are in training count with the scores that the model draws for them, so that proposals of one pack
+    differ.
 
     Args:
         seed: of all draws.
@@ -100,7 +104,7 @@ class KnownPriceSampler(BaseSampler):
         x = self._coding.points(observed.proposals)
         score = score_model(x, observed.scores, observed.variances, expected=self._coding.expects)
         model = ModelList(score, GenericDeterministicModel(self._coding.negative_price))
-        improvement = qLogNoisyExpectedHypervolumeImprovement(
+        improvement = logei.qLogNoisyExpectedHypervolumeImprovement(
             model=model,
             ref_point=[observed.reference, -self._space.reference_parameters / self._space.most_parameters],
             X_baseline=x,
@@ -152,7 +156,7 @@ class _Observed:
         proposals: of each.
         scores: mean over its trainings.
         prices: parameters of each.
-        variances: of these means; None where there were no repeats to tell the noise by.
+        variances: of these means; None where there were too few repeats to tell the noise by.
         reference: the score that a map must beat to count: the smallest map's.
     """
 
@@ -182,7 +186,7 @@ class _Observed:
         variances = np.array([levels.se[name] ** 2 for name in first["name"]])
         prices = first["price"].to_numpy(dtype=float)
         reference = float(scores[prices.argmin()])
-        known = variances if levels.sigma > 0 else None
+        known = variances if levels.sigma > 0 and levels.freedom >= _TELLING else None
         return cls(first["params"].tolist(), scores, prices, known, reference)
 
     def front(self, most: int) -> list[Proposal]:

@@ -3,6 +3,10 @@
 The scores of trainings are taken as y = μ_map + β_round + ε: β is what an order of batches adds to the score of
 every map that is trained on it, ε the noise of a single training. Maps are compared on the batches of round 0, which
 all of them have seen.
+
+Repeats tell which of the repeated maps is better than another, without the luck of their first trainings. They can't
+tell whether these first trainings were lucky together, since β is estimated from the same maps: what their mean first
+score owes to their having been picked stays. The verdict, by fresh trainings, has no such part.
 """
 
 from __future__ import annotations
@@ -29,11 +33,13 @@ class Levels:
         mean: map → μ.
         se: map → standard error of μ over trainings; NaN where no noise can be told.
         sigma: standard deviation of ε; NaN without repeats.
+        freedom: degrees of freedom that sigma rests on.
     """
 
     mean: Mapping[str, float]
     se: Mapping[str, float]
     sigma: float
+    freedom: int = 0
 
 
 def level(rows: pd.DataFrame) -> Levels:
@@ -60,4 +66,4 @@ def level(rows: pd.DataFrame) -> Levels:
     spread = np.sqrt(np.diag(np.linalg.pinv(design.T @ design)))
     found = dict(zip(names, effects[: len(names)], strict=True))
     errors = dict(zip(names, sigma * spread[: len(names)], strict=True))
-    return Levels({**mean, **found}, {name: errors.get(name, sigma) for name in mean}, sigma)
+    return Levels({**mean, **found}, {name: errors.get(name, sigma) for name in mean}, sigma, freedom)

@@ -158,8 +158,7 @@ class Search:
         elif self.plan.wants_proposal(known):
             planned = []
         else:
-            last = self.plan.last(known)
-            planned = self.plan.repeats(known) or ([last] if last else [])
+            planned = self.plan.repeats(known) or self.plan.last(known)
         for trial in planned:
             self.study.enqueue_trial(dict(trial.proposal), user_attrs=dict(trial.attributes))
         return bool(planned)
@@ -305,9 +304,14 @@ class Search:
         return self.space.parameters(rank_map)
 
     def _worth_keeping(self) -> set[int]:
-        """Trials whose adapter is kept: whose map may stand on the front, and the baselines it is measured against."""
-        likely = self.plan.front_probability()
+        """Trials whose adapter is kept: whose map may stand on the front, and the baselines it is measured against.
+
+        All of them where repeats are still to tell the noise of trainings, which may put other maps on the front.
+        """
         trials = self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        if self.config.search.repeats_planned and not any(trial.user_attrs.get(ROUND) for trial in trials):
+            return {trial.number for trial in trials}
+        likely = self.plan.front_probability()
         baselines = {trial.number for trial in trials if trial.user_attrs.get("kind", "").startswith("baseline:")}
         return baselines | {number for number, probability in likely.items() if probability >= _LIKELY}
 

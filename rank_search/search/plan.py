@@ -120,12 +120,12 @@ class Plan:
         kinds = {trial: first[trial].user_attrs.get("kind", SEARCH) for trial in picked}
         return [Planned(first[trial].params, {"kind": kinds[trial], ROUND: number}) for trial in picked]
 
-    def last(self, known: Sequence[FrozenTrial]) -> Planned | None:
+    def last(self, known: Sequence[FrozenTrial]) -> list[Planned]:
         """When all maps are trained: the truncation of the large adapter to the price of the chosen map."""
         if any(trial.state == TrialState.RUNNING for trial in known) or (price := self.chosen_price()) is None:
-            return None
+            return []
         baseline = self.baselines.at_price(price, known, self.spectrum)
-        return Planned({}, baseline.attributes) if baseline else None
+        return [Planned({}, baseline.attributes)] if baseline else []
 
     @property
     def baselines(self) -> Baselines:

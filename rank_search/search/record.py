@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from optuna import Study
 
 _ATTRIBUTE = "rank_search"
-_PACKAGES = ("rank_search", "torch", "transformers", "peft", "sentence-transformers", "optuna")
+_PACKAGES = ("rank_search", "torch", "transformers", "peft", "sentence-transformers", "optuna", "botorch", "gpytorch")
 
 
 @dataclass(frozen=True)

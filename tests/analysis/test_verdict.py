@@ -1,4 +1,5 @@
 import dataclasses
+import math
 
 import numpy as np
 import pytest
@@ -67,10 +68,22 @@ def test_search_that_wins() -> None:
     assert (verdict.baseline, verdict.seeds) == (2, 3)
 
 
+def test_one_example_shows_nothing_that_its_trainings_do_not() -> None:
+    assert paired_interval([[0.3]]) == (-math.inf, math.inf)
+    low, high = paired_interval([[0.3], [0.1], [0.2]])
+    assert low < 0 < 0.2 < high
+
+
+def test_a_uniform_choice_is_set_against_other_rivals_all_the_same() -> None:
+    verdict = judge(contest_of(3), {"chosen": [[0.5, 0.6]], "svd": [[0.7, 0.9]]}, "test")
+    assert verdict.text.startswith("The search did not win: the rule chose uniform rank 4")
+    assert "Against ranks from SVD" in verdict.text
+
+
 def test_every_rival_is_told_of() -> None:
     verdict = verdict_of(0.1)
     assert [of.role for of in verdict.comparisons] == ["uniform", "svd"]
-    assert "Against what SVD gives at no more parameters, the map of trial 7 (22 parameters): better" in verdict.text
+    assert "Against ranks from SVD at no more parameters, the map of trial 7 (22 parameters): better" in verdict.text
 
 
 def test_uniform_that_is_as_good_is_said_to_be() -> None:

@@ -10,9 +10,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rank_search.search.coding import Coding
-from rank_search.search.known_price import _Observed
+from rank_search.search.coding import Coding, _value
+from rank_search.search.known_price import KnownPriceSampler, _Observed
 from rank_search.search.samplers import DistinctSampler, distributions, maker, suggest
+from rank_search.search.score_model import quiet
 from rank_search.space import JointSetting, Space
 from tests.bench import SPACE, Landscape
 
@@ -75,6 +76,13 @@ def test_draws_and_neighbours_are_proposals_of_the_space(seed) -> None:
     assert max(steps) == 1
 
 
+@given(st.integers(1, 999), st.integers(1, 999), st.integers(-5, 2), st.sampled_from([0.0, 0.3, 1.0]), st.booleans())
+def test_values_stay_in_their_range(one, other, exponent, share, log) -> None:
+    """Optuna refuses what lies outside by the last digit of a float."""
+    low, high = sorted((one * 10.0**exponent, other * 10.0**exponent))
+    assert low <= _value(share, low, high, log=log, whole=False) <= high
+
+
 def test_every_proposal_of_a_small_space_is_listed_once() -> None:
     every = Coding(SPACE).every()
     assert len(every) == len({tuple(of.values()) for of in every}) == SPACE.size
@@ -100,6 +108,24 @@ def test_proposals_of_one_pack_differ_and_see_those_in_training() -> None:
     for trial in pack:
         suggest(trial, SPACE)
     assert len({tuple(trial.params.values()) for trial in pack}) == 4
+
+
+def test_a_map_in_training_makes_its_neighbours_worth_less() -> None:
+    study = searched(SPACE, 8)
+    coding = Coding(SPACE)
+    sampler = KnownPriceSampler(0, coding)
+    observed = _Observed.of(study.trials)
+    seen = [trial.params for trial in study.trials]
+    pool = coding.points([of for of in coding.every() if of not in seen])
+    with quiet():
+        before = sampler._acquisition(observed, [])(pool)
+        best = [of for of in coding.every() if of not in seen][int(before.argmax())]
+        after = sampler._acquisition(observed, [best])(pool)
+    around = coding.points(coding.neighbours(best, np.random.default_rng(0)))
+    near = (pool[:, None] == around[None]).all(dim=2).any(dim=1)
+    assert near.any()
+    assert (after < before)[near].float().mean() > 0.5
+    assert (before - after)[near].mean() > (before - after)[~near].mean()
 
 
 def hypervolume(study) -> float:
