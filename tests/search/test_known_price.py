@@ -169,12 +169,15 @@ def test_points_hold_what_nested_scores_say(space) -> None:
 
 
 def test_noise_is_that_of_repeats_where_there_are_any(bench) -> None:
-    study = bench.search(10, Landscape(noise=0.02), repeats=4)
+    study = bench.search(20, Landscape(noise=0.02), repeats=7)
     observed = _Observed.of(study.trials)
-    assert len(observed.scores) == 6
+    assert len(observed.scores) == 13
     assert observed.variances is not None
     assert len(set(observed.variances.tolist())) > 1  # a map that was trained twice is known better
-    alone = _Observed.of([trial for trial in study.trials if not trial.user_attrs.get("round")])
+    repeats = [trial for trial in study.trials if trial.user_attrs.get("round")]
+    few = _Observed.of([trial for trial in study.trials if trial not in repeats[2:]])
+    assert few.variances is None  # two repeats say too little of the noise
+    alone = _Observed.of([trial for trial in study.trials if trial not in repeats])
     assert alone.variances is None
     assert math.isfinite(alone.reference)
 
