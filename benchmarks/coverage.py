@@ -71,7 +71,7 @@ def run(bench: RankBench, seeds: int, number: int) -> dict[str, Any] | None:
     draw = np.random.default_rng(number)
     trials = trials_of(bench, draw, number % 2)
     contest = Contest.of(maps_table(trials), trials)
-    if contest.baseline is None or contest.baseline == contest.chosen:
+    if contest.baseline is None or contest.baseline.number == contest.chosen.number:
         return None
     chosen, rival = (_row(bench, trial.ranks) for trial in (contest.chosen, contest.baseline))
     both = bench.examples[:, chosen] - bench.examples[:, rival]
