@@ -83,7 +83,8 @@ def _maker(bench: RankBench, kind: str) -> Callable[[int], BaseSampler]:
 
 def _digest() -> str:
     """Of the code that proposes, and of the table: searches by another are not gone on with."""
-    code = sorted((Path(rank_search.__file__).parent / "search").glob("*.py"))
+    search = Path(rank_search.__file__).parent / "search"
+    code = [search / f"{name}.py" for name in ("samplers", "coding", "score_model", "known_price")]
     tables = sorted((Path(__file__).parent / "rankbench").glob("*.parquet"))
     return hashlib.sha256(b"".join(path.read_bytes() for path in [*code, *tables])).hexdigest()
 

@@ -278,21 +278,71 @@ def choose_command(
 @app.command()
 def export(
     study: StudyArgument,
-    to: Annotated[str, typer.Option(help="peft, rank-map or lora-config.")],
+    to: Annotated[str, typer.Option(help="A format; see README: peft, compact, padded, gguf, merged, axolotl, trl …")],
     out: Annotated[Path, typer.Option(help="Folder to write; new or empty.")],
     trial: Annotated[int | None, typer.Option(help="Trial to export, instead of a rule's choice.")] = None,
     rule: RuleOption = "within-one-se",
+    force: Annotated[bool, typer.Option("--force", help="Write trained weights that fail their certificate.")] = False,
     storage: StorageOption = None,
 ) -> None:
-    """Writes a chosen map for other tools: a trained adapter, the map, or a config for a fresh training."""
+    """Writes a chosen map for other tools: trained weights, proved first, or a configuration for a fresh training."""
     from rank_search.analysis.choice import Rule
-    from rank_search.export.writers import Choice, write_export
+    from rank_search.export.choice import Choice
+    from rank_search.export.formats import write_export
 
     parsed = Rule.parse(rule)
     opened, record, folder = _open(study, storage)
     picked = _chosen(opened, record, folder, parsed) if trial is None else _trial(opened, record, trial)
-    write_export(Choice(opened.study_name, record, folder, picked), to, out)
+    told = write_export(Choice(opened.study_name, record, folder, picked), to, out, force=force)
     print(f"trial {picked.number} as {to}: {out}")
+    for line in told:
+        print(f"  {line}")
+
+
+@app.command()
+def verify(
+    folder: Annotated[Path, typer.Argument(help="What export wrote.", metavar="DIR")],
+    consumer: Annotated[
+        list[str] | None, typer.Option(help="Try this one alone, such as vllm; repeatable. By default: its format's.")
+    ] = None,
+    everyone: Annotated[bool, typer.Option("--all", help="Try all that can open the format.")] = False,
+    trust_remote_code: Annotated[
+        bool, typer.Option("--trust-remote-code", help="Run Python code that the base model ships.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Computes what consumers make of exported weights, and fails unless it is what the trained adapter does."""
+    from rank_search.export.certificate import bundles
+    from rank_search.export.certificate import verify as certified
+
+    names = [] if everyone else consumer
+    findings = {path: certified(path, names, trust_remote_code=trust_remote_code) for path in bundles(folder)}
+    failed = any(finding.passed is False for found in findings.values() for finding in found)
+    if as_json:
+        content = {
+            "passed": not failed,
+            "bundles": {
+                str(path): [finding.model_dump(mode="json") for finding in found] for path, found in findings.items()
+            },
+        }
+        print(json.dumps(content))
+    else:
+        for path, found in findings.items():
+            rows = [
+                (
+                    of.consumer,
+                    of.version,
+                    "real" if of.real else "modelled",
+                    "" if of.difference is None else f"{of.difference:.1e}",
+                    "" if of.of_output is None else f"{of.of_output:.1e}",
+                    {True: "pass", False: "FAIL", None: "–"}[of.passed] + (f" {of.note}" if of.note else ""),
+                )
+                for of in found
+            ]
+            columns = ("consumer", "version", "", "of the effect", "of the output", "")
+            _print_table(f"{path}: largest relative difference", columns, rows)
+    if failed:
+        raise typer.Exit(1)
 
 
 def _load(config: Path, overrides: list[str] | None) -> StudyConfig:

@@ -6,6 +6,7 @@ import time
 import uuid
 from dataclasses import asdict, dataclass
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import optuna
@@ -16,6 +17,7 @@ from optuna.trial import TrialState
 from rank_search.analysis.choice import DEFAULT_RULE, Rule, choose
 from rank_search.analysis.contest import Contest
 from rank_search.analysis.maps import probabilities, study_maps
+from rank_search.curve import RankCurve
 from rank_search.errors import RankSearchError
 from rank_search.executors.local import LocalExecutor
 from rank_search.files import write_text
@@ -86,6 +88,7 @@ def run_study(config: StudyConfig, storage: str | None, console: Console) -> Fin
             return Finished(study, record, folder)
     with console.status(f"reading {config.task.data.source} and {config.model.source}"):
         task, space = load_study_task(config)
+        _prior(config, space)  # so that a wrong file is found now
         given = _new_record(config, space, task)
         if known is not None:
             _refuse_other(known[1], given)
@@ -160,7 +163,17 @@ def _plan_of(
         maps = study_maps(begun.study, begun.record, begun.folder)
         return None if maps.empty else choose(maps, Rule.parse(DEFAULT_RULE)).trainable_parameters
 
-    return Plan(config, begun.record.space, spectrum, front_probability, chosen_price, nested)
+    space = begun.record.space
+    return Plan(config, space, spectrum, front_probability, chosen_price, nested, _prior(config, space))
+
+
+def _prior(config: StudyConfig, space: Space) -> RankMap | None:
+    """The map nearest to the rank curve of another study, if one is named.
+
+    Raises:
+        InputError: the file is no rank curve.
+    """
+    return RankCurve.read(Path(config.space.prior)).rank_map(space) if config.space.prior else None
 
 
 def _expected(config: StudyConfig, space: Space) -> int:

@@ -23,9 +23,10 @@ from transformers import (
 
 from rank_search.config import ModelConfig
 from rank_search.errors import InputError
+from rank_search.files import sha256
 from rank_search.models.load import load, max_length, skeleton, weight_arguments
 from rank_search.models.retriever import load_retriever
-from rank_search.models.source import Located, choose_device, file_sha256, fingerprint, locate
+from rank_search.models.source import Located, choose_device, fingerprint, locate
 from rank_search.tasks.load import load_generator, load_skeleton, load_task
 from tests.bench import study_config
 from tests.conftest import EMBEDDED
@@ -40,7 +41,7 @@ def config(source: str, **settings) -> ModelConfig:
 
 def test_package_and_folder_are_the_same_model(tmp_path) -> None:
     folder = Path(locate(config(EMBEDDED, sha256=SHA256)).place)
-    assert file_sha256(folder / "model.safetensors") == SHA256
+    assert sha256(folder / "model.safetensors") == SHA256
     copy = shutil.copytree(folder, tmp_path / "copy")
     by_package, by_folder = (load_retriever(config(source), CPU) for source in (EMBEDDED, str(copy)))
     assert by_package.fingerprint == by_folder.fingerprint == f"sha256:{SHA256}"
@@ -144,7 +145,7 @@ def test_gguf_model_is_a_plain_float_model_that_trains() -> None:
     assert loaded.max_length == 8192
     assert loaded.missing == frozenset()
     located = locate(config(SMOLLM2))
-    assert loaded.fingerprint == f"sha256:{file_sha256(Path(located.place) / located.gguf_file)}"
+    assert loaded.fingerprint == f"sha256:{sha256(Path(located.place) / located.gguf_file)}"
     prompt = loaded.tokenizer("The capital of France is", return_tensors="pt")["input_ids"]
     with torch.no_grad():
         best = int(loaded.model(prompt).logits[0, -1].argmax())

@@ -12,7 +12,7 @@ from torch import nn
 from transformers.pytorch_utils import Conv1D
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from rank_search.config import AdapterConfig
     from rank_search.ranks import RankMap
@@ -48,12 +48,14 @@ def lora_config(
     base_model: str | None = None,
     head: Sequence[str] = (),
     fan_in_fan_out: bool = False,
+    others: Collection[str] = (),
 ) -> LoraConfig:
     """The PEFT configuration of a rank map.
 
     PEFT reads pattern keys as regular expressions that may match anywhere after a dot, first match
     first, so each key is escaped and anchored. Modules with rank 0 are left out of the targets, since
-    PEFT refuses r = 0.
+    PEFT refuses r = 0. It also adapts whatever ends in a target's name, so such modules are excluded, by
+    a regular expression, since names in a list would exclude what ends in them.
 
     Args:
         rank_map: the ranks; at least one above 0, unless there is a head.
@@ -61,6 +63,7 @@ def lora_config(
         base_model: written into the configuration for whoever loads the adapter.
         head: modules that are trained whole.
         fan_in_fan_out: the modules are GPT-2 ``Conv1D``, which store their weight transposed.
+        others: modules of the base model that the map may not name, and that must be left alone.
 
     Raises:
         ValueError: the map adapts nothing, and there is no head.
@@ -80,7 +83,7 @@ def lora_config(
         base_model_name_or_path=base_model,
         target_modules=list(ranks),
         modules_to_save=list(head) or None,
-        exclude_modules=_suffix_clashes(rank_map) or None,
+        exclude_modules=_suffix_clashes(ranks, {*rank_map.ranks, *others}),
         r=top,
         lora_alpha=_number(config.alpha * top if constant else config.alpha),
         rank_pattern={anchored[name]: rank for name, rank in ranks.items()},
@@ -131,11 +134,9 @@ def _number(alpha: float) -> int:
     return int(alpha) if alpha == int(alpha) else alpha  # type: ignore[return-value]  # PEFT takes both
 
 
-def _suffix_clashes(rank_map: RankMap) -> list[str]:
-    """Rank-0 modules that PEFT would adapt all the same, as their name ends in that of a target."""
-    targets = rank_map.adapted
-    return [
-        name
-        for name, rank in rank_map.ranks.items()
-        if rank == 0 and any(name.endswith(f".{target}") for target in targets)
-    ]
+def _suffix_clashes(targets: Collection[str], names: Collection[str]) -> str | None:
+    """A regular expression of the modules that PEFT would adapt too, as their name ends in that of a target."""
+    clashes = sorted(
+        name for name in names if name not in targets and any(name.endswith(f".{target}") for target in targets)
+    )
+    return "|".join(map(re.escape, clashes)) or None

@@ -75,6 +75,7 @@ class Pack:
         self.members: tuple[Member, ...] = ()
         self._models = models
         self._transposed = {prefix: stored_transposed(model, largest.under(prefix)) for prefix, model in models.items()}
+        self._names = {prefix: tuple(linear_modules(model)) for prefix, model in models.items()}
         self._rows = {prefix: Rows() for prefix in models}
         self._modules: dict[str, PackedLinear] = {}
         self._heads: dict[str, PackedHead] = {}
@@ -202,6 +203,7 @@ class Pack:
                 base_model=sources.get(prefix),
                 head=list(heads),
                 fan_in_fan_out=self._transposed[prefix],
+                others=self._names[prefix],
             )
             tensors = {}
             for name, rank in own.adapted.items():

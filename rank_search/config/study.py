@@ -40,6 +40,11 @@ class SpaceConfig(Section):
     dropout: tuple[Fraction, Fraction] | None = Field(
         None, description="[lowest, highest] to search beside the ranks. Default: not searched"
     )
+    prior: str | None = Field(
+        None,
+        description="file that export --to rank-curve wrote, of another model's study: the map nearest to it is tried "
+        "after the uniform ones. Default: none",
+    )
     augmentation: StrictBool = Field(False, description="whether to search training.augmentation off and on")
 
     @field_validator("ladder")

@@ -18,6 +18,7 @@ import torch
 from huggingface_hub import hf_hub_download
 
 from rank_search.errors import InputError
+from rank_search.files import sha256
 
 if TYPE_CHECKING:
     from rank_search.config import ModelConfig, ModelSource
@@ -99,17 +100,11 @@ def _package_folder(source: str) -> Path:
 def _check_sha256(weights: Path, expected: str) -> None:
     if not weights.is_file():
         raise InputError(f"{weights} is missing, so its checksum can't be checked; drop it", field="model.sha256")
-    found = file_sha256(weights)
+    found = sha256(weights)
     if found != expected:
         raise InputError(
             f"{weights} has {found}, not {expected}; get the right file or mend the checksum", field="model.sha256"
         )
-
-
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file's bytes, as 64 hex digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def choose_device(config: ModelConfig) -> torch.device:
@@ -143,5 +138,5 @@ def fingerprint(located: Located, config: ModelSource) -> str:
         if config.sha256 is not None:
             _check_sha256(folder / (located.gguf_file or "model.safetensors"), config.sha256)
     weights = [folder / located.gguf_file] if located.gguf_file else sorted(folder.glob("*.safetensors"))
-    digests = [file_sha256(path) for path in weights]
+    digests = [sha256(path) for path in weights]
     return "sha256:" + (digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest())

@@ -286,9 +286,14 @@ class Search:
         evaluation = outcome.evaluation
         if not math.isfinite(evaluation.score):  # Optuna would fail a NaN, but take an infinity
             raise TrainingFailed(f"the score is {evaluation.score} after training; lower the learning rate")
-        self.folder.write_result(trial.number, {"values": evaluation.values, "losses": outcome.losses})
         if outcome.save_adapter is not None:
             outcome.save_adapter(self.folder.adapter(trial.number))
+        result = {
+            "values": evaluation.values,
+            "losses": outcome.losses,
+            "adapter": self.folder.adapter_digests(trial.number),
+        }
+        self.folder.write_result(trial.number, result)
         trial.set_user_attr("score_se", evaluation.standard_error)
         trial.set_user_attr("metrics", evaluation.means)
         rank_map = outcome.rank_map or self._job(trial).rank_map

@@ -47,6 +47,7 @@ class Plan:
 
     Attributes:
         nested: whose candidates are fine-tuned, if there is one.
+        prior: a map to try after the uniform ones, if there is one.
         spectrum: trial number → singular values of its adapter, by module.
         front_probability: number of each finished trial in the space → how likely its map stands on the front.
         chosen_price: parameters of the map that the default rule chooses; None where nothing has a score.
@@ -58,6 +59,7 @@ class Plan:
     front_probability: Callable[[], Mapping[int, float]]
     chosen_price: Callable[[], int | None]
     nested: NestedSearch | None = None
+    prior: RankMap | None = None
 
     def is_done(self, known: Sequence[FrozenTrial]) -> bool:
         """Whether no trial is left to begin."""
@@ -73,21 +75,22 @@ class Plan:
     def first(self, known: Sequence[FrozenTrial]) -> Planned | None:
         """The next trial that comes before the sampler's proposals.
 
-        Uniform maps in order of their rank, with as many candidates of a nested search before them; the baselines
-        outside the space; maps cut out of the large adapter, to start from; then all other nested candidates.
+        Uniform maps in order of their rank, with as many candidates of a nested search before them; the prior; the
+        baselines outside the space; maps cut out of the large adapter, to start from; then all other nested candidates.
         """
         # What another driver has just begun may be drawn in a moment; Optuna keeps there what was enqueued.
         drawn = [trial.system_attrs.get("fixed_params", trial.params) for trial in known]
         begun = {self.space.rank_map(of).key for of in drawn if self.space.dimensions.keys() <= of.keys()}
         room = self.wants_proposal(known)
         uniform = [self.space.uniform(rank) for rank in self.space.ladder]
-        left = [ranks for ranks in uniform if ranks.key not in begun]
+        given = [(ranks, UNIFORM) for ranks in uniform] + ([(self.prior, SEARCH)] if self.prior else [])
+        left = [(ranks, kind) for ranks, kind in given if ranks.key not in begun]
         if room and self.nested is not None and len(self._first_trainings(known)) < len(uniform):
             candidate = self.nested.candidate(known)
             if candidate is not None:
                 return self._planned(candidate, UNIFORM if candidate in uniform else CONFIRM)
         if room and left:
-            return self._planned(left[0], UNIFORM)
+            return self._planned(*left[0])
         if (baseline := self.baselines.next(known, self.spectrum)) is not None:
             return Planned({}, baseline.attributes)
         if room and (starts := [ranks for ranks in self._starts(known) if ranks.key not in begun]):

@@ -18,7 +18,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from rank_search.errors import InputError, RankSearchError, did_you_mean
-from rank_search.files import write_text
+from rank_search.files import sha256, write_text
 from rank_search.search.record import StudyRecord
 
 if TYPE_CHECKING:
@@ -93,6 +93,25 @@ class StudyFolder:
         """The folders of the saved adapters by trial number."""
         folders = (self.path / "adapters").glob("*")
         return {int(folder.name): folder for folder in folders if folder.name.isdecimal()}
+
+    def adapter_digests(self, trial: int) -> dict[str, str]:
+        """SHA-256 of a trial's adapter weights, by their file's name in its folder."""
+        folder = self.adapter(trial)
+        return {str(path.relative_to(folder)): sha256(path) for path in sorted(folder.rglob("*.safetensors"))}
+
+    def check_adapter(self, trial: int) -> None:
+        """Checks that a trial's adapter is as it was trained.
+
+        Raises:
+            InputError: its weights were edited or damaged since, or are gone.
+        """
+        kept, found = self.read_result(trial).get("adapter", {}), self.adapter_digests(trial)
+        for name, digest in kept.items():
+            if found.get(name) != digest:
+                raise InputError(
+                    "is not what was trained: it was edited, damaged or removed; restore it, or export another trial",
+                    file=str(self.adapter(trial) / name),
+                )
 
     @property
     def super_adapter(self) -> Path:

@@ -1,5 +1,7 @@
 """Baselines before the search, and repeats after it."""
 
+import dataclasses
+
 import pytest
 from optuna.trial import TrialState
 
@@ -190,3 +192,17 @@ def test_adapters_of_baselines_and_of_likely_maps_are_kept(bench) -> None:
     complete = {trial.number for trial in study.trials if trial.state == TrialState.COMPLETE and trial.values[1] > 0}
     assert kept == (likely | baselines) & complete
     assert len(kept) < len(complete)
+
+
+def test_prior_is_tried_after_the_uniform_maps(bench) -> None:
+    """Once, wherever the search is interrupted."""
+    prior = SPACE.rank_map({name: i % 4 for i, name in enumerate(SPACE.dimensions)})
+    study = bench.search(3)
+    plan = dataclasses.replace(bench.plan(study, study_config(search={"trials": 8})), prior=prior)
+    known = study.get_trials()
+    assert plan.first(known).proposal == SPACE.proposal(SPACE.uniform(4))  # three of four uniform maps are there
+    study = bench.search(4)
+    planned = plan.first(study.get_trials())
+    assert (SPACE.rank_map(planned.proposal), planned.attributes["kind"]) == (prior, "search")
+    study.enqueue_trial(dict(planned.proposal))
+    assert plan.first(study.get_trials()) is None

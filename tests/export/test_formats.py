@@ -7,7 +7,8 @@ from peft import LoraConfig
 
 from rank_search.analysis.trials import ScoredTrial, scored
 from rank_search.errors import InputError, RankSearchError
-from rank_search.export.writers import Choice, write_export
+from rank_search.export.choice import Choice
+from rank_search.export.formats import write_export
 from rank_search.ranks import Shape
 from rank_search.search.table import trials_table
 from rank_search.space import Space
@@ -39,16 +40,11 @@ def test_lora_config_is_one_that_peft_reads(choice_of, tmp_path) -> None:
     assert config.lora_alpha == 4
 
 
-def test_trained_adapter_is_copied_as_it_is(choice_of, tmp_path) -> None:
-    (tmp_path / "out").mkdir()
-    write_export(choice_of(1), "peft", tmp_path / "out")
-    assert (tmp_path / "out" / "adapter_model.safetensors").read_text() == "adapter"
-
-
-def test_trial_without_an_adapter_says_which_have_one(choice_of, tmp_path, bench) -> None:
-    bench.folder.keep_adapters({1, 3})
-    with pytest.raises(RankSearchError, match=r"trial 2 has no saved adapter: .*\(trials 1, 3\)"):
-        write_export(choice_of(2), "peft", tmp_path / "out")
+def test_trial_without_an_adapter_says_which_have_one(chosen, tmp_path) -> None:
+    choice = chosen()
+    other = dataclasses.replace(choice, trial=dataclasses.replace(choice.trial, number=3))
+    with pytest.raises(RankSearchError, match=r"trial 3 has no saved adapter: .*\(trials 7\)"):
+        write_export(other, "peft", tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -63,9 +59,9 @@ def test_full_folder_is_left_alone(choice_of, tmp_path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "mine.txt").write_text("mine")
     with pytest.raises(InputError, match=r"--out: .* is not an empty folder"):
-        write_export(choice_of(1), "peft", tmp_path / "out")
+        write_export(choice_of(1), "rank-map", tmp_path / "out")
     with pytest.raises(InputError, match="--out"):
-        write_export(choice_of(1), "peft", tmp_path / "out" / "mine.txt")
+        write_export(choice_of(1), "rank-map", tmp_path / "out" / "mine.txt")
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["mine.txt"]
 
 
@@ -86,15 +82,23 @@ def test_unknown_format(choice_of, tmp_path) -> None:
         write_export(choice_of(1), "pfet", tmp_path / "out")
 
 
-def test_map_of_two_base_models_becomes_two_configs(bench, tmp_path) -> None:
+@pytest.mark.parametrize("form", ["llama-factory", "torchtune", "litgpt"])
+def test_trainers_of_one_rank_are_refused_with_what_works_instead(choice_of, tmp_path, form) -> None:
+    with pytest.raises(InputError, match=f"--to: '{form}' knows one rank .* --to trl"):
+        write_export(choice_of(1), form, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_map_of_two_base_models_becomes_two_configs(bases, bench, tmp_path) -> None:
     shapes = {
         "retriever.layer.0.w": Shape(8, 8),
         "generator.layer.0.w": Shape(8, 8),
         "generator.layer.1.c": Shape(8, 8),
     }
     space = Space(shapes, {name: (name,) for name in shapes}, (0, 2), transposed=("generator.layer.1.c",))
-    task = {"kind": "rag", "data": "x", "retriever": {"source": "the/retriever"}}
-    config = study_config(task=task, model={"source": "the/generator"})
+    models = [str(bases("retrieval")), str(bases("gpt2"))]
+    task = {"kind": "rag", "data": "x", "retriever": {"source": models[0]}}
+    config = study_config(task=task, model={"source": models[1]})
     kept = dataclasses.replace(record(space), config=config.frozen())
     ranks = {"retriever.layer.0.w": 2, "generator.layer.0.w": 0, "generator.layer.1.c": 2}
     trial = ScoredTrial(5, "search", 0.5, 0.1, 64, ranks, {"alpha": 8.0}, 1.0)
@@ -102,7 +106,7 @@ def test_map_of_two_base_models_becomes_two_configs(bench, tmp_path) -> None:
     retriever, generator = (LoraConfig.from_pretrained(str(tmp_path / "out" / n)) for n in ("retriever", "generator"))
     assert retriever.rank_pattern == {"^layer\\.0\\.w": 2}
     assert generator.rank_pattern == {"^layer\\.1\\.c": 2}
-    assert (retriever.base_model_name_or_path, generator.base_model_name_or_path) == ("the/retriever", "the/generator")
+    assert [retriever.base_model_name_or_path, generator.base_model_name_or_path] == models
     assert (retriever.fan_in_fan_out, generator.fan_in_fan_out) == (False, True)
     assert retriever.lora_alpha == 8  # what was searched, not the study file's 4
 

@@ -1,0 +1,168 @@
+"""Trained weights in the forms that servers read, each proved before it is left behind."""
+
+from __future__ import annotations
+
+import math
+import shutil
+from typing import TYPE_CHECKING
+
+import torch
+
+from rank_search.adapters import Adapter, adapter_folder, compact, padded
+from rank_search.data.splits import fingerprint as joint_fingerprint
+from rank_search.errors import InputError, RankSearchError
+from rank_search.export.certificate import BUNDLE_CONSUMERS, certify, refer
+from rank_search.export.gguf_file import FILE, check_architecture, write_gguf
+from rank_search.export.manifest import Base, Manifest, weight_digests
+from rank_search.export.origin import told, write_card
+from rank_search.export.probe import load_base, merged
+from rank_search.export.serving import notes
+from rank_search.models.source import fingerprint, locate
+from rank_search.modules import linear_modules
+from rank_search.search.record import environment
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from rank_search.export.choice import Choice, Part
+    from rank_search.export.probe import LoadedBase
+
+
+def write_peft(part: Part, _base: LoadedBase, out: Path) -> None:
+    """The adapter as it was trained."""
+    shutil.copytree(part.adapter, out, dirs_exist_ok=True)
+
+
+def write_compact(part: Part, base: LoadedBase, out: Path) -> None:
+    """The adapter at scale 1, whichever α and rank a consumer goes by; each module keeps its rank."""
+    compact(_adapting(part), linear_modules(base.model)).save(out)
+
+
+def write_padded(part: Part, base: LoadedBase, out: Path) -> None:
+    """The adapter at scale 1 and one rank, filled up with zeros, in every module of the study's space."""
+    shapes = linear_modules(base.model)
+    padded(_adapting(part), {name: shapes[name] for name in part.rank_map.ranks}, shapes).save(out)
+
+
+def write_gguf_adapter(part: Part, base: LoadedBase, out: Path) -> None:
+    """The adapter as llama.cpp reads it, at scale 1."""
+    if part.choice.record.head:
+        raise RankSearchError("gguf holds no classification head; use --to merged")
+    settings = base.model.config
+    check_architecture(settings.model_type)
+    write_gguf(out / FILE, compact(_adapting(part)).factors, settings.model_type, settings.to_dict())
+
+
+def write_merged(part: Part, base: LoadedBase, out: Path) -> None:
+    """The base model with the adapter merged into its weights, in the type that they were trained on."""
+    model = merged(base, part.adapter)
+    if part.choice.record.classes:
+        model.config.id2label = dict(enumerate(part.choice.record.classes))
+        model.config.label2id = {name: i for i, name in enumerate(part.choice.record.classes)}
+    model.to(getattr(torch, part.model.dtype)).save_pretrained(out)
+    base.tokenizer.save_pretrained(out)
+
+
+def _adapting(part: Part) -> Adapter:
+    """The trained adapter, if it adapts anything."""
+    adapter = Adapter.load(part.adapter)
+    if not adapter.factors:
+        raise RankSearchError(
+            f"trial {part.choice.trial.number} trains its head alone, which servers of adapters don't take; use "
+            "--to peft or merged"
+        )
+    return adapter
+
+
+_WRITERS: dict[str, Callable[[Part, LoadedBase, Path], None]] = {
+    "peft": write_peft,
+    "compact": write_compact,
+    "padded": write_padded,
+    "gguf": write_gguf_adapter,
+    "merged": write_merged,
+}
+
+
+def write_bundles(choice: Choice, form: str, out: Path, *, force: bool) -> list[str]:
+    """Writes a bundle for each base model, each with its certificate, its measure and a model card.
+
+    Args:
+        choice: the trial.
+        form: a key of `BUNDLE_CONSUMERS`.
+        out: an empty folder; of several base models each gets a folder in it.
+        force: write what fails, too.
+
+    Returns:
+        Size, certificate and serving notes of each, to be told.
+
+    Raises:
+        InputError: an adapter is damaged, or a base model has changed.
+        RankSearchError: the format can't hold the trial, or a consumer that it is for computes something else.
+    """
+    _check_unchanged(choice)
+    lines = []
+    for part in choice.parts:
+        folder = adapter_folder(out, part.prefix)
+        folder.mkdir(exist_ok=True)
+        lines += _write(part, form, folder, force=force)
+    return lines
+
+
+def _check_unchanged(choice: Choice) -> None:
+    """Checks that the base models have the weights that the study was begun on.
+
+    Raises:
+        InputError: one has changed.
+    """
+    # The retriever of a generation study is not adapted, but it is part of what was begun.
+    retriever = getattr(choice.config.task, "retriever", None)
+    sources = [retriever, choice.config.model] if retriever else [choice.config.model]
+    found = [fingerprint(locate(source), source) for source in sources]
+    now = found[0] if len(found) == 1 else joint_fingerprint(found)
+    if now != choice.record.model_fingerprint:
+        raise InputError(
+            f"{' or '.join(repr(source.source) for source in sources)} has changed since the study was begun; restore "
+            "it, or name its revision",
+            field="model.source",
+        )
+
+
+def _write(part: Part, form: str, folder: Path, *, force: bool) -> list[str]:
+    choice = part.choice
+    base = load_base(part.model, part.auto_class, len(choice.record.classes))
+    reference = refer(base, part.adapter)
+    _WRITERS[form](part, base, folder)
+    reference.save(folder)
+    manifest = Manifest(
+        format=form,
+        study=choice.study,
+        trial=choice.trial.number,
+        metric=choice.config.task.metric,
+        score=choice.trial.score,
+        score_se=choice.trial.score_se if math.isfinite(choice.trial.score_se) else None,
+        trainable_parameters=choice.trial.trainable_parameters,
+        settings=dict(choice.trial.settings),
+        ranks=dict(part.rank_map.ranks),
+        base=Base(
+            source=part.model.source,
+            revision=part.model.revision,
+            auto_class=part.auto_class,
+            classes=len(choice.record.classes),
+            dtype=part.model.dtype,
+            fingerprint=base.fingerprint,
+        ),
+        versions=environment("cpu")["versions"],
+        weights=weight_digests(folder),
+    )
+    findings = certify(folder, manifest, base, reference, BUNDLE_CONSUMERS[form])
+    failed = [finding for finding in findings if finding.passed is False]
+    if failed and not force:
+        raise RankSearchError(
+            f"{form}: {told(failed[0])}; nothing was written (--force writes it all the same, marked as failed)"
+        )
+    manifest = manifest.model_copy(update={"certificate": findings})
+    manifest.write(folder)
+    serving = notes(folder, form)
+    write_card(folder, manifest, part, serving)
+    return [*map(told, findings), *serving]

@@ -1,0 +1,124 @@
+"""Adapters as llama.cpp reads them: a GGUF file with two tensors a module, under llama.cpp's names."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from rank_search.errors import InputError, RankSearchError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from pathlib import Path
+
+    from torch import Tensor
+
+FILE = "adapter.gguf"
+
+# transformers' model type → llama.cpp's architecture, for those whose rows stand in the same order in both, but for
+# the heads of Q and K in llama's: llama.cpp rotates neighbouring pairs of rows, transformers the two halves.
+ARCHITECTURES = {"bert": "bert", "llama": "llama", "mistral": "llama", "qwen2": "qwen2", "qwen3": "qwen3"}
+_UNSCALED = 0.0  # α, which llama.cpp would divide by each module's rank, but takes for scale 1 when it is 0
+_REORDERED = {"llama", "mistral"}
+
+
+def check_architecture(model_type: str) -> None:
+    """Checks that the names and the order of rows of a model are known.
+
+    Raises:
+        RankSearchError: they are not.
+    """
+    if model_type not in ARCHITECTURES:
+        raise RankSearchError(
+            f"gguf is known for models of type {', '.join(ARCHITECTURES)}, and this is {model_type!r}; use "
+            "--to merged and llama.cpp's own convert_hf_to_gguf.py"
+        )
+
+
+def write_gguf(
+    path: Path, factors: Mapping[str, tuple[Tensor, Tensor]], model_type: str, settings: Mapping[str, Any]
+) -> None:
+    """Writes an adapter of scale 1 (``llama_adapter_lora_weight::get_scale`` in llama.cpp's src/llama-adapter.h).
+
+    Args:
+        path: the file.
+        factors: by module: A ``[r, in]`` and B ``[out, r]``, with the scale folded in.
+        model_type: of the base model, as transformers names it.
+        settings: the base model's configuration.
+
+    Raises:
+        RankSearchError: llama.cpp has no place for a module.
+    """
+    gguf = _library()
+    check_architecture(model_type)
+    writer = gguf.GGUFWriter(path, ARCHITECTURES[model_type])
+    writer.add_type(gguf.GGUFType.ADAPTER)
+    writer.add_string(gguf.Keys.Adapter.TYPE, "lora")
+    writer.add_float32(gguf.Keys.Adapter.LORA_ALPHA, _UNSCALED)
+    names = _names(model_type, settings, factors)
+    if lacking := sorted(factors.keys() - names.keys()):
+        raise RankSearchError(f"llama.cpp has no tensor for {lacking[0]!r}; leave it out of space.targets")
+    for name, (a, b) in factors.items():
+        rows = _row_order(name, model_type, settings, len(b))
+        writer.add_tensor(f"{names[name]}.lora_a", a.float().contiguous().numpy())
+        writer.add_tensor(f"{names[name]}.lora_b", b.float()[rows].contiguous().numpy())
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+def read_gguf(
+    path: Path, model_type: str, settings: Mapping[str, Any], modules: Iterable[str]
+) -> tuple[float, dict[str, tuple[Tensor, Tensor]]]:
+    """α, and A and B by the base model's own module names, as `write_gguf` took them.
+
+    Raises:
+        InputError: the file is missing or damaged.
+    """
+    gguf = _library()
+    try:
+        reader = gguf.GGUFReader(path)
+        alpha = float(reader.fields[gguf.Keys.Adapter.LORA_ALPHA].contents())
+        tensors = {of.name: torch.from_numpy(np.array(of.data)) for of in reader.tensors}
+    except Exception as error:  # a damaged file may raise anything
+        raise InputError(f"is damaged or missing ({error}); export anew", file=str(path)) from None
+    factors = {}
+    for name, of in _names(model_type, settings, modules).items():
+        if f"{of}.lora_a" in tensors:
+            b = tensors[f"{of}.lora_b"]
+            own = torch.empty_like(b)
+            own[_row_order(name, model_type, settings, len(b))] = b
+            factors[name] = (tensors[f"{of}.lora_a"], own)
+    return alpha, factors
+
+
+def _names(model_type: str, settings: Mapping[str, Any], modules: Iterable[str]) -> dict[str, str]:
+    """llama.cpp's tensor names by module, for those that it has."""
+    gguf = _library()
+    architecture = {name: key for key, name in gguf.MODEL_ARCH_NAMES.items()}[ARCHITECTURES[model_type]]
+    table = gguf.get_tensor_name_map(architecture, settings["num_hidden_layers"])
+    found = {name: table.get_name(f"{name}.weight", try_suffixes=(".weight",)) for name in modules}
+    return {name: of for name, of in found.items() if of}
+
+
+def _row_order(name: str, model_type: str, settings: Mapping[str, Any], rows: int) -> Tensor:
+    """Which row of transformers' B stands where in llama.cpp's (``LlamaModel.permute`` in its converter)."""
+    order = torch.arange(rows)
+    last = name.rpartition(".")[2]
+    if model_type not in _REORDERED or last not in {"q_proj", "k_proj"}:
+        return order
+    heads = settings["num_attention_heads"]
+    if last == "k_proj":
+        heads = settings.get("num_key_value_heads") or heads
+    return order.reshape(heads, 2, rows // heads // 2).swapaxes(1, 2).reshape(rows)
+
+
+def _library() -> Any:
+    try:
+        import gguf
+    except ImportError:
+        raise RankSearchError("gguf needs a package: pip install 'rank_search[generation]'") from None
+    return gguf

@@ -1,0 +1,126 @@
+"""What a bundle says of itself, in ``rank_search.json``: where it comes from, and who is known to read it right."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from rank_search.config import ModelSource
+from rank_search.errors import InputError
+from rank_search.files import sha256, write_text
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+FILE = "rank_search.json"
+
+AutoClass = Literal["AutoModel", "AutoModelForSequenceClassification", "AutoModelForCausalLM"]
+
+
+class Strict(BaseModel):
+    """Nothing unknown, nothing changed later."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+def weight_digests(folder: Path) -> dict[str, str]:
+    """SHA-256 of the files that hold weights in a bundle, by name."""
+    return {path.name: sha256(path) for path in sorted(folder.iterdir()) if path.suffix in {".safetensors", ".gguf"}}
+
+
+class Base(Strict):
+    """The base model that a bundle belongs to.
+
+    Whether to run Python code that it ships is not for a bundle to say, so that is not here.
+    """
+
+    source: str = Field(description="as in the study file")
+    revision: str | None
+    auto_class: AutoClass = Field(description="the class of transformers whose module names the adapter has")
+    classes: int = Field(description="outputs of a classification head; 0 where there is none")
+    dtype: Literal["float32", "bfloat16", "float16"] = Field(description="type of the weights that were trained on")
+    fingerprint: str = Field(description="of the weights")
+
+    def located(self, *, trust_remote_code: bool) -> ModelSource:
+        """Where to load it from, in float32, in which a certificate is computed."""
+        return ModelSource(source=self.source, revision=self.revision, trust_remote_code=trust_remote_code)
+
+
+class Finding(Strict):
+    """What one consumer computes with a bundle.
+
+    Attributes:
+        difference: the largest difference from the trained adapter under PEFT, as a part of the largest change that
+            the adapter makes to the base model's outputs; None where the consumer would not load the bundle.
+        of_output: the same difference, as a part of the largest output.
+    """
+
+    consumer: str
+    version: str
+    real: bool = Field(description="the consumer's own code computed it; otherwise a model of its rules")
+    passed: bool | None = Field(description="None where it takes no adapters for this kind of model")
+    difference: float | None = None
+    of_output: float | None = None
+    note: str = ""
+
+    @property
+    def reason(self) -> str:
+        """Why it passed or not."""
+        if self.difference is None:
+            return self.note
+        return f"off by {self.difference:.1e} of the adapter's effect"
+
+
+class Manifest(Strict):
+    """A bundle's origin and certificate."""
+
+    format: str
+    study: str
+    trial: int
+    metric: str
+    score: float
+    score_se: float | None
+    trainable_parameters: int
+    settings: dict[str, float]
+    ranks: dict[str, int]
+    base: Base
+    versions: dict[str, str]
+    weights: dict[str, str] = Field(description="SHA-256 of the files that hold weights, by name")
+    certificate: tuple[Finding, ...] = ()
+
+    def check_weights(self, folder: Path) -> None:
+        """Checks that a bundle's weights are those that were exported.
+
+        Raises:
+            InputError: they were edited, damaged or removed.
+        """
+        found = weight_digests(folder)
+        for name, digest in self.weights.items():
+            if found.get(name) != digest:
+                raise InputError(
+                    "is not what was exported: it was edited, damaged or removed; export anew", file=str(folder / name)
+                )
+
+    def write(self, folder: Path) -> None:
+        """Writes it into a bundle's folder."""
+        write_text(folder / FILE, self.model_dump_json(indent=2) + "\n")
+
+    @classmethod
+    def read(cls, folder: Path) -> Manifest:
+        """What `write` wrote.
+
+        Raises:
+            InputError: there is none, or it is damaged.
+        """
+        path = folder / FILE
+        try:
+            return cls.model_validate_json(path.read_bytes())
+        except OSError:
+            raise InputError(
+                f"has no {FILE}, so nothing says what it is; name what export wrote", file=str(folder)
+            ) from None
+        except ValidationError as error:
+            first = error.errors()[0]
+            field = ".".join(map(str, first["loc"])) or None
+            raise InputError(f"{first['msg']}; export anew", file=str(path), field=field) from None

@@ -1,0 +1,103 @@
+"""Where an export comes from, in words: a header for configurations, a model card for weights."""
+
+from __future__ import annotations
+
+import re
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+from huggingface_hub import ModelCard, ModelCardData
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from rank_search.export.choice import Part
+    from rank_search.export.manifest import Finding, Manifest
+
+_PACKAGES = ("rank_search", "peft", "transformers", "torch")
+_HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
+_TASKS = {
+    "AutoModel": "sentence-similarity",
+    "AutoModelForSequenceClassification": "text-classification",
+    "AutoModelForCausalLM": "text-generation",
+}
+
+
+def header(part: Part) -> list[str]:
+    """Study, trial, score, parameters and versions, a line each."""
+    choice, trial = part.choice, part.choice.trial
+    searched = ", ".join(f"{name} {value:g}" for name, value in trial.settings.items())
+    beside = f"; searched beside them: {searched}" if searched else ""
+    return [
+        (
+            f"Ranks found by rank_search: study {choice.study}, trial {trial.number} ({trial.kind}), "
+            f"{choice.config.task.metric} {trial.score:.4f} ± {trial.score_se:.4f} on validation,"
+        ),
+        f"{trial.trainable_parameters:,} trainable parameters{beside}.",
+        f"Base model {part.model.source}{f' at {part.model.revision}' if part.model.revision else ''}. Versions: "
+        + ", ".join(f"{package} {version(package)}" for package in _PACKAGES)
+        + ".",
+    ]
+
+
+def write_card(folder: Path, manifest: Manifest, part: Part, notes: Sequence[str]) -> None:
+    """Writes ``README.md``: a model card whose metadata the hub takes.
+
+    A base model that is no hub id is named in the text alone, as the hub would look for it.
+    """
+    source = manifest.base.source
+    on_hub = _HUB_ID.fullmatch(source) is not None and not source.lower().endswith(".gguf")
+    merged = manifest.format == "merged"
+    data = ModelCardData(
+        base_model=source if on_hub else None,
+        base_model_relation=("finetune" if merged else "adapter") if on_hub else None,
+        library_name="transformers" if merged else ("peft" if manifest.format != "gguf" else "gguf"),
+        pipeline_tag=_TASKS[manifest.base.auto_class],
+        tags=["rank_search", *([] if merged else ["lora"])],
+    )
+    text = _template().render(
+        manifest=manifest,
+        origin=header(part),
+        ranks=_by_layer(manifest.ranks),
+        findings=manifest.certificate,
+        failed=[finding for finding in manifest.certificate if finding.passed is False],
+        notes=notes,
+    )
+    ModelCard(f"---\n{data.to_yaml()}\n---\n\n{text}").save(folder / "README.md")
+
+
+def told(finding: Finding) -> str:
+    """One finding in a few words."""
+    who = f"{finding.consumer} {finding.version} ({'real' if finding.real else 'modelled'})"
+    if finding.passed is None:
+        return f"{who}: {finding.note}"
+    verdict = "computes the same" if finding.passed else "FAILS"
+    return f"{who}: {verdict}, {finding.reason}"
+
+
+def _by_layer(ranks: dict[str, int]) -> dict[str, str]:
+    """Layer → its ranks, one where all its modules share it."""
+    from rank_search.modules import layer_of
+
+    layers: dict[str, dict[str, int]] = {}
+    for name, rank in ranks.items():
+        layers.setdefault(layer_of(name), {})[name] = rank
+    return {
+        layer: str(next(iter(of.values())))
+        if len(set(of.values())) == 1
+        else ", ".join(f"{name.removeprefix(f'{layer}.')} {rank}" for name, rank in of.items())
+        for layer, of in layers.items()
+    }
+
+
+def _template() -> Any:
+    environment = Environment(
+        loader=PackageLoader("rank_search.export"),
+        autoescape=False,  # noqa: S701  Markdown, of our own words and checked names
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("card.md.j2")

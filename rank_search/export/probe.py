@@ -1,0 +1,206 @@
+"""What an adapter does to its base model on fixed inputs: the measure that every consumer of a bundle is held to."""
+
+from __future__ import annotations
+
+import copy
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from peft import PeftModel
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from transformers import AutoModel, AutoModelForCausalLM, AutoModelForSequenceClassification
+
+from rank_search.adapters import ADAPTER, known_warnings
+from rank_search.errors import InputError
+from rank_search.models.load import load
+from rank_search.models.source import locate
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from torch import Tensor, nn
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from rank_search.config import ModelSource
+    from rank_search.export.manifest import AutoClass, Base
+
+FILE = "certificate/reference.safetensors"  # not beside a model's weights, as servers load all that lie there
+
+# Of several lengths, so that padding counts too; prose, a question, code, digits, other scripts.
+TEXTS = (
+    "The quick brown fox jumps over the lazy dog.",
+    "Which rank does each layer deserve?",
+    "def area(radius): return 3.14159 * radius ** 2",
+    "Return the sum of two numbers, or raise ValueError when one of them is negative.",
+    "1 2 3 5 8 13 21 34 55 89",
+    "Übergrößenträger sind Träger für Übergrößen; 東京は日本の首都です。",
+    "Yes",
+    "In 1905, Albert Einstein published four papers that changed how we see space, time, mass and energy; he was 26.",
+)
+
+CLASSES: dict[AutoClass, Any] = {
+    "AutoModel": AutoModel,
+    "AutoModelForSequenceClassification": AutoModelForSequenceClassification,
+    "AutoModelForCausalLM": AutoModelForCausalLM,
+}
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Fixed inputs, and a model's outputs for them without and with the trained adapter.
+
+    Attributes:
+        ids: token ids ``[texts, length]``, padded at the end.
+        mask: 1 where there is a token ``[texts, length]``.
+        base: outputs without the adapter, in the shape that `outputs` gives.
+        adapted: outputs with it, under PEFT.
+    """
+
+    ids: Tensor
+    mask: Tensor
+    base: Tensor
+    adapted: Tensor
+
+    def difference(self, found: Tensor) -> float:
+        """The largest difference from the adapter's outputs, as a part of the largest change that it makes."""
+        return _largest(found - self.adapted) / _largest(self.adapted - self.base)
+
+    def of_output(self, found: Tensor) -> float:
+        """The largest difference from the adapter's outputs, as a part of the largest of these."""
+        return _largest(found - self.adapted) / _largest(self.adapted)
+
+    @property
+    def effect(self) -> float:
+        """The largest change that the adapter makes, as a part of the largest output."""
+        return self.of_output(self.base)
+
+    def save(self, folder: Path) -> None:
+        """Writes it into a bundle's folder."""
+        path = folder / FILE
+        path.parent.mkdir(exist_ok=True)
+        save_file(asdict(self), path)
+
+    @classmethod
+    def load(cls, folder: Path) -> Reference:
+        """What `save` wrote.
+
+        Raises:
+            InputError: it is missing or damaged.
+        """
+        path = folder / FILE
+        try:
+            return cls(**load_file(path))
+        except (OSError, SafetensorError, TypeError) as error:
+            raise InputError(f"is damaged or missing ({error}); export anew", file=str(path)) from None
+
+
+def _largest(of: Tensor) -> float:
+    return of.abs().max().item()
+
+
+def tokens(tokenizer: PreTrainedTokenizerBase) -> tuple[Tensor, Tensor]:
+    """The texts as ids and mask, each ``[texts, length]``, padded at the end, at most 32 tokens."""
+    encoded = tokenizer(
+        list(TEXTS), padding=True, truncation=True, max_length=32, padding_side="right", return_tensors="pt"
+    )
+    return encoded["input_ids"], encoded["attention_mask"]
+
+
+@torch.inference_mode()
+def outputs(model: nn.Module, ids: Tensor, mask: Tensor) -> Tensor:
+    """What a model gives for fixed inputs, in float32 on the CPU.
+
+    Returns:
+        Of an encoder, the last hidden state of every token, ``[tokens, hidden]``; of a causal LM, the logits that
+        follow each text, ``[texts, vocabulary]``; of a classifier, its logits, ``[texts, classes]``.
+    """
+    device = next(model.parameters()).device
+    result = model(input_ids=ids.to(device), attention_mask=mask.to(device))
+    found: Tensor
+    if "last_hidden_state" in result:
+        found = result.last_hidden_state.cpu()[mask.bool()]
+    elif result.logits.dim() == 3:
+        found = result.logits.cpu()[torch.arange(len(ids)), mask.sum(1) - 1]
+    else:
+        found = result.logits.cpu()
+    return found.float().contiguous()
+
+
+@dataclass(frozen=True)
+class LoadedBase:
+    """A base model in float32.
+
+    Attributes:
+        model: the model itself.
+        tokenizer: its tokenizer.
+        fingerprint: of its weights.
+        gguf: the GGUF file that it was read from, if it was.
+    """
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    fingerprint: str
+    gguf: Path | None
+
+
+def load_base(source: ModelSource, auto_class: AutoClass, classes: int) -> LoadedBase:
+    """Loads a base model on the CPU, in float32.
+
+    A classifier's head is drawn at random, as an adapter brings its own.
+
+    Raises:
+        InputError: it can't be loaded.
+    """
+    plain = source.model_copy(update={"dtype": "float32", "quantization": "none"})
+    settings: dict[str, Any] = {"num_labels": classes, "ignore_mismatched_sizes": True} if classes else {}
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        loaded = load(plain, CLASSES[auto_class], torch.device("cpu"), **settings)
+    located = locate(plain)
+    file = Path(located.place) / located.gguf_file if located.gguf_file else None
+    return LoadedBase(loaded.model, loaded.tokenizer, loaded.fingerprint, file if file and file.is_file() else None)
+
+
+def check_unchanged(base: Base, loaded: LoadedBase) -> None:
+    """Checks that a base model has the weights that the adapter was trained on.
+
+    Raises:
+        InputError: it has others.
+    """
+    if loaded.fingerprint != base.fingerprint:
+        raise InputError(
+            f"{base.source!r} has changed: its weights were {base.fingerprint} when the adapter was trained, and are "
+            f"{loaded.fingerprint} now; restore them, or name the revision",
+            field="model.source",
+        )
+
+
+@contextmanager
+def updated(model: nn.Module, updates: Mapping[str, tuple[Tensor, Tensor, float]]) -> Iterator[None]:
+    """Adds s · B A x to the outputs of modules, as a server does that knows nothing of PEFT.
+
+    Args:
+        model: the base model.
+        updates: by module: A ``[r, in]``, B ``[out, r]``, and the scale s.
+    """
+
+    def adding(a: Tensor, b: Tensor, scale: float):  # type: ignore[no-untyped-def]  # noqa: ANN202
+        return lambda _module, inputs, output: output + scale * (inputs[0] @ a.float().T @ b.float().T)
+
+    handles = [model.get_submodule(name).register_forward_hook(adding(*update)) for name, update in updates.items()]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def merged(base: LoadedBase, adapter: Path) -> PreTrainedModel:
+    """A copy of the base model with an adapter merged into its weights, by PEFT."""
+    with known_warnings():
+        model = PeftModel.from_pretrained(copy.deepcopy(base.model), adapter, adapter_name=ADAPTER)
+    return model.merge_and_unload()  # type: ignore[no-any-return]
