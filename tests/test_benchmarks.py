@@ -47,13 +47,6 @@ def test_search_cost(tmp_path) -> None:
     assert (out / "search_cost.png").is_file()
 
 
-needs_rankbench = pytest.mark.skipif(
-    not (ROOT / "benchmarks" / "rankbench" / "rankbench.parquet").is_file(),
-    reason="the studies of RankBench are not at their end yet",
-)
-
-
-@needs_rankbench
 def test_samplers(tmp_path) -> None:
     """Every sampler searches, and what is on record is not searched again."""
     short = ("--evaluations", "8", "--out", ".")
@@ -70,7 +63,6 @@ def test_samplers(tmp_path) -> None:
     assert (tmp_path / "samplers.png").is_file()
 
 
-@needs_rankbench
 def test_coverage(tmp_path) -> None:
     benchmark("coverage.py", tmp_path, "--runs", "10", "--out", ".")
     result = json.loads((tmp_path / "coverage.json").read_text())

@@ -21,9 +21,6 @@ sys.path.insert(0, str(FOLDER))
 from rankbench import RankBench  # noqa: E402
 
 ROWS = 5
-pytestmark = pytest.mark.skipif(
-    not (FOLDER / "rankbench.parquet").is_file(), reason="the studies of RankBench are not at their end yet"
-)
 
 
 @pytest.fixture(scope="module")
