@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN = $(VENV)/bin
 INSTALL = $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e
 
-.PHONY: demo test check clean
+.PHONY: demo test check consumers clean
 
 demo: $(VENV)/installed        ## search ranks for the embedded model, then write reports/demo/
 	$(BIN)/python -m rank_search run configs/demo.yaml $(ARGS)
@@ -19,8 +19,20 @@ check: $(VENV)/installed-test  ## lint, types and layering
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# The adapter classes of servers and trainers, without what they need a GPU for: some 2 GB, and minutes to compile llama.cpp.
+CONSUMERS = vllm-0.31.0 vllm-0.33.0 sglang-0.5.23 axolotl-0.19.0
+consumers: $(VENV)/installed-test $(CONSUMERS:%=.consumers/%) .consumers/dependencies   ## exports read by these classes
+	$(BIN)/python -m pytest tests/consumers $(ARGS)
+
+BRING = $(BIN)/pip install --quiet --disable-pip-version-check --no-deps --target
+.consumers/dependencies: tests/consumers/requirements.txt | $(BIN)/python
+	$(BRING) $@ -r $<
+
+.consumers/%: | $(BIN)/python
+	$(BRING) $@ $(subst -,==,$*)
+
 clean:
-	rm -rf $(VENV) build dist *.egg-info
+	rm -rf $(VENV) .consumers build dist *.egg-info
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)

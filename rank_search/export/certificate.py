@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rank_search.adapters import Adapter, loaded
 from rank_search.errors import InputError, RankSearchError, did_you_mean
-from rank_search.export.consumers import Consumer, consumers, run_with
+from rank_search.export.consumers import CONSUMERS, Consumer, run_with
 from rank_search.export.manifest import FILE, Finding, Manifest
 from rank_search.export.probe import LoadedBase, Reference, check_unchanged, load_base, outputs, tokens
 from rank_search.export.rules import Reading, Refused
@@ -15,11 +15,13 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from torch import Tensor
+
 # The consumers that each format is for.
 BUNDLE_CONSUMERS = {
     "peft": ("peft",),
     "compact": ("peft", "axolotl", "vllm-0.31", "vllm"),
-    "padded": ("peft", "axolotl", "vllm-0.31", "vllm", "sglang", "lorax"),
+    "padded": ("peft", "axolotl", "vllm-0.31", "vllm", "sglang", "lorax", "tgi"),
     "gguf": ("llama.cpp",),
     "merged": ("transformers",),
 }
@@ -81,7 +83,7 @@ def verify(folder: Path, names: Sequence[str] | None, *, trust_remote_code: bool
             f"{manifest.format!r} is no format of bundles; export anew", file=str(folder / FILE), field="format"
         )
     manifest.check_weights(folder)
-    known = [consumer.label for consumer in consumers() if manifest.format in consumer.formats]
+    known = [consumer.label for consumer in CONSUMERS if manifest.format in consumer.formats]
     if names is None:
         names = BUNDLE_CONSUMERS[manifest.format]
     for name in names:
@@ -106,24 +108,43 @@ def certify(
         names: of the consumers to try.
     """
     return tuple(
-        _finding(consumer, folder, manifest, base, reference) for consumer in consumers() if consumer.label in names
+        _finding(consumer, folder, manifest, base, reference) for consumer in CONSUMERS if consumer.label in names
     )
 
 
 def _finding(consumer: Consumer, folder: Path, manifest: Manifest, base: LoadedBase, reference: Reference) -> Finding:
-    common = {"consumer": consumer.name, "version": consumer.version, "real": consumer.real}
+    here = consumer.installed
+    common: dict[str, Any] = {"label": consumer.label, "consumer": consumer.name}
+    common |= {"version": here or consumer.read_in, "real": here is not None}
     if manifest.base.auto_class not in consumer.serves:
         return Finding(**common, passed=None, note=f"takes no adapters for {manifest.base.auto_class}")
     try:
-        found = consumer.run(folder, base, reference)
+        found = _outputs(consumer, folder, base, reference)
     except Refused as refusal:
         return Finding(**common, passed=False, note=f"refuses it: {refusal}")
     if found.shape != reference.adapted.shape:
-        return Finding(
-            **common, passed=False, note=f"outputs {tuple(found.shape)}, not {tuple(reference.adapted.shape)}"
-        )
+        note = f"outputs {tuple(found.shape)}, not {tuple(reference.adapted.shape)}"
+        return Finding(**common, passed=False, note=note)
     difference, of_output = reference.difference(found), reference.of_output(found)
     tolerance = consumer.tolerance
     if manifest.format == "merged" and manifest.base.dtype != "float32":
         tolerance = _ROUNDED
     return Finding(**common, passed=difference <= tolerance, difference=difference, of_output=of_output)
+
+
+def _outputs(consumer: Consumer, folder: Path, base: LoadedBase, reference: Reference) -> Tensor:
+    """By the consumer's own code where it is installed, else by the model of its rules.
+
+    Raises:
+        RankSearchError: it is installed, but can't be imported here.
+    """
+    run = consumer.own if consumer.installed else consumer.modelled
+    if run is None:
+        raise RankSearchError(f"{consumer.name} is not installed")
+    try:
+        return run(folder, base, reference)
+    except ImportError as error:
+        raise RankSearchError(
+            f"{consumer.package} {consumer.installed} is installed, but can't be imported here ({error}); mend it, or "
+            "verify where it is not installed, by a model of its rules"
+        ) from error

@@ -2,116 +2,78 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
+from packaging.specifiers import SpecifierSet
 from packaging.version import Version
+from torch import Tensor
 
 from rank_search.adapters import loaded
 from rank_search.export import installed, rules
 from rank_search.export.gguf_file import FILE as GGUF
-from rank_search.export.probe import CLASSES, LoadedBase, outputs, updated
+from rank_search.export.probe import CLASSES, LoadedBase, Reference, outputs, updated
 from rank_search.export.rules import AdapterFolder, Reading, Refused
 from rank_search.modules import linear_modules
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
-
-    from torch import Tensor
-
     from rank_search.export.manifest import AutoClass
-    from rank_search.export.probe import Reference
 
 _FLOAT = 0.01  # far above rounding in float32, far below any wrong scale
 _QUANTISED = 0.1  # llama.cpp computes with the weights as they are quantised, and quantises activations too
 
-_ADAPTERS = frozenset({"peft", "compact", "padded"})
+
+Run = Callable[[Path, LoadedBase, Reference], Tensor]
 
 
 @dataclass(frozen=True)
 class Consumer:
-    """One reader of bundles, at a version.
+    """One reader of bundles.
 
     Attributes:
         label: by which a command names it.
         name: its own.
-        version: of its installed code, or those that the model of its rules stands for.
-        real: its own code computes.
+        package: that holds its code.
         formats: what it can open.
         serves: the kinds of base model that it takes adapters for.
-        run: its outputs for a bundle on the fixed inputs.
+        own: outputs for a bundle on the fixed inputs, by its own code; None where that can't be run.
+        modelled: the same by a model of its rules; None where it is always installed.
+        read_in: the version, or commit, whose source the model of its rules was read in.
+        versions: those of the package that it is, such as ``<=0.31.0``; empty for any.
         tolerance: the largest difference that is rounding, as a part of the change that an adapter makes.
     """
 
     label: str
     name: str
-    version: str
-    real: bool
+    package: str
     formats: frozenset[str]
     serves: frozenset[AutoClass]
-    run: Callable[[Path, LoadedBase, Reference], Tensor]
+    own: Run | None = None
+    modelled: Run | None = None
+    read_in: str = ""
+    versions: str = ""
     tolerance: float = _FLOAT
 
-
-def consumers() -> list[Consumer]:
-    """All that are known, the installed ones as themselves."""
-    anything = frozenset(CLASSES)
-    causal: frozenset[AutoClass] = frozenset({"AutoModelForCausalLM"})
-    merged = frozenset({"merged"})
-    found = [
-        Consumer("peft", "PEFT", version("peft"), True, _ADAPTERS, anything, _peft),
-        Consumer("transformers", "transformers", version("transformers"), True, merged, anything, _transformers),
-    ]
-    axolotl = _installed("axolotl")
-    reads = _reads(installed.axolotl if axolotl else _modelled(rules.axolotl))
-    found.append(Consumer("axolotl", "axolotl", axolotl or "0.19.0", bool(axolotl), _ADAPTERS, causal, reads))
-    found += _vllm(anything)
-    sglang = _installed("sglang")
-    reads = _reads(installed.sglang if sglang else _modelled(rules.sglang))
-    found.append(Consumer("sglang", "SGLang", sglang or "0.5.23", bool(sglang), _ADAPTERS, causal, reads))
-    reads = _reads(_modelled(rules.lorax))
-    found.append(Consumer("lorax", "LoRAX, TGI", "main, 3.3", False, _ADAPTERS, causal, reads))
-    return [*found, *_llama_cpp(frozenset({"AutoModelForCausalLM", "AutoModel"}))]
+    @property
+    def installed(self) -> str | None:
+        """Its version here, if its own code can be run."""
+        try:
+            found = version(self.package)
+        except PackageNotFoundError:
+            return None
+        return found if self.own and Version(found) in SpecifierSet(self.versions, prereleases=True) else None
 
 
-def _vllm(serves: frozenset[AutoClass]) -> list[Consumer]:
-    """Both sides of the release that changed its rules; the installed one as itself."""
-    sides = [("vllm-0.31", "≤ 0.31.0", rules.vllm_to_0_31), ("vllm", "≥ 0.32.0", rules.vllm_from_0_32)]
-    found = _installed("vllm")
-    newer = found is not None and Version(found) >= Version("0.32.0")
-    rows = []
-    for i, (label, versions, rule) in enumerate(sides):
-        here = found is not None and newer == bool(i)
-        reads = _reads(installed.vllm if here else _modelled(rule))
-        shown = found if here and found else versions
-        rows.append(Consumer(label, "vLLM", shown, here, _ADAPTERS, serves, reads))
-    return rows
+def _by(rule: Callable[[AdapterFolder], Reading]) -> Run:
+    """Runs the base model with what a rule reads out of an adapter's files."""
+    return _reads(lambda folder, base: rule(AdapterFolder.read(folder, linear_modules(base.model))))
 
 
-def _llama_cpp(serves: frozenset[AutoClass]) -> list[Consumer]:
-    """Itself where it is installed; it is run where there is a GGUF file of the base model."""
-    found = _installed("llama_cpp_python")
-    shown, gguf = found or "llama-cpp-python 0.3.36", frozenset({"gguf"})
-    if found:
-        return [Consumer("llama.cpp", "llama.cpp", shown, True, gguf, serves, installed.llama_cpp, _QUANTISED)]
-    return [Consumer("llama.cpp", "llama.cpp", shown, False, gguf, serves, _reads(_modelled_llama_cpp))]
-
-
-def _installed(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
-
-
-def _modelled(rule: Callable[[AdapterFolder], Reading]) -> Callable[[Path, LoadedBase], Reading]:
-    return lambda folder, base: rule(AdapterFolder.read(folder, linear_modules(base.model)))
-
-
-def _reads(read: Callable[[Path, LoadedBase], Reading]) -> Callable[[Path, LoadedBase, Reference], Tensor]:
+def _reads(read: Callable[[Path, LoadedBase], Reading]) -> Run:
     """Runs the base model with what a consumer read out of a bundle."""
 
     def run(folder: Path, base: LoadedBase, reference: Reference) -> Tensor:
@@ -152,3 +114,68 @@ def _transformers(folder: Path, base: LoadedBase, reference: Reference) -> Tenso
 def _modelled_llama_cpp(folder: Path, base: LoadedBase) -> Reading:
     settings = base.model.config
     return rules.llama_cpp(folder / GGUF, settings.model_type, settings.to_dict(), linear_modules(base.model))
+
+
+_ADAPTERS, _GGUF, _MERGED = frozenset({"peft", "compact", "padded"}), frozenset({"gguf"}), frozenset({"merged"})
+_ANY: frozenset[AutoClass] = frozenset(CLASSES)
+_CAUSAL: frozenset[AutoClass] = frozenset({"AutoModelForCausalLM"})
+
+CONSUMERS = (
+    Consumer("peft", "PEFT", "peft", _ADAPTERS, _ANY, own=_peft),
+    Consumer("transformers", "transformers", "transformers", _MERGED, _ANY, own=_transformers),
+    Consumer(
+        "axolotl",
+        "axolotl",
+        "axolotl",
+        _ADAPTERS,
+        _CAUSAL,
+        own=_reads(installed.axolotl),
+        modelled=_by(rules.axolotl),
+        read_in="0.19.0",
+    ),
+    Consumer(
+        "vllm-0.31",
+        "vLLM ≤ 0.31",
+        "vllm",
+        _ADAPTERS,
+        _ANY,
+        own=_reads(installed.vllm),
+        modelled=_by(rules.vllm_to_0_31),
+        read_in="0.31.0",
+        versions="<0.32.0",
+    ),
+    Consumer(
+        "vllm",
+        "vLLM ≥ 0.32",
+        "vllm",
+        _ADAPTERS,
+        _ANY,
+        own=_reads(installed.vllm),
+        modelled=_by(rules.vllm_from_0_32),
+        read_in="0.33.0",
+        versions=">=0.32.0",
+    ),
+    Consumer(
+        "sglang",
+        "SGLang",
+        "sglang",
+        _ADAPTERS,
+        _CAUSAL,
+        own=_reads(installed.sglang),
+        modelled=_by(rules.sglang),
+        read_in="0.5.23",
+    ),
+    Consumer("lorax", "LoRAX", "lorax-server", _ADAPTERS, _CAUSAL, modelled=_by(rules.lorax), read_in="03679f3"),
+    Consumer("tgi", "TGI", "text-generation-server", _ADAPTERS, _CAUSAL, modelled=_by(rules.lorax), read_in="45d95bd"),
+    Consumer(
+        "llama.cpp",
+        "llama.cpp",
+        "llama-cpp-python",
+        _GGUF,
+        _CAUSAL | {"AutoModel"},
+        own=installed.llama_cpp,
+        modelled=_reads(_modelled_llama_cpp),
+        read_in="llama-cpp-python 0.3.36",
+        tolerance=_QUANTISED,
+    ),
+)

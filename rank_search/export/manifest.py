@@ -51,11 +51,13 @@ class Finding(Strict):
     """What one consumer computes with a bundle.
 
     Attributes:
+        label: by which a command names the consumer.
         difference: the largest difference from the trained adapter under PEFT, as a part of the largest change that
             the adapter makes to the base model's outputs; None where the consumer would not load the bundle.
         of_output: the same difference, as a part of the largest output.
     """
 
+    label: str
     consumer: str
     version: str
     real: bool = Field(description="the consumer's own code computed it; otherwise a model of its rules")

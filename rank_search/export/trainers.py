@@ -9,6 +9,7 @@ import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from rank_search.adapters import adapter_folder, base_models, lora_config
+from rank_search.config import GenerationConfig, RagConfig
 from rank_search.errors import RankSearchError
 from rank_search.export.origin import header
 from rank_search.files import write_text
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from peft import LoraConfig
 
     from rank_search.export.choice import Choice, Part
+
+_QUESTION = 256  # tokens for a question and the words around it
 
 _TEMPLATES = Environment(
     loader=PackageLoader("rank_search.export"),
@@ -84,6 +87,14 @@ class _Plan:
             raise RankSearchError(f"{trainer} trains causal LMs, and this study's model is none; use --to lora-config")
 
     @property
+    def length(self) -> int:
+        """Tokens that hold the study's longest prompt and answer."""
+        task = self.part.choice.config.task
+        if not isinstance(task, GenerationConfig | RagConfig):
+            raise TypeError(task.kind)
+        return task.passages * task.passage_length + task.max_new_tokens + _QUESTION
+
+    @property
     def settings(self) -> dict[str, Any]:
         """The arguments of the configuration that differ from PEFT's defaults, as literals."""
         given = vars(self.config)
@@ -115,7 +126,6 @@ def _axolotl(plan: _Plan, out: Path) -> list[str]:
     if fraction := next((alpha for alpha in alphas if alpha != int(alpha)), None):
         raise RankSearchError(f"axolotl takes whole numbers for α, and this map has {fraction:g}; use --to trl")
     training = plan.part.choice.config.training
-    task: Any = plan.part.choice.config.task
     content = {
         "base_model": plan.part.model.source,
         **({"revision_of_model": plan.part.model.revision} if plan.part.model.revision else {}),
@@ -137,7 +147,7 @@ def _axolotl(plan: _Plan, out: Path) -> list[str]:
         "weight_decay": training.weight_decay,
         "max_grad_norm": training.max_grad_norm,
         "optimizer": "adamw_torch",
-        "sequence_len": task.length,
+        "sequence_len": plan.length,
         "seed": plan.part.choice.config.seed,
         "output_dir": "./outputs",
         "datasets": [{"path": "YOUR_DATA.jsonl", "type": "chat_template"}],
@@ -152,7 +162,6 @@ def _script(form: str, trainer: str) -> Callable[[_Plan, Path], list[str]]:
 
     def write(plan: _Plan, out: Path) -> list[str]:
         plan.of_a_causal_lm(trainer)
-        task: Any = plan.part.choice.config.task
         settings: Mapping[str, Any] = plan.settings
         if form == "ms-swift":
             settings = in_swifts_matching(settings, plan.names)
@@ -162,7 +171,7 @@ def _script(form: str, trainer: str) -> Callable[[_Plan, Path], list[str]]:
             located=_located(plan.part),
             settings=settings,
             training=plan.part.choice.config.training,
-            length=task.length,
+            length=plan.length,
             seed=plan.part.choice.config.seed,
             literal=_literal,
         )

