@@ -100,7 +100,7 @@ def sglang(folder: Path, base: LoadedBase) -> Reading:
     config = LoRAConfig(str(folder))
     adapter = LoRAAdapter("bundle", config, base.model.config, LoadConfig(), None)
     try:
-        adapter.initialize_weights()
+        adapter.initialize_weights_from_tensors(load_file(folder / "adapter_model.safetensors"))
     except (KeyError, RuntimeError) as error:  # stacking needs all its parts, of one rank
         raise Refused(f"{type(error).__name__}: {error}") from None
     stacked = {"qkv_proj": ("q_proj", "k_proj", "v_proj"), "gate_up_proj": ("gate_proj", "up_proj")}

@@ -1,7 +1,7 @@
 """Proposals that know what they cost: a sampler that models the score alone, and takes the price as given.
 
-Bayesian optimisation by noisy expected hypervolume improvement (qLogNEHVI: arXiv:2105.08195, arXiv:2310.20708), by
-BoTorch. The score is a Gaussian process; the number of parameters of a map is exact, and needs no model.
+Bayesian optimisation by noisy expected hypervolume improvement (arXiv:2105.08195). The score is a Gaussian process, by
+BoTorch; the number of parameters of a map is exact, and needs no model.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from rank_search.search.levels import ROUND, level
 from rank_search.search.score_model import quiet, score_model
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from optuna import Study
     from optuna.distributions import BaseDistribution
@@ -33,15 +33,10 @@ if TYPE_CHECKING:
     from rank_search.search.coding import Coding, Proposal
 
 with warnings.catch_warnings():
-    warnings.simplefilter("ignore", DeprecationWarning)  # they use torch.jit.script
-    from botorch.acquisition.multi_objective import logei
-    from botorch.models import ModelList
-    from botorch.models.deterministic import GenericDeterministicModel
-    from botorch.sampling.get_sampler import get_sampler
+    warnings.simplefilter("ignore", DeprecationWarning)  # BoTorch uses torch.jit.script
     from botorch.utils.sampling import manual_seed
 
-# BoTorch would compile a faster kernel when it is first asked, in the user's cache, with what compiler there is.
-logei._load_attempted = True
+    from rank_search.search.improvement import ExpectedImprovement
 
 _TELLING = 5  # degrees of freedom, from which on the noise of repeats is taken as known
 _LEAST = 3  # maps with a score, before which proposals are drawn by chance
@@ -49,8 +44,6 @@ _ENUMERATED = 4096  # proposals of a space, up to which each of them is looked a
 _DRAWN = 1024  # of a larger space, drawn by chance
 _FRONT = 16  # maps of the front whose neighbours are looked at in a larger space
 _CLIMBS = 8  # from the best proposal to a better neighbour, in a larger space
-_SAMPLES = 128  # of the score's law
-_LARGEST_TENSOR = 10_000_000  # numbers
 
 
 class KnownPriceSampler(BaseSampler):
@@ -93,35 +86,28 @@ class KnownPriceSampler(BaseSampler):
             return self._coding.drawn(draw)
         pending = [of.params for of in others if of.state == TrialState.RUNNING]
         with quiet(), manual_seed(self._seed):
-            value = self._acquisition(observed, pending)
-            best, worth = _best(pool, value, self._coding)
+            improvement = self._improvement(observed, pending)
+            best = self._best(pool, improvement)
             if self._space.size > _ENUMERATED:
-                best = self._climbed(best, worth, value, seen)
+                best = self._climbed(best, improvement, seen)
         return dict(best)
 
-    def _acquisition(self, observed: _Observed, pending: Sequence[Proposal]) -> Callable[[Tensor], Tensor]:
-        """Expected improvement of each point ``[points, features]``, on a log scale."""
+    def _improvement(self, observed: _Observed, pending: Sequence[Proposal]) -> ExpectedImprovement:
+        """Expected improvement over what was trained and is in training."""
         x = self._coding.points(observed.proposals)
-        score = score_model(x, observed.scores, observed.variances, expected=self._coding.expects)
-        model = ModelList(score, GenericDeterministicModel(self._coding.negative_price))
-        improvement = logei.qLogNoisyExpectedHypervolumeImprovement(
-            model=model,
-            ref_point=[observed.reference, -self._space.reference_parameters / self._space.most_parameters],
-            X_baseline=x,
-            X_pending=self._coding.points(pending) if pending else None,
-            sampler=get_sampler(model.posterior(x[:1]), torch.Size([_SAMPLES]), seed=self._seed),  # type: ignore[arg-type]
-            prune_baseline=True,
-            cache_root=False,  # a deterministic model has no root to cache
-        )
+        model = score_model(x, observed.scores, observed.variances, expected=self._coding.expects)
+        known = torch.cat([x, self._coding.points(pending)]) if pending else x
+        reference = (observed.reference, self._space.reference_parameters / self._space.most_parameters)
+        return ExpectedImprovement(model, known, self._price(known), reference, self._seed)
 
-        # A chunk's largest tensor is the kernel of every point, with all maps that were trained, by each feature.
-        chunk_size = max(1, _LARGEST_TENSOR // (x.shape[1] * (2 * len(x)) ** 2))
+    def _price(self, points: Tensor) -> Tensor:
+        """As a share of the largest map's, ``[points]``."""
+        return -self._coding.negative_price(points)[..., 0]
 
-        def value(points: Tensor) -> Tensor:
-            with torch.no_grad():
-                return torch.cat([improvement(chunk[:, None]) for chunk in torch.split(points, chunk_size)])
-
-        return value
+    def _best(self, pool: Sequence[Proposal], improvement: ExpectedImprovement) -> Proposal:
+        """The proposal that is expected to add most."""
+        points = self._coding.points(pool)
+        return pool[int(improvement(points, self._price(points)).argmax())]
 
     def _pool(self, draw: np.random.Generator, observed: _Observed) -> list[Proposal]:
         """Proposals to look at: all of a small space; of a larger one some by chance, and neighbours of the front."""
@@ -133,18 +119,16 @@ class KnownPriceSampler(BaseSampler):
         return list({frozenset(of.items()): of for of in found}.values())
 
     def _climbed(
-        self, best: Proposal, worth: float, value: Callable[[Tensor], Tensor], seen: set[frozenset[tuple[str, float]]]
+        self, best: Proposal, improvement: ExpectedImprovement, seen: set[frozenset[tuple[str, float]]]
     ) -> Proposal:
-        """A neighbour, or a neighbour's neighbour, as long as that is worth more."""
+        """A neighbour, or a neighbour's neighbour, as long as that adds more."""
         draw = np.random.default_rng(self._seed)
         for _ in range(_CLIMBS):
             around = [of for of in self._coding.neighbours(best, draw) if frozenset(of.items()) not in seen]
-            if not around:
+            better = self._best([best, *around], improvement)
+            if better == best:
                 break
-            candidate, of_candidate = _best(around, value, self._coding)
-            if of_candidate <= worth:
-                break
-            best, worth = candidate, of_candidate
+            best = better
         return best
 
 
@@ -195,10 +179,3 @@ class _Observed:
         by_price = on_front[np.argsort(self.prices[on_front])]
         places = np.unique(np.linspace(0, len(by_price) - 1, min(most, len(by_price))).astype(int))
         return [self.proposals[i] for i in by_price[places]]
-
-
-def _best(pool: Sequence[Proposal], value: Callable[[Tensor], Tensor], coding: Coding) -> tuple[Proposal, float]:
-    """The proposal that is worth most, and its worth."""
-    values = value(coding.points(pool))
-    place = int(values.argmax())
-    return pool[place], float(values[place])

@@ -118,9 +118,9 @@ def test_a_map_in_training_makes_its_neighbours_worth_less() -> None:
     seen = [trial.params for trial in study.trials]
     pool = coding.points([of for of in coding.every() if of not in seen])
     with quiet():
-        before = sampler._acquisition(observed, [])(pool)
+        before = sampler._improvement(observed, [])(pool, sampler._price(pool))
         best = [of for of in coding.every() if of not in seen][int(before.argmax())]
-        after = sampler._acquisition(observed, [best])(pool)
+        after = sampler._improvement(observed, [best])(pool, sampler._price(pool))
     around = coding.points(coding.neighbours(best, np.random.default_rng(0)))
     near = (pool[:, None] == around[None]).all(dim=2).any(dim=1)
     assert near.any()
