@@ -41,8 +41,8 @@ def test_every_map_has_its_price_and_scores(bench) -> None:
 
 
 def test_objective_and_share(bench) -> None:
-    trial = optuna.trial.FixedTrial(bench.space.proposal(bench.space.uniform(4)))
-    row = bench.table.iloc[bench.place(trial.params)]
+    proposal = bench.space.proposal(bench.space.uniform(4))
+    trial, row = optuna.trial.FixedTrial(proposal), bench.table.iloc[bench.place(proposal)]
     assert bench.objective(trial) == (row["score"], row["parameters"])
     assert bench.objective(trial, 1) == (row["score_1"], row["parameters"])
     names = list(bench.space.dimensions)
@@ -52,11 +52,22 @@ def test_objective_and_share(bench) -> None:
     assert bench.share([bench.space.proposal(bench.space.uniform(0))]) == 0
 
 
-def test_no_map_beats_the_front(bench) -> None:
-    front = bench.front()
+@pytest.mark.parametrize("column", ["expected", "score"])
+def test_no_map_beats_the_front(bench, column) -> None:
+    front = bench.front(column)
     for row in bench.table.to_dict(orient="records"):
         affordable = front[front["parameters"] <= row["parameters"]]
-        assert affordable["score"].max() >= row["score"]
+        assert affordable[column].max() >= row[column]
+
+
+def test_expected_scores_are_nearer_to_the_other_training_than_a_training_is(bench) -> None:
+    """And what they leave out of one training does not come back in the other."""
+    trained = bench.table[bench.table["parameters"] > 0]
+    assert trained["expected_se"].mean() < 0.5 * trained["score_se"].mean()
+    left = [trained[f"score_{n}"] - trained["expected"] for n in (0, 1)]
+    assert abs(np.corrcoef(*left)[0, 1]) < 0.2
+    untrained = bench.table[bench.table["parameters"] == 0]
+    assert untrained["expected"].tolist() == untrained["score"].tolist()
 
 
 def test_random_rows_are_trained_again(bench) -> None:

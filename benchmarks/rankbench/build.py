@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -52,6 +53,7 @@ def main(studies: Path = Path("studies"), out: Path = HERE) -> None:
     table = _with_mean(table).sort_values(names).reset_index(drop=True)
     prices = [space.parameters(space.rank_map(row)) for row in table[names].to_dict(orient="records")]
     table.insert(len(names), "parameters", prices)
+    table = table.assign(**_expected(table, names))
     examples = [f"values_{number}" for number, _ in enumerate(TRAINED)]
     table[examples].to_parquet(out / "examples.parquet", index=False)
     table.drop(columns=examples).to_parquet(out / "rankbench.parquet", index=False)
@@ -64,6 +66,9 @@ def main(studies: Path = Path("studies"), out: Path = HERE) -> None:
     tau = both[["score", "score_nested"]].corr("kendall").iloc[0, 1]
     print(f"{len(table)} maps score {table['score'].min():.4f} to {table['score'].max():.4f}")
     print(f"standard deviation of the means {table['score'].std():.4f}, of a training around them {noise:.4f}")
+    for order in (1, 2, 3):
+        off = _left_over(table, names, order)
+        print(f"effects of up to {order} layers, of one training, are {off:.5f} off the other")
     print(f"Kendall's τ of {len(both)} nested scores and their maps' means {tau:.2f}")
 
 
@@ -93,6 +98,44 @@ def _with_mean(table: pd.DataFrame) -> pd.DataFrame:
     residuals = scores - scores.mean(axis=1, keepdims=True) - scores.mean(axis=0) + scores.mean()
     sigma = float(np.sqrt((residuals**2).sum() / (len(table) - 1)))
     return table.assign(score=scores.mean(axis=1), score_se=sigma / np.sqrt(2))
+
+
+def _expected(table: pd.DataFrame, names: list[str]) -> dict[str, np.ndarray]:
+    """The score that a training of each map is expected to have, with its standard error.
+
+    Least squares over all trainings, with an effect of each layer's rank, and of each pair of layers' ranks. Of the
+    untrained model it is the score itself, which no training makes noisy.
+    """
+    trained = table["parameters"].to_numpy() > 0
+    effects = _effects(table[names].to_numpy(), 2)
+    score, sigma = table["score"].to_numpy(), table["score_se"].iloc[0]
+    root = np.linalg.qr(effects[trained])[0]
+    fitted = root @ (root.T @ score[trained])
+    expected, error = score.copy(), np.zeros(len(table))
+    expected[trained], error[trained] = fitted, sigma * np.linalg.norm(root, axis=1)
+    return {"expected": expected, "expected_se": error}
+
+
+def _effects(indices: np.ndarray, order: int) -> np.ndarray:
+    """A constant, and 0 or 1 for each combination of up to so many layers' ranks, the lowest rank being the norm."""
+    single = [(indices[:, [i]] == np.unique(indices[:, i])[1:]).astype(float) for i in range(indices.shape[1])]
+    columns = [np.ones((len(indices), 1))]
+    for size in range(1, order + 1):
+        for chosen in combinations(single, size):
+            product = columns[0]
+            for of_layer in chosen:
+                product = (product[:, :, None] * of_layer[:, None, :]).reshape(len(indices), -1)
+            columns.append(product)
+    return np.hstack(columns)
+
+
+def _left_over(table: pd.DataFrame, names: list[str], order: int) -> float:
+    """How far effects of one training are from the scores of the other: root mean square, without the mean."""
+    trained = table[table["parameters"] > 0]
+    effects = _effects(trained[names].to_numpy(), order)
+    one, other = trained["score_0"].to_numpy(), trained["score_1"].to_numpy()
+    errors = [b - effects @ np.linalg.lstsq(effects, a, rcond=None)[0] for a, b in ((one, other), (other, one))]
+    return float(np.mean([error.std() for error in errors]))
 
 
 def _record(study: Study, record: StudyRecord) -> dict[str, Any]:

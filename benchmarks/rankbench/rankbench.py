@@ -37,7 +37,7 @@ class RankBench:
         space: what was searched.
         table: one row a map: a column of ladder indices for each dimension, ``parameters``, ``score_0`` and
             ``score_1`` by study, each with the ``seed_…`` of its adapter, ``score``, their mean, and ``score_se``,
-            its standard error.
+            its standard error; ``expected``, what a training is expected to score, and ``expected_se``.
         examples: ``[2, maps, examples]``: the score of each validation example, by study and row of the table.
         nested: some proposals with their nested scores.
     """
@@ -56,7 +56,7 @@ class RankBench:
         self._whole: dict[str, float] = {}  # hypervolume by column
         keys = map(tuple, table[list(space.dimensions)].to_numpy().tolist())
         self._places = {key: place for place, key in enumerate(keys)}
-        untrained = table["score"].iloc[self.place(space.proposal(space.uniform(0)))]  # the same in all trainings
+        untrained = table["expected"].iloc[self.place(space.proposal(space.uniform(0)))]  # the same in all trainings
         self._corner = np.array([-untrained, space.reference_parameters])
 
     @classmethod
@@ -80,19 +80,18 @@ class RankBench:
         row = self.table.iloc[self.place(trial.params)]
         return float(row["score" if seed is None else f"score_{seed}"]), int(row["parameters"])
 
-    def share(self, proposals: Iterable[Mapping[str, float]], seed: int | None = None) -> float:
-        """The part of the true hypervolume that some maps have, by mean scores, or by those of one training."""
-        column = "score" if seed is None else f"score_{seed}"
+    def share(self, proposals: Iterable[Mapping[str, float]], column: str = "expected") -> float:
+        """The part of the true hypervolume that some maps have, by this column of the table."""
         points = np.column_stack([-self.table[column], self.table["parameters"]]).astype(float)
         if column not in self._whole:
             self._whole[column] = self._volume(points)
         rows = [self.place(proposal) for proposal in proposals]
         return self._volume(points[rows]) / self._whole[column]
 
-    def front(self) -> pd.DataFrame:
-        """The true front, by ascending parameters."""
-        ordered = self.table.sort_values(["parameters", "score"], ascending=[True, False])
-        return ordered[ordered["score"] > ordered["score"].cummax().shift(fill_value=-np.inf)]
+    def front(self, column: str = "expected") -> pd.DataFrame:
+        """The true front by this column, by ascending parameters."""
+        ordered = self.table.sort_values(["parameters", column], ascending=[True, False])
+        return ordered[ordered[column] > ordered[column].cummax().shift(fill_value=-np.inf)]
 
     def _volume(self, points: np.ndarray) -> float:
         inside = points[(points < self._corner).all(axis=1)]
