@@ -250,6 +250,24 @@ def test_exported_adapter_scores_the_same_under_plain_peft(demo, tmp_path) -> No
     assert printed["trainable_parameters"] == chosen["trainable_parameters"]
 
 
+def test_verify_proves_what_was_exported_and_fails_when_its_scale_is_wrong(demo, tmp_path) -> None:
+    bundle = tmp_path / "bundle"
+    result = demo("export", "demo", "--rule", "best", "--to", "compact", "--out", str(bundle))
+    assert result.returncode == 0, result.stderr
+    verified = demo("verify", str(bundle), "--json")
+    assert verified.returncode == 0, verified.stderr
+    (findings,) = json.loads(verified.stdout)["bundles"].values()
+    assert [of["passed"] for of in findings] == [True, None, True, True]  # axolotl trains no embedders
+    config = bundle / "adapter_config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "use_rslora": True}))
+    wrong = demo("verify", str(bundle))
+    assert wrong.returncode == 1
+    assert "FAIL" in wrong.stdout
+    missing = demo("verify", str(tmp_path))
+    assert missing.returncode == 2
+    assert missing.stderr.startswith(f"rank_search: DIR: '{tmp_path}' holds no rank_search.json")
+
+
 def test_plan_trains_nothing_and_writes_nothing(command) -> None:
     result = command("plan", "--json")
     assert result.returncode == 0, result.stderr

@@ -54,6 +54,8 @@ class Bases:
         folder = self.path / kind
         if not folder.exists():
             tokenizer = AutoTokenizer.from_pretrained(locate(ModelConfig(source=EMBEDDED)).place)
+            if kind in {"generation", "gpt2"}:
+                tokenizer.eos_token = tokenizer.sep_token
             torch.manual_seed(0)
             model = MODELS[kind](len(tokenizer))
             with torch.no_grad():  # as large as in trained models, so that layers matter

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM
 
-from rank_search.adapters import lora_config
+from rank_search.adapters import known_warnings, lora_config
 from rank_search.config import AdapterConfig
 from rank_search.errors import RankSearchError
 from rank_search.export.formats import write_export
@@ -29,7 +29,8 @@ def arguments(script: str, called: str) -> dict:
 
 def ranks_of(config: LoraConfig, base) -> dict[str, int]:
     """Rank by module, as PEFT builds it."""
-    model = get_peft_model(AutoModelForCausalLM.from_pretrained(base), config).base_model.model
+    with known_warnings():
+        model = get_peft_model(AutoModelForCausalLM.from_pretrained(base), config).base_model.model
     return {name: layer.r["default"] for name, layer in model.named_modules() if hasattr(layer, "lora_A")}
 
 
