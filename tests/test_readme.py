@@ -79,4 +79,9 @@ def test_links_lead_somewhere() -> None:
     for page in PAGES:
         targets = re.findall(r"\]\((?!http)([^)]+)\)", page.read_text())
         assert targets
-        assert all(Path(page.parent, target).exists() for target in targets), page
+        for target in targets:
+            file, _, anchor = target.partition("#")
+            assert Path(page.parent, file).exists(), (page, target)
+            headings = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
+            anchors = {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+            assert not anchor or file or anchor in anchors, (page, target)
