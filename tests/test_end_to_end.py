@@ -263,9 +263,11 @@ def test_verify_proves_what_was_exported_and_fails_when_its_scale_is_wrong(demo,
     wrong = demo("verify", str(bundle))
     assert wrong.returncode == 1
     assert "FAIL" in wrong.stdout
-    missing = demo("verify", str(tmp_path))
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    missing = demo("verify", str(empty))
     assert missing.returncode == 2
-    assert missing.stderr.startswith(f"rank_search: DIR: '{tmp_path}' holds no rank_search.json")
+    assert missing.stderr.startswith(f"rank_search: DIR: '{empty}' holds no rank_search.json")
 
 
 def test_plan_trains_nothing_and_writes_nothing(command) -> None:
