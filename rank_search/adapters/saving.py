@@ -39,17 +39,12 @@ class Adapter:
     @property
     def factors(self) -> dict[str, tuple[Tensor, Tensor]]:
         """A ``[r, in]`` and B ``[out, r]`` of each adapted module, under the base model's names."""
-        ending = ".lora_A.weight"
-        names = [name.removesuffix(ending) for name in self.tensors if name.endswith(ending)]
-        return {
-            name.removeprefix(_BASE): (self.tensors[name + ending], self.tensors[f"{name}.lora_B.weight"])
-            for name in names
-        }
+        return factors_of(self.tensors)
 
     @property
     def head(self) -> dict[str, Tensor]:
         """The weights that were trained whole, under the base model's names."""
-        return {name.removeprefix(_BASE): of for name, of in self.tensors.items() if ".lora_" not in name}
+        return whole_of(self.tensors)
 
     def rewritten(self, config: LoraConfig, factors: Mapping[str, tuple[Tensor, Tensor]]) -> Adapter:
         """Another configuration and other factors, with the same head."""
@@ -121,3 +116,15 @@ class Adapters:
 def adapter_folder(folder: Path, prefix: str) -> Path:
     """Where in a trial's folder the adapter of one base model lies: beside the others, or alone."""
     return folder / prefix.removesuffix(".")
+
+
+def factors_of(tensors: Mapping[str, Tensor]) -> dict[str, tuple[Tensor, Tensor]]:
+    """A ``[r, in]`` and B ``[out, r]`` of each adapted module, by PEFT's names, under the base model's."""
+    ending = ".lora_A.weight"
+    stems = [name.removesuffix(ending) for name in tensors if name.endswith(ending)]
+    return {stem.removeprefix(_BASE): (tensors[stem + ending], tensors[f"{stem}.lora_B.weight"]) for stem in stems}
+
+
+def whole_of(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The weights that were trained whole, by PEFT's names, under the base model's."""
+    return {name.removeprefix(_BASE): of for name, of in tensors.items() if ".lora_" not in name}

@@ -23,12 +23,10 @@ class Format:
 
     Attributes:
         write: fills an empty folder.
-        about: what it is, in a few words.
         adapts: it has no meaning for a map that leaves every module alone.
     """
 
     write: Callable[[Choice, Path, bool], list[str]]
-    about: str
     adapts: bool = True
 
 
@@ -120,18 +118,18 @@ def _rank_curve(choice: Choice, out: Path, _force: bool) -> list[str]:
 
 
 FORMATS = {
-    "peft": Format(_bundle("peft"), "the adapter as trained, for PEFT"),
-    "compact": Format(_bundle("compact"), "scale folded into B, each module its rank: PEFT, axolotl, vLLM"),
-    "padded": Format(_bundle("padded"), "one rank, filled up with zeros: all of these, SGLang, LoRAX, TGI"),
-    "gguf": Format(_bundle("gguf"), "an adapter for llama.cpp"),
-    "merged": Format(_bundle("merged"), "the base model with the adapter merged"),
-    "lora-config": Format(_trainer("lora-config"), "PEFT's configuration for a fresh training"),
-    "axolotl": Format(_trainer("axolotl"), "a configuration for axolotl"),
-    "trl": Format(_trainer("trl"), "a script for TRL"),
-    "unsloth": Format(_trainer("unsloth"), "a script for Unsloth"),
-    "ms-swift": Format(_trainer("ms-swift"), "a script for ms-swift"),
-    "rank-curve": Format(_rank_curve, "ranks against depth, to start a study on another model from"),
-    "rank-map": Format(_rank_map, "the map itself", adapts=False),
+    "peft": Format(_bundle("peft")),
+    "compact": Format(_bundle("compact")),
+    "padded": Format(_bundle("padded")),
+    "gguf": Format(_bundle("gguf")),
+    "merged": Format(_bundle("merged")),
+    "lora-config": Format(_trainer("lora-config")),
+    "axolotl": Format(_trainer("axolotl")),
+    "trl": Format(_trainer("trl")),
+    "unsloth": Format(_trainer("unsloth")),
+    "ms-swift": Format(_trainer("ms-swift")),
+    "rank-curve": Format(_rank_curve),
+    "rank-map": Format(_rank_map, adapts=False),
 }
 
 # Trainers that know one rank for all modules.

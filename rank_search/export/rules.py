@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
+from rank_search.adapters import factors_of, whole_of
 from rank_search.errors import InputError
 from rank_search.export.gguf_file import read_gguf
 from rank_search.modules import layer_of
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from torch import Tensor
-
-_PEFT = "base_model.model."
 
 
 class Refused(Exception):
@@ -73,17 +72,12 @@ class AdapterFolder:
     @property
     def factors(self) -> dict[str, tuple[Tensor, Tensor]]:
         """A and B by module."""
-        ending = ".lora_A.weight"
-        stems = [name.removesuffix(ending) for name in self.tensors if name.endswith(ending)]
-        return {
-            stem.removeprefix(_PEFT): (self.tensors[stem + ending], self.tensors[f"{stem}.lora_B.weight"])
-            for stem in stems
-        }
+        return factors_of(self.tensors)
 
     @property
     def whole(self) -> dict[str, Tensor]:
         """Parameters of the modules that were trained whole."""
-        return {name.removeprefix(_PEFT): of for name, of in self.tensors.items() if ".lora_" not in name}
+        return whole_of(self.tensors)
 
     def scaled(self, scale: Callable[[str, Tensor], float]) -> Reading:
         """Every module's update at the scale that a rule gives it, by its name and its A."""

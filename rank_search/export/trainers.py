@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -46,8 +47,11 @@ def write_trainer(choice: Choice, form: str, out: Path) -> list[str]:
         RankSearchError: the trainer can't train this kind of model, or has no way to say this map.
     """
     models = base_models(load_skeleton(choice.config))
-    told = []
-    for part in choice.parts:
+    parts, told = choice.parts, []
+    causal = [part for part in parts if part.auto_class == "AutoModelForCausalLM"]
+    if form != "lora-config" and causal and len(causal) < len(parts):  # of a RAG study
+        parts, told = causal, ["the generator alone; the retriever's part is in --to lora-config"]
+    for part in parts:
         names = tuple(linear_modules(models[part.prefix]))
         config = lora_config(
             part.rank_map,
@@ -109,7 +113,7 @@ class _Plan:
             "alpha_pattern",
         )
         found = {name: given[name] for name in names if given[name] not in (None, {})}
-        return {**found, "target_modules": sorted(found["target_modules"], key=self.names.index)}
+        return {**found, "target_modules": list(self.part.rank_map.adapted)}
 
 
 def _lora_config(plan: _Plan, out: Path) -> list[str]:
@@ -190,8 +194,6 @@ def in_swifts_matching(settings: Mapping[str, Any], names: tuple[str, ...]) -> d
     Raises:
         RankSearchError: a key would match another module too, or a name has no dot.
     """
-    import re
-
     found = dict(settings)
     for pattern in ("rank_pattern", "alpha_pattern"):
         keys = {}

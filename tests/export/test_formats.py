@@ -102,6 +102,9 @@ def test_map_of_two_base_models_becomes_two_configs(bases, bench, tmp_path) -> N
     kept = dataclasses.replace(record(space), config=config.frozen())
     ranks = {"retriever.layer.0.w": 2, "generator.layer.0.w": 0, "generator.layer.1.c": 2}
     trial = ScoredTrial(5, "search", 0.5, 0.1, 64, ranks, {"alpha": 8.0}, 1.0)
+    told = write_export(Choice("small", kept, bench.folder, trial), "trl", tmp_path / "trl")
+    assert [path.name for path in (tmp_path / "trl").iterdir()] == ["generator"]
+    assert told[0].startswith("the generator alone")
     write_export(Choice("small", kept, bench.folder, trial), "lora-config", tmp_path / "out")
     retriever, generator = (LoraConfig.from_pretrained(str(tmp_path / "out" / n)) for n in ("retriever", "generator"))
     assert retriever.rank_pattern == {"^layer\\.0\\.w": 2}
