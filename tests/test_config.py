@@ -143,6 +143,7 @@ def test_settings_beside_the_ranks(tmp_path) -> None:
     tuned = config.tuned({"learning_rate": 0.005, "alpha": 8.0, "dropout": 0.1, "augmentation": 0})
     assert (tuned.training.learning_rate, tuned.adapter.alpha, tuned.adapter.dropout) == (0.005, 8.0, 0.1)
     assert tuned.training.augmentation == "none"
+    assert tuned.training.rate_of_head == 0.005
     assert config.tuned({"augmentation": 1}).training.augmentation == "token-dropout"
     assert config.tuned({}) == config
 
@@ -154,6 +155,7 @@ def test_settings_beside_the_ranks(tmp_path) -> None:
         ("space.learning_rate=[1, 2]", "--set: space.learning_rate: [1.0, 2.0] leaves out training.learning_rate"),
         ("space.dropout=[0.2, 0.1]", "--set: space.dropout: [0.2, 0.1] must be [lowest, highest]"),
         ("space.learning_rate=[0, 1]", "--set: space.learning_rate.0: 0 is wrong: input should be greater than 0"),
+        ("training.head_learning_rate=1", "--set: training.head_learning_rate: only classifiers have a head; leave it"),
         ("space.augmentation=true", "--set: space.augmentation: has nothing to switch on; set training.augmentation"),
         ("training.augmentation=dropout", "--set: training.augmentation: 'dropout' is wrong"),
         ("task.data.sorce=x", "--set: task.data.sorce: unknown key; did you mean 'source'?"),

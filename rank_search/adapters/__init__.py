@@ -5,7 +5,7 @@ from rank_search.adapters.forms import compact, padded
 from rank_search.adapters.layers import UnpackableError
 from rank_search.adapters.loading import known_warnings, loaded, restored
 from rank_search.adapters.lora import adalora_config, base_models, lora_config, module_scale, stored_transposed
-from rank_search.adapters.pack import Member, Pack, Start, packed
+from rank_search.adapters.pack import Member, Pack, Start, Trained, packed
 from rank_search.adapters.saving import ADAPTER, Adapter, Adapters, adapter_folder, factors_of, whole_of
 from rank_search.adapters.spectrum import Spectrum
 
@@ -17,6 +17,7 @@ __all__ = [
     "Pack",
     "Spectrum",
     "Start",
+    "Trained",
     "UnpackableError",
     "adalora_config",
     "adapter_folder",

@@ -58,6 +58,24 @@ class Member:
     start: Start | None = None
 
 
+@dataclass(frozen=True)
+class Trained:
+    """What is trained in one base model.
+
+    Attributes:
+        adapter: A and B of its modules.
+        head: weights of the modules that are trained whole.
+    """
+
+    adapter: Sequence[nn.Parameter]
+    head: Sequence[nn.Parameter] = ()
+
+    @property
+    def all(self) -> list[nn.Parameter]:
+        """Both."""
+        return [*self.adapter, *self.head]
+
+
 class Pack:
     """Adapters side by side in frozen base models, each map's on rows of its own.
 
@@ -89,7 +107,7 @@ class Pack:
                 base = model.get_submodule(name)
                 copies = [copy.deepcopy(base).requires_grad_() for _ in range(slots)]
                 self._heads[prefix + name] = PackedHead(base, copies, rows)
-        self._parameters = [[group for prefix in models if (group := self._views(prefix, k))] for k in range(slots)]
+        self._trained = [[of for prefix in models if (of := self._views(prefix, k)).all] for k in range(slots)]
 
     def put_in(self) -> None:
         """Puts the adapters into the base models."""
@@ -112,15 +130,16 @@ class Pack:
         every: dict[str, PackedLinear | PackedHead] = {**self._modules, **self._heads}
         return {name.removeprefix(prefix): module for name, module in every.items() if name.startswith(prefix)}
 
-    def _views(self, prefix: str, slot: int) -> list[nn.Parameter]:
+    def _views(self, prefix: str, slot: int) -> Trained:
         """What is trained of one adapter in one base model."""
-        views: list[nn.Parameter] = []
+        adapter: list[nn.Parameter] = []
+        head: list[nn.Parameter] = []
         for module in self._within(prefix).values():
             if isinstance(module, PackedHead):
-                views += module.copies[slot].parameters()
+                head += module.copies[slot].parameters()
             else:
-                views += [_view(module.A, slot), _view(module.B, slot)]
-        return views
+                adapter += [_view(module.A, slot), _view(module.B, slot)]
+        return Trained(adapter, head)
 
     def assign(self, members: Sequence[Member], slots: Sequence[int]) -> None:
         """Says which maps stand in the batch, in the order of their rows, and which adapter each uses."""
@@ -173,9 +192,9 @@ class Pack:
         for module in self._modules.values():
             module.training = dropout
 
-    def parameters(self, slot: int) -> list[list[nn.Parameter]]:
+    def trained(self, slot: int) -> list[Trained]:
         """What is trained of one adapter and its head, by base model; views of the stacks that hold them all."""
-        return self._parameters[slot]
+        return self._trained[slot]
 
     def state(self) -> dict[str, Tensor]:
         """Every tensor that is trained, by a name of its own; the tensors themselves."""

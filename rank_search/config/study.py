@@ -96,6 +96,9 @@ class TrainingConfig(Section):
     batch_size: PositiveInt = Field(16, description="examples a step")
     eval_batch_size: PositiveInt = Field(64, description="texts at once in evaluation, those of all maps of a pack")
     learning_rate: PositiveNumber = Field(2e-3, description="AdamW's peak learning rate")
+    head_learning_rate: PositiveNumber | None = Field(
+        None, description="that of a classifier's head, which starts afresh. Default: learning_rate"
+    )
     weight_decay: Annotated[Number, Field(ge=0)] = Field(0.0, description="AdamW's weight decay")
     warmup: Fraction = Field(0.1, description="share of the steps with rising learning rate")
     max_grad_norm: PositiveNumber = Field(1.0, description="gradients of a base model's adapters are clipped to it")
@@ -111,6 +114,17 @@ class TrainingConfig(Section):
         "called with a text and a random.Random, returning a text",
     )
     token_dropout: Fraction = Field(0.1, description="probability of dropping a word, for token-dropout")
+
+    @property
+    def rate_of_head(self) -> float:
+        """The head's peak learning rate."""
+        return self.head_learning_rate or self.learning_rate
+
+    def with_adapters_at(self, factor: float) -> TrainingConfig:
+        """The same training with adapters learning that much faster, and the head as before."""
+        return self.model_copy(
+            update={"learning_rate": factor * self.learning_rate, "head_learning_rate": self.rate_of_head}
+        )
 
 
 class NestedConfig(Section):
@@ -195,8 +209,8 @@ class StudyConfig(Section):
     search: SearchConfig = Field(SearchConfig(), description="the Optuna study")
 
     @model_validator(mode="after")
-    def _searched_values_have_a_default(self) -> StudyConfig:
-        """Baselines are trained at the study file's own values, which must be points of the space."""
+    def _parts_agree(self) -> StudyConfig:
+        """What one section says must go with the others: baselines, say, are trained at points of the space."""
         fixed = {
             "learning_rate": self.training.learning_rate,
             "alpha": self.adapter.alpha,
@@ -212,6 +226,8 @@ class StudyConfig(Section):
                 )
             if bounds is not None and self.search.sampler == "grid":
                 raise ValueError(f"search.sampler: grid cannot go through every value of space.{name}; leave that out")
+        if self.training.head_learning_rate is not None and self.task.kind != "classification":
+            raise ValueError("training.head_learning_rate: only classifiers have a head; leave it out")
         if self.space.augmentation and self.training.augmentation == "none":
             raise ValueError("space.augmentation: has nothing to switch on; set training.augmentation")
         return self
@@ -226,7 +242,8 @@ class StudyConfig(Section):
     def tuned(self, settings: Mapping[str, float]) -> StudyConfig:
         """The same study at a trial's joint settings: learning rate, α, dropout, augmentation."""
         given = dict(settings)
-        training: dict[str, Any] = {key: given.pop(key) for key in ("learning_rate",) if key in given}
+        rates = ("learning_rate", "head_learning_rate")
+        training: dict[str, Any] = {key: given.pop(key) for key in rates if key in given}
         if not given.pop("augmentation", 1):
             training["augmentation"] = "none"
         return self.model_copy(

@@ -170,8 +170,9 @@ class LocalExecutor:
         if job.recipe == "eva":
             batches = self._task.calibration_batches(self._config.seed)
             rank_map, start = eva_start(self._task.backbone, job.rank_map, self._config.adapter, batches)
-            slower = {"learning_rate": _EVA_LEARNS_AT * self._config.training.learning_rate}
-            return replace(job, rank_map=rank_map, settings=slower), start
+            training = self._config.training.with_adapters_at(_EVA_LEARNS_AT)
+            rates = {"learning_rate": training.learning_rate, "head_learning_rate": training.rate_of_head}
+            return replace(job, rank_map=rank_map, settings=rates), start
         return job, None
 
     def evaluate(self, adapter: Path | None, split: Split) -> Evaluation:

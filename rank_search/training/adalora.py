@@ -16,6 +16,7 @@ from peft.tuners.adalora.layer import AdaLoraLayer
 from rank_search.adapters import (
     ADAPTER,
     Start,
+    Trained,
     adalora_config,
     base_models,
     known_warnings,
@@ -58,15 +59,14 @@ def train_adalora(
     Raises:
         TrainingFailed: the loss is not finite, or there are too few steps.
     """
-    training = config.training.model_copy(update={"learning_rate": _FASTER * config.training.learning_rate})
+    training = config.training.with_adapters_at(_FASTER)
     if training.steps < _LEAST_STEPS:
         raise TrainingFailed(f"AdaLoRA needs {_LEAST_STEPS} steps or more")
     started = time.perf_counter()
     losses: list[float] = []
     torch.manual_seed(job.seed)
     with _put_in(task, job, config) as models:
-        groups = [[w for w in model.parameters() if w.requires_grad] for model in models.values()]
-        descent = Descent.of(groups, training)
+        descent = Descent.of([_trained(model) for model in models.values()], training)
         batches = task.training_batches(training.steps, job.data_seed, augmented=training.augmentation != "none")
         for step, batch in enumerate(batches, start=1):
             (loss,) = task.loss(batch)
@@ -79,6 +79,13 @@ def train_adalora(
         rank_map, start = _taken_apart(models, job.rank_map, task.head)
     (found,) = score(task, [replace(job, rank_map=rank_map)], config, [start], sources=sources)
     return replace(found, losses=tuple(losses), seconds=time.perf_counter() - started)
+
+
+def _trained(model: AdaLoraModel) -> Trained:
+    """What PEFT has left open to training."""
+    weights = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
+    head = {name for name in weights if ".modules_to_save." in name}
+    return Trained([weights[name] for name in weights if name not in head], [weights[name] for name in head])
 
 
 def _allocate(models: Mapping[str, AdaLoraModel], step: int) -> None:

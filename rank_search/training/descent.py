@@ -11,8 +11,9 @@ from transformers import get_linear_schedule_with_warmup
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from torch import Tensor, nn
+    from torch import Tensor
 
+    from rank_search.adapters import Trained
     from rank_search.config import TrainingConfig
 
 
@@ -21,27 +22,28 @@ class Descent:
     """AdamW with linear warm-up and decay on one adapter, and on a head where there is one.
 
     Attributes:
-        groups: the parameters by base model.
+        trained: its parameters, by base model.
         optimiser: of all of them.
         schedule: of the learning rate.
         max_grad_norm: to which the gradient of each base model is clipped.
     """
 
-    groups: Sequence[Sequence[nn.Parameter]]
+    trained: Sequence[Trained]
     optimiser: torch.optim.Optimizer
     schedule: torch.optim.lr_scheduler.LambdaLR
     max_grad_norm: float
 
     @classmethod
-    def of(cls, groups: Sequence[Sequence[nn.Parameter]], training: TrainingConfig) -> Descent:
+    def of(cls, trained: Sequence[Trained], training: TrainingConfig) -> Descent:
         """At its start."""
-        parameters = [parameter for group in groups for parameter in group]
-        optimiser = torch.optim.AdamW(
-            parameters, lr=training.learning_rate, weight_decay=training.weight_decay, fused=True
-        )
+        groups = [
+            {"params": [weight for each in trained for weight in each.adapter], "lr": training.learning_rate},
+            {"params": [weight for each in trained for weight in each.head], "lr": training.rate_of_head},
+        ]
+        optimiser = torch.optim.AdamW(groups, weight_decay=training.weight_decay, fused=True)
         warmup = min(round(training.warmup * training.steps), training.steps - 1)
         schedule = get_linear_schedule_with_warmup(optimiser, warmup, training.steps)  # type: ignore[no-untyped-call]
-        return cls(groups, optimiser, schedule, training.max_grad_norm)
+        return cls(trained, optimiser, schedule, training.max_grad_norm)
 
     def step(self, afterwards: Callable[[], None] = lambda: None) -> None:
         """One step along the gradient, which is clipped for each base model, and forgotten in the end.
@@ -49,8 +51,8 @@ class Descent:
         Args:
             afterwards: called while the gradient is still there.
         """
-        for group in self.groups:
-            torch.nn.utils.clip_grad_norm_(group, self.max_grad_norm)
+        for each in self.trained:
+            torch.nn.utils.clip_grad_norm_(each.all, self.max_grad_norm)
         self.optimiser.step()
         afterwards()
         self.schedule.step()

@@ -84,7 +84,7 @@ class Nested:
         if done == steps:
             return
         with self._put_in(seed) as pack:
-            descent = Descent.of(pack.parameters(0), self._training)
+            descent = Descent.of(pack.trained(0), self._training)
             if done:
                 self._restore(pack, descent, done)
             augmented = self._training.augmentation != "none"

@@ -168,7 +168,7 @@ class _Training:
         self._data_seed = first.data_seed
         self._split = first.split
         self._courses = [
-            _Course(place, job.number, Descent.of(pack.parameters(k), config.tuned(job.settings).training))
+            _Course(place, job.number, Descent.of(pack.trained(k), config.tuned(job.settings).training))
             for k, (place, job) in enumerate(jobs.items())
         ]
         self._outcomes: dict[int, Outcome] = {}

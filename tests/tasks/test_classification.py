@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.torch import load_file
 from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
 from transformers import AutoModelForSequenceClassification, LlamaConfig, LlamaForSequenceClassification
 
@@ -13,15 +14,18 @@ from rank_search.config import ClassificationConfig, ModelConfig
 from rank_search.data.labelled import Labelled
 from rank_search.data.splits import Splits
 from rank_search.errors import InputError
+from rank_search.executors.local import LocalExecutor
 from rank_search.models.load import load
 from rank_search.modules import build_space
 from rank_search.tasks.base import Evaluation
 from rank_search.tasks.classification import ClassificationTask, score_classes
+from rank_search.training.result import Job
 from tests.bench import study_config
 from tests.conftest import train
 from tests.tasks.conftest import SIZES, TRAINING, classifier, labelled, tokenizer
 
 CONFIG = study_config(space={"ladder": [0, 2], "group_by": "layer"})
+CLASSIFIED = {"kind": "classification", "data": "x"}
 
 
 def mean(values: list[float]) -> float:
@@ -102,6 +106,24 @@ def test_head_is_trained_and_taken_out_again(classification) -> None:
         assert all(torch.equal(after[name], weight) for name, weight in weights.items())
         assert not any(weight.requires_grad for weight in classification.backbone.parameters())
     assert [type(module) for module in classification.backbone.modules()] == modules
+
+
+@pytest.mark.parametrize("recipe", ["fresh", "eva", "adalora"])
+def test_head_learns_at_a_rate_of_its_own_whatever_the_recipe(classification, recipe, tmp_path) -> None:
+    """EVA's and AdaLoRA's adapters learn at another rate than LoRA's; their heads don't."""
+    changes = {}
+    for rate in (None, 1e-7):  # the latter moves no weight by more than a few millionths
+        training = {**TRAINING.model_dump(), "steps": 8, "learning_rate": 1e-2, "head_learning_rate": rate}
+        config = study_config(training=training, task=CLASSIFIED)
+        space = build_space(classification.backbone, config, classification.head)
+        job = Job(space.uniform(2), 0, 0, recipe=recipe)
+        (outcome,) = LocalExecutor(config, classification, space).train([job], lambda _steps: None)
+        outcome.save_adapter(tmp_path / f"{rate}")
+        head = load_file(tmp_path / f"{rate}" / "adapter_model.safetensors")["base_model.model.classifier.weight"]
+        changes[rate] = (head - classification.backbone.classifier.weight).abs().mean().item()
+    # AdamW takes steps of about its rate: 8 steps with warm-up and decay move a weight by 0.8e-2 and more.
+    assert 1e-2 < changes[None] < 5e-2
+    assert changes[1e-7] < 1e-6
 
 
 @pytest.mark.parametrize("rank", [0, 2])
