@@ -20,7 +20,7 @@ check: $(VENV)/installed-test  ## lint, types and layering
 	$(BIN)/lint-imports
 
 # The adapter classes of servers and trainers, without what they need a GPU for: some 2 GB, and minutes to compile llama.cpp.
-CONSUMERS = vllm-0.31.0 vllm-0.33.0 sglang-0.5.23 axolotl-0.19.0 trl-1.16.0 ms_swift-4.6.0 peft-0.18.1
+CONSUMERS = vllm-0.31.0 vllm-0.33.0 sglang-0.5.23 axolotl-0.19.0 trl-1.16.0 ms_swift-4.6.0 peft-0.18.1 llama_cpp_python-0.3.36
 consumers: $(VENV)/installed-test $(CONSUMERS:%=.consumers/%) .consumers/dependencies   ## exports read by these classes
 	$(BIN)/python -m pytest tests/consumers $(ARGS)
 

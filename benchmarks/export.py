@@ -36,7 +36,7 @@ LABELS = {
     "vllm-0.33.0": "vllm",
     "sglang-0.5.23": "sglang",
     "axolotl-0.19.0": "axolotl",
-    "llama-cpp-python-0.3.36": "llama.cpp",
+    "llama_cpp_python-0.3.36": "llama.cpp",
 }
 STUDIES = ("export-retriever", "export-generator")
 

@@ -283,6 +283,9 @@ def export(
     trial: Annotated[int | None, typer.Option(help="Trial to export, instead of a rule's choice.")] = None,
     rule: RuleOption = "within-one-se",
     force: Annotated[bool, typer.Option("--force", help="Write trained weights that fail their certificate.")] = False,
+    retrain: Annotated[
+        bool, typer.Option("--retrain", help="Train the trial again, if the study did not keep its weights.")
+    ] = False,
     storage: StorageOption = None,
 ) -> None:
     """Writes a chosen map for other tools: trained weights, proved first, or a configuration for a fresh training."""
@@ -293,7 +296,14 @@ def export(
     parsed = Rule.parse(rule)
     opened, record, folder = _open(study, storage)
     picked = _chosen(opened, record, folder, parsed) if trial is None else _trial(opened, record, trial)
-    told = write_export(Choice(opened.study_name, record, folder, picked), to, out, force=force)
+
+    def train_again() -> None:
+        from rank_search import workflow
+
+        workflow.retrain(workflow.Finished(opened, record, folder), picked.number, _console())
+
+    choice = Choice(opened.study_name, record, folder, picked)
+    told = write_export(choice, to, out, force=force, retrain=train_again if retrain else None)
     print(f"trial {picked.number} as {to}: {out}")
     for line in told:
         print(f"  {line}")

@@ -17,8 +17,9 @@ from optuna.trial import TrialState
 from rank_search.analysis.choice import DEFAULT_RULE, Rule, choose
 from rank_search.analysis.contest import Contest
 from rank_search.analysis.maps import probabilities, study_maps
+from rank_search.config import StudyConfig
 from rank_search.curve import RankCurve
-from rank_search.errors import RankSearchError
+from rank_search.errors import RankSearchError, TrainingFailed
 from rank_search.executors.local import LocalExecutor
 from rank_search.files import write_text
 from rank_search.models.source import choose_device
@@ -27,7 +28,7 @@ from rank_search.ranks import RankMap
 from rank_search.search.baselines import NAME, Baselines
 from rank_search.search.confirmation import Confirmation
 from rank_search.search.contender import Contender
-from rank_search.search.loop import Search, data_seed
+from rank_search.search.loop import Search, data_seed, job_of
 from rank_search.search.nested import NESTED, NestedSearch
 from rank_search.search.plan import Plan
 from rank_search.search.progress import ProgressBar
@@ -35,6 +36,7 @@ from rank_search.search.record import StudyRecord, environment, refuse_change
 from rank_search.search.storage import BESIDE, StudyFolder, create_study, find_study
 from rank_search.search.table import trials_table
 from rank_search.tasks.load import load_skeleton, load_task
+from rank_search.training.result import FineTuned
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -43,7 +45,6 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from rank_search.analysis.trials import ScoredTrial
-    from rank_search.config import StudyConfig
     from rank_search.space import Space
     from rank_search.tasks.base import Evaluation, Task
 
@@ -125,6 +126,46 @@ def run_study(config: StudyConfig, storage: str | None, console: Console) -> Fin
         _measure_choice(finished, executor, task)
         _say_cost(search.busy + time.perf_counter() - started, console)
     return finished
+
+
+def retrain(begun: Finished, number: int, console: Console) -> None:
+    """Trains a finished trial again, as it was trained, and keeps its adapter.
+
+    It is the same map, seed and batches. The score is that of the trial, but for the last bits of floating-point
+    sums, which depend on how many maps are trained at once, and on the machine; it is kept beside the trial's.
+
+    Args:
+        begun: the study.
+        number: of the trial.
+        console: where progress goes.
+
+    Raises:
+        InputError: the data or the base model have changed since.
+        TrainingFailed: it can't be trained.
+    """
+    quiet()
+    config = StudyConfig.model_validate(begun.record.config)
+    folder, trial = begun.folder, begun.study.get_trials(deepcopy=False)[number]
+    with console.status(f"reading {config.task.data.source} and {config.model.source}"):
+        task, space = load_study_task(config)
+        _refuse_other(begun.record, _new_record(config, space, task))
+        executor = LocalExecutor(config, task, space)
+    job = job_of(trial, config, space, folder)
+    if job.recipe == "warm":
+        executor.nested(folder.super_adapter)
+    again = f"training trial {number} again"
+    with folder.locked(), console.status(again) as shown:
+        (outcome,) = executor.train(
+            [job], lambda steps: shown.update(f"{again}: step {steps} of {config.training.steps}")
+        )
+        if isinstance(outcome, TrainingFailed):
+            raise outcome
+        if not isinstance(outcome, FineTuned) or outcome.save_adapter is None:
+            raise TrainingFailed(f"trial {number} has nothing to train")
+        outcome.save_adapter(folder.adapter(number))
+        score, digests = outcome.evaluation.score, folder.adapter_digests(number)
+        folder.write_result(number, {**folder.read_result(number), "adapter": digests, "retrained": score})
+    console.print(f"trial {number} was trained again: {score:.4f}, and {trial.values[0]:.4f} in the search")
 
 
 def _pack(study: Study, config: StudyConfig, executor: LocalExecutor, console: Console) -> int:
@@ -267,7 +308,8 @@ def _measure_choice(begun: Finished, executor: LocalExecutor, task: Task) -> Non
         if trial.trainable_parameters == 0 and not begun.record.head:
             return untrained
         raise RankSearchError(
-            f"{adapter}: the adapter of trial {trial.number} is gone; restore it, or begin a new study"
+            f"{adapter}: the adapter of trial {trial.number} is gone; restore it, or train it again by export "
+            f"--trial {trial.number} --to peft --retrain"
         )
 
     of_trial = {trial.number: trial for trial in contest.contenders.values()}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,7 +14,9 @@ from pathlib import Path
 
 import optuna
 import pytest
+import torch
 from optuna.trial import TrialState
+from safetensors.torch import load_file
 
 from rank_search.config import ModelConfig
 from rank_search.data.stdlib import load_stdlib_pairs
@@ -268,6 +271,24 @@ def test_verify_proves_what_was_exported_and_fails_when_its_scale_is_wrong(demo,
     missing = demo("verify", str(empty))
     assert missing.returncode == 2
     assert missing.stderr.startswith(f"rank_search: DIR: '{empty}' holds no rank_search.json")
+
+
+def test_weights_that_were_not_kept_are_trained_again_as_they_were(demo, tmp_path) -> None:
+    trial = json.loads(demo("choose", "demo", "--rule", "best", "--json").stdout)["trial"]
+    adapter = demo.folder / "studies" / "demo" / "adapters" / f"{trial:04d}"
+    before = load_file(adapter / "adapter_model.safetensors")
+    shutil.rmtree(adapter)
+    export = ("export", "demo", "--trial", str(trial), "--to", "peft", "--out", str(tmp_path / "adapter"))
+    refused = demo(*export)
+    assert refused.returncode == 1
+    assert f"trial {trial} has no saved adapter" in refused.stderr
+    assert "--retrain" in refused.stderr
+    result = demo(*export, "--retrain")
+    assert result.returncode == 0, result.stderr
+    assert f"trial {trial} was trained again: 0." in result.stderr
+    after = load_file(tmp_path / "adapter" / "adapter_model.safetensors")
+    torch.testing.assert_close(after, before, rtol=0, atol=1e-5)
+    assert "These weights were trained again after the search" in (tmp_path / "adapter" / "README.md").read_text()
 
 
 def test_plan_trains_nothing_and_writes_nothing(command) -> None:

@@ -141,7 +141,7 @@ def _write(part: Part, form: str, folder: Path, *, force: bool) -> list[str]:
         metric=choice.config.task.metric,
         score=choice.trial.score,
         score_se=choice.trial.score_se if math.isfinite(choice.trial.score_se) else None,
-        trainable_parameters=choice.trial.trainable_parameters,
+        trainable_parameters=part.trainable_parameters,
         settings=dict(choice.trial.settings),
         ranks=dict(part.rank_map.ranks),
         base=Base(

@@ -47,6 +47,17 @@ class Choice:
         return RankMap(self.trial.ranks)
 
     @property
+    def has_adapter(self) -> bool:
+        """Whether its trained weights are there."""
+        return self.folder.adapter(self.trial.number).is_dir()
+
+    @property
+    def retrained(self) -> float | None:
+        """The score of these weights, if they were trained again after the search."""
+        score: float | None = self.folder.read_result(self.trial.number).get("retrained")
+        return score
+
+    @property
     def parts(self) -> list[Part]:
         """The parts of the base models that the map, or a head, changes."""
         parts = [Part(self, prefix, model) for prefix, model in self.config.base_models.items()]
@@ -73,6 +84,12 @@ class Part:
         return self.choice.rank_map.under(self.prefix)
 
     @property
+    def trainable_parameters(self) -> int:
+        """Of this base model's adapter."""
+        space = self.choice.record.space
+        return space.parameters(RankMap({self.prefix + name: rank for name, rank in self.rank_map.ranks.items()}))
+
+    @property
     def auto_class(self) -> AutoClass:
         """The class of transformers whose module names the map has."""
         task = self.choice.config.task
@@ -97,11 +114,11 @@ class Part:
         from rank_search.adapters import adapter_folder
 
         number, folder = self.choice.trial.number, self.choice.folder
-        if not folder.adapter(number).is_dir():
+        if not self.choice.has_adapter:
             kept = ", ".join(map(str, sorted(folder.adapters()))) or "none"
             raise RankSearchError(
                 f"trial {number} has no saved adapter: only maps that may stand on the front, and baselines, keep "
-                f"theirs (trials {kept}); choose one of these, or train anew from --to lora-config"
+                f"theirs (trials {kept}); add --retrain to train it again, or choose one of these"
             )
         folder.check_adapter(number)
         return adapter_folder(folder.adapter(number), self.prefix)

@@ -24,13 +24,17 @@ class Format:
     Attributes:
         write: fills an empty folder.
         adapts: it has no meaning for a map that leaves every module alone.
+        trained: it holds trained weights.
     """
 
     write: Callable[[Choice, Path, bool], list[str]]
     adapts: bool = True
+    trained: bool = False
 
 
-def write_export(choice: Choice, form: str, out: Path, *, force: bool = False) -> list[str]:
+def write_export(
+    choice: Choice, form: str, out: Path, *, force: bool = False, retrain: Callable[[], None] | None = None
+) -> list[str]:
     """Writes a trial in a format into ``out``, which must be empty or not exist.
 
     Trained weights are certified first: if a consumer that the format is for computes anything else than the trained
@@ -41,6 +45,7 @@ def write_export(choice: Choice, form: str, out: Path, *, force: bool = False) -
         form: the format.
         out: the folder.
         force: write trained weights that fail, marked as failed.
+        retrain: trains the trial again, where trained weights are wanted and were not kept; None to refuse that.
 
     Returns:
         What to tell the user: who reads it right, and how.
@@ -61,6 +66,8 @@ def write_export(choice: Choice, form: str, out: Path, *, force: bool = False) -
             f"trial {choice.trial.number} leaves every module alone: use the base model as it is, or export another "
             "trial (--trial N, or a --rule such as best)"
         )
+    if retrain is not None and FORMATS[form].trained and not choice.has_adapter:
+        retrain()
     try:
         with whole_folder(out) as partial:
             told = FORMATS[form].write(choice, partial, force)
@@ -72,7 +79,7 @@ def write_export(choice: Choice, form: str, out: Path, *, force: bool = False) -
     return told
 
 
-def _bundle(form: str) -> Callable[[Choice, Path, bool], list[str]]:
+def _bundle(form: str) -> Format:
     """Trained weights, with their certificate; torch waits until they are asked for."""
 
     def write(choice: Choice, out: Path, force: bool) -> list[str]:
@@ -80,10 +87,10 @@ def _bundle(form: str) -> Callable[[Choice, Path, bool], list[str]]:
 
         return write_bundles(choice, form, out, force=force)
 
-    return write
+    return Format(write, trained=True)
 
 
-def _trainer(form: str) -> Callable[[Choice, Path, bool], list[str]]:
+def _trainer(form: str) -> Format:
     """A configuration for a fresh training."""
 
     def write(choice: Choice, out: Path, _force: bool) -> list[str]:
@@ -91,7 +98,7 @@ def _trainer(form: str) -> Callable[[Choice, Path, bool], list[str]]:
 
         return write_trainer(choice, form, out)
 
-    return write
+    return Format(write)
 
 
 def _rank_map(choice: Choice, out: Path, _force: bool) -> list[str]:
@@ -118,16 +125,16 @@ def _rank_curve(choice: Choice, out: Path, _force: bool) -> list[str]:
 
 
 FORMATS = {
-    "peft": Format(_bundle("peft")),
-    "compact": Format(_bundle("compact")),
-    "padded": Format(_bundle("padded")),
-    "gguf": Format(_bundle("gguf")),
-    "merged": Format(_bundle("merged")),
-    "lora-config": Format(_trainer("lora-config")),
-    "axolotl": Format(_trainer("axolotl")),
-    "trl": Format(_trainer("trl")),
-    "unsloth": Format(_trainer("unsloth")),
-    "ms-swift": Format(_trainer("ms-swift")),
+    "peft": _bundle("peft"),
+    "compact": _bundle("compact"),
+    "padded": _bundle("padded"),
+    "gguf": _bundle("gguf"),
+    "merged": _bundle("merged"),
+    "lora-config": _trainer("lora-config"),
+    "axolotl": _trainer("axolotl"),
+    "trl": _trainer("trl"),
+    "unsloth": _trainer("unsloth"),
+    "ms-swift": _trainer("ms-swift"),
     "rank-curve": Format(_rank_curve),
     "rank-map": Format(_rank_map, adapts=False),
 }

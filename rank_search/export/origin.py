@@ -28,6 +28,9 @@ _TASKS = {
 def header(part: Part) -> list[str]:
     """Study, trial, score, parameters and versions, a line each."""
     choice, trial = part.choice, part.choice.trial
+    several = part.trainable_parameters < trial.trainable_parameters
+    whole = f", of {trial.trainable_parameters:,} in all its base models" if several else ""
+    revision = _on_one_line(part.model.revision or "")
     searched = ", ".join(f"{name} {value:g}" for name, value in trial.settings.items())
     beside = f"; searched beside them: {searched}" if searched else ""
     return [
@@ -35,11 +38,16 @@ def header(part: Part) -> list[str]:
             f"Ranks found by rank_search: study {choice.study}, trial {trial.number} ({trial.kind}), "
             f"{choice.config.task.metric} {trial.score:.4f} ± {trial.score_se:.4f} on validation,"
         ),
-        f"{trial.trainable_parameters:,} trainable parameters{beside}.",
-        f"Base model {part.model.source}{f' at {part.model.revision}' if part.model.revision else ''}. Versions: "
+        f"{part.trainable_parameters:,} trainable parameters{whole}{beside}.",
+        f"Base model {_on_one_line(part.model.source)}{f' at {revision}' if revision else ''}. Versions: "
         + ", ".join(f"{package} {version(package)}" for package in _PACKAGES)
         + ".",
     ]
+
+
+def _on_one_line(text: str) -> str:
+    """What a folder is called may break a line, and so end a comment."""
+    return "".join(character if character.isprintable() else "?" for character in text)
 
 
 def write_card(folder: Path, manifest: Manifest, part: Part, notes: Sequence[str]) -> None:
@@ -57,9 +65,12 @@ def write_card(folder: Path, manifest: Manifest, part: Part, notes: Sequence[str
         pipeline_tag=_TASKS[manifest.base.auto_class],
         tags=["rank_search", *([] if merged else ["lora"])],
     )
+    origin, again = header(part), part.choice.retrained
+    if again is not None:
+        origin.append(f"These weights were trained again after the search, and score {again:.4f}.")
     text = _template().render(
         manifest=manifest,
-        origin=header(part),
+        origin=origin,
         ranks=_by_layer(manifest.ranks),
         findings=manifest.certificate,
         failed=[finding for finding in manifest.certificate if finding.passed is False],

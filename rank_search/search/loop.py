@@ -66,6 +66,34 @@ def data_seed(study_seed: int, round_: int = 0) -> int:
     return derive_seed(study_seed, _DATA_STREAM, *([round_] if round_ else []))
 
 
+def map_seed(study_seed: int, trial: int) -> int:
+    """Draws a trial's fresh adapter."""
+    return derive_seed(study_seed, _MAP_STREAM, trial)
+
+
+def job_of(trial: Trial | FrozenTrial, config: StudyConfig, space: Space, folder: StudyFolder) -> Job:
+    """What a trial trains, now or again: it follows from what the study keeps of it.
+
+    Args:
+        trial: one whose proposal is drawn.
+        config: the study file.
+        space: what is searched.
+        folder: holds the adapters that others are cut out of.
+    """
+    baseline = Baseline.of(trial.user_attrs)
+    job = Job(
+        baseline.rank_map if baseline else space.rank_map(trial.params),
+        seed=map_seed(config.seed, trial.number),
+        data_seed=data_seed(config.seed, trial.user_attrs.get(ROUND, 0)),
+        number=trial.number,
+    )
+    if baseline is not None:
+        source = None if baseline.source is None else folder.adapter(baseline.source)
+        return replace(job, recipe=baseline.recipe, source=source)
+    warm = config.search.nested.confirm == "warm" and trial.user_attrs.get("kind") == CONFIRM
+    return replace(job, settings=space.settings(trial.params), recipe="warm" if warm else "fresh")
+
+
 @dataclass
 class Search:
     """One driver at work on one study.
@@ -113,10 +141,10 @@ class Search:
         orphans = [trial for trial in known if trial.state == TrialState.RUNNING and self._is_orphan(trial)]
         attempts = max((trial.user_attrs.get("attempts", 0) for trial in orphans), default=0)
         pack = [Trial(self.study, trial._trial_id) for trial in orphans[: self._size_after(attempts)]]
-        if attempts > _PATIENCE:
-            return pack
         for trial in pack:
             self._draw(trial)
+        if attempts > _PATIENCE:
+            return pack
         while not is_full(pack, self.pack):
             known = self.study.get_trials(deepcopy=False)
             planned = self._enqueue_planned(known)
@@ -213,20 +241,7 @@ class Search:
             self.busy += time.perf_counter() - started
 
     def _job(self, trial: Trial) -> Job:
-        baseline = Baseline.of(trial.user_attrs)
-        if baseline is None:
-            suggest(trial, self.space)
-        job = Job(
-            baseline.rank_map if baseline else self.space.rank_map(trial.params),
-            seed=self._seed(trial),
-            data_seed=data_seed(self.config.seed, trial.user_attrs.get(ROUND, 0)),
-            number=trial.number,
-        )
-        if baseline is not None:
-            source = None if baseline.source is None else self.folder.adapter(baseline.source)
-            return replace(job, recipe=baseline.recipe, source=source)
-        warm = self.config.search.nested.confirm == "warm" and trial.user_attrs.get("kind") == CONFIRM
-        return replace(job, settings=self.space.settings(trial.params), recipe="warm" if warm else "fresh")
+        return job_of(trial, self.config, self.space, self.folder)
 
     def _rungs(self, trials: Sequence[Trial]) -> Rungs:
         """Where these trials are looked at, and who goes on: baselines and repeats, and the best of the others."""
@@ -276,7 +291,7 @@ class Search:
         """
         if isinstance(outcome, TrainingFailed):
             raise outcome
-        trial.set_user_attr("seed", self._seed(trial))
+        trial.set_user_attr("seed", map_seed(self.config.seed, trial.number))
         trial.set_user_attr("seconds", outcome.seconds)
         if outcome.rungs:
             trial.set_user_attr(rungs.ATTRIBUTE, outcome.rungs)
@@ -300,10 +315,6 @@ class Search:
         if NAME in trial.user_attrs:
             trial.set_user_attr(RANKS, dict(rank_map.ranks))
         return evaluation.score, self._parameters(rank_map)
-
-    def _seed(self, trial: Trial) -> int:
-        """Draws the trial's fresh adapter."""
-        return derive_seed(self.config.seed, _MAP_STREAM, trial.number)
 
     def _parameters(self, rank_map: RankMap) -> int:
         return self.space.parameters(rank_map)

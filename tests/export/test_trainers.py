@@ -1,4 +1,5 @@
 import ast
+import dataclasses
 import json
 import re
 
@@ -13,6 +14,7 @@ from rank_search.adapters import known_warnings, lora_config
 from rank_search.config import AdapterConfig
 from rank_search.errors import RankSearchError
 from rank_search.export.formats import write_export
+from rank_search.export.origin import header
 from rank_search.export.trainers import in_swifts_matching
 from rank_search.ranks import RankMap
 
@@ -64,6 +66,14 @@ def test_ms_swifts_keys_match_in_its_own_way(bases, chosen, tmp_path) -> None:
         assert given_["alpha_pattern"][keys[0]] == 2 * rank
     others = [name for name, rank in choice.rank_map.ranks.items() if not rank]
     assert not any(re.match(rf".*\.{key}$", name) for name in others for key in given_["rank_pattern"])
+
+
+def test_name_of_a_folder_can_not_end_a_comment(chosen) -> None:
+    (part,) = chosen("generation").parts
+    model = part.model.model_copy(update={"source": "here\nimport os\u2028there", "revision": "a\rb"})
+    text = "\n".join(header(dataclasses.replace(part, model=model)))
+    assert len(text.splitlines()) == 3
+    assert "here?import os?there at a?b" in text
 
 
 def test_axolotl_is_given_whole_numbers(chosen, tmp_path) -> None:
