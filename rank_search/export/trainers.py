@@ -138,8 +138,10 @@ def _axolotl(plan: _Plan, out: Path) -> list[str]:
         "lora_alpha": int(given["lora_alpha"]),
         "lora_dropout": given["lora_dropout"],
         "peft_use_rslora": given["use_rslora"],
-        "lora_target_modules": given["target_modules"],
-        **({"lora_exclude_modules": given["exclude_modules"]} if "exclude_modules" in given else {}),
+        # A list would match what ends in its names, and axolotl's schema drops exclusions without a word.
+        "lora_target_modules": "|".join(map(re.escape, given["target_modules"]))
+        if "exclude_modules" in given
+        else given["target_modules"],
         "lora_rank_pattern": given["rank_pattern"],
         **({"lora_alpha_pattern": given["alpha_pattern"]} if "alpha_pattern" in given else {}),
         "max_steps": training.steps,

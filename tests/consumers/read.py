@@ -14,13 +14,13 @@ from rank_search.export import installed
 from rank_search.export.manifest import Manifest
 from rank_search.export.probe import load_base
 from rank_search.export.rules import Refused
-from tests.consumers.stand_ins import stand_in_for_torchvision
+from tests.consumers.stand_ins import stand_in_for
 
 consumer, folder, out = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
 base = Manifest.read(folder).base
 loaded = load_base(base.located(trust_remote_code=False), base.auto_class, base.classes)
 if consumer == "sglang":
-    stand_in_for_torchvision()
+    stand_in_for("torchvision")
 try:
     reading = getattr(installed, consumer)(folder, loaded)
 except Refused as refusal:

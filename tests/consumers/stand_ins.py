@@ -1,7 +1,7 @@
 """Runs `rank_search` where SGLang is importable but torchvision is not: stand_ins.py verify DIR …
 
-SGLang imports torchvision, whose wheels on PyPI need another build of torch than the one for CPUs; its adapter classes
-use nothing of it.
+SGLang imports torchvision, whose wheels on PyPI need another build of torch than the one for CPUs; axolotl imports
+bitsandbytes and a telemetry client. Their adapter classes use nothing of these.
 """
 
 from __future__ import annotations
@@ -20,19 +20,27 @@ class StandIn(types.ModuleType):
         return type(name, (), {})
 
 
-def stand_in_for_torchvision() -> None:
-    """Puts stand-ins in its place; transformers must be imported by then, or it would take them for the library."""
+PARTS = {
+    "torchvision": ("", ".io", ".transforms", ".transforms.functional", ".transforms.v2"),
+    "bitsandbytes": ("", ".nn", ".functional"),
+    "posthog": ("",),
+}
+
+
+def stand_in_for(*libraries: str) -> None:
+    """Puts stand-ins in their place; what has a use for the libraries is imported by then, or would take these."""
+    import peft  # noqa: F401
     from transformers import AutoProcessor  # noqa: F401
 
-    for name in ("", ".io", ".transforms", ".transforms.functional", ".transforms.v2"):
-        module = StandIn(f"torchvision{name}")
-        module.__spec__ = importlib.machinery.ModuleSpec(f"torchvision{name}", None)
+    for name in (library + part for library in libraries for part in PARTS[library]):
+        module = StandIn(name)
+        module.__spec__ = importlib.machinery.ModuleSpec(name, None)
         module.__path__ = []
-        sys.modules[f"torchvision{name}"] = module
+        sys.modules[name] = module
 
 
 if __name__ == "__main__":
-    stand_in_for_torchvision()
+    stand_in_for("torchvision")
     from rank_search.cli import main
 
     main()

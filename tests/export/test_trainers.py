@@ -13,10 +13,12 @@ from transformers import AutoModelForCausalLM
 from rank_search.adapters import known_warnings, lora_config
 from rank_search.config import AdapterConfig
 from rank_search.errors import RankSearchError
+from rank_search.export import trainers
 from rank_search.export.formats import write_export
 from rank_search.export.origin import header
 from rank_search.export.trainers import in_swifts_matching
-from rank_search.ranks import RankMap
+from rank_search.modules import linear_modules
+from rank_search.ranks import RankMap, Shape
 
 SCRIPTS = {"trl": "LoraConfig", "unsloth": "get_peft_model", "ms-swift": "LoRAConfig"}
 
@@ -66,6 +68,17 @@ def test_ms_swifts_keys_match_in_its_own_way(bases, chosen, tmp_path) -> None:
         assert given_["alpha_pattern"][keys[0]] == 2 * rank
     others = [name for name, rank in choice.rank_map.ranks.items() if not rank]
     assert not any(re.match(rf".*\.{key}$", name) for name in others for key in given_["rank_pattern"])
+
+
+def test_axolotl_is_given_a_regular_expression_where_names_would_match_more(chosen, tmp_path, monkeypatch) -> None:
+    choice = chosen("generation")
+    one, *rest = choice.rank_map.adapted
+    real = linear_modules
+    monkeypatch.setattr(trainers, "linear_modules", lambda model: {**real(model), f"other.{one}": Shape(1, 1)})
+    write_export(choice, "axolotl", tmp_path / "out")
+    pattern = yaml.safe_load((tmp_path / "out" / "axolotl.yaml").read_text())["lora_target_modules"]
+    assert all(re.fullmatch(pattern, name) for name in (one, *rest))  # as PEFT matches a text
+    assert not re.fullmatch(pattern, f"other.{one}")
 
 
 def test_name_of_a_folder_can_not_end_a_comment(chosen) -> None:
