@@ -1,14 +1,14 @@
 """Samplers compared on RankBench: how many maps each has to train to have the true front.
 
-    python benchmarks/samplers.py                        # all of it: about an hour on one core
+    python benchmarks/samplers.py                        # all of it: four hours on one core, three of them for GP
     python benchmarks/samplers.py --seeds 2 --evaluations 12   # a quick look
 
 Every search begins with the uniform maps, as every study does, proposes no map twice, and sees one training of each
 map: search k sees those of seed k mod 2, which share their batches. Its hypervolume is counted by expected scores; also
 by the means of both trainings, whose best maps are partly the lucky ones, so that even all skill would not find them.
-A search ends with the goal, but not before 100 maps. Optuna's GP, which takes long, ends at 100. Nested scores cost a
-training of the super-adapter and 60 evaluations, which are not counted. The same command goes on with what it has, if
-nothing of the samplers was changed.
+A search ends with the goal, but not before 100 maps. Optuna's GP, which takes long, ends at 150. Nested scores cost a
+training of the super-adapter and 60 evaluations, which are not counted. The same command goes on with what it has, and
+runs a search again whose sampler was changed.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import json
 import statistics
 import sys
 import time
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 OUT = Path("reports/benchmarks")
 GOAL = 0.99  # of the true hypervolume
 CURVE = 100  # maps that every search trains
+LONGEST = {"gp": 150}  # maps at most, where a proposal takes seconds
 NAMES = {
     "nehvi": "ours: score modelled, price known",
     "nehvi, nested": "ours, from 60 nested scores",
@@ -68,16 +70,24 @@ def searched(bench: RankBench, kind: str, seed: int, evaluations: int) -> dict[s
     for rank in bench.space.ladder:
         study.enqueue_trial(bench.space.proposal(bench.space.uniform(rank)))
     trained, shares, by_means, seconds = [], [], [], 0.0
-    while len(shares) < min(evaluations, CURVE) or (len(shares) < evaluations and max(shares) < GOAL and kind != "gp"):
+    most = min(evaluations, LONGEST.get(kind, evaluations))
+    while len(shares) < min(most, CURVE) or (len(shares) < most and max(shares) < GOAL):
         started = time.perf_counter()
         trial = study.ask()
         values = bench.objective(trial, seed % 2)
         seconds += time.perf_counter() - started
         study.tell(trial, values)
         trained.append(trial.params)
-        shares.append(bench.share(trained))
-        by_means.append(bench.share(trained, "score"))
-    return {"sampler": kind, "seed": seed, "shares": shares, "shares_by_means": by_means, "seconds": seconds}
+        shares.append(round(bench.share(trained), 5))
+        by_means.append(round(bench.share(trained, "score"), 5))
+    return {
+        "sampler": kind,
+        "seed": seed,
+        "code": _digest(kind),
+        "shares": shares,
+        "shares_by_means": by_means,
+        "seconds": round(seconds, 1),
+    }
 
 
 def _maker(bench: RankBench, kind: str) -> Callable[[int], BaseSampler]:
@@ -88,10 +98,12 @@ def _maker(bench: RankBench, kind: str) -> Callable[[int], BaseSampler]:
     return maker(kind, bench.space)
 
 
-def _digest() -> str:
-    """Of the code that proposes, and of the table: searches by another are not gone on with."""
+@cache
+def _digest(kind: str) -> str:
+    """Of the code that proposes, and of the table: searches by another are run again."""
     search = Path(rank_search.__file__).parent / "search"
-    code = [search / f"{name}.py" for name in ("samplers", "coding", "score_model", "known_price")]
+    ours = ("coding", "score_model", "improvement", "known_price") if kind.startswith("nehvi") else ()
+    code = [search / f"{name}.py" for name in ("samplers", *ours)]
     tables = sorted((Path(__file__).parent / "rankbench").glob("*.parquet"))
     return hashlib.sha256(b"".join(path.read_bytes() for path in [*code, *tables])).hexdigest()
 
@@ -154,8 +166,9 @@ def main(
     command = f"python benchmarks/samplers.py --seeds {seeds} --evaluations {evaluations}"
     path = out / "samplers.json"
     kept = json.loads(path.read_text()) if path.is_file() else {}
-    header = {"command": command, "code": _digest(), "environment": environment("cpu")}
-    runs = kept["runs"] if header.items() <= kept.items() else []
+    header = {"command": command, "environment": environment("cpu")}
+    same = header.items() <= kept.items()
+    runs = [run for run in kept["runs"] if run["code"] == _digest(run["sampler"])] if same else []
     done = {(run["sampler"], run["seed"]) for run in runs}
     out.mkdir(parents=True, exist_ok=True)
     for seed in range(seeds):

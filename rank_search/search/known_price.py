@@ -95,7 +95,8 @@ class KnownPriceSampler(BaseSampler):
     def _improvement(self, observed: _Observed, pending: Sequence[Proposal]) -> ExpectedImprovement:
         """Expected improvement over what was trained and is in training."""
         x = self._coding.points(observed.proposals)
-        model = score_model(x, observed.scores, observed.variances, expected=self._coding.expects)
+        ranks, expected = len(self._space.dimensions), self._coding.expects
+        model = score_model(x, observed.scores, observed.variances, ranks=ranks, expected=expected)
         known = torch.cat([x, self._coding.points(pending)]) if pending else x
         reference = (observed.reference, self._space.reference_parameters / self._space.most_parameters)
         return ExpectedImprovement(model, known, self._price(known), reference, self._seed)

@@ -32,7 +32,7 @@ def modelled():
     scores += np.random.default_rng(1).normal(0, 0.05, 12)
     x = coding.points(seen)
     with quiet():
-        model = score_model(x, scores)
+        model = score_model(x, scores, ranks=x.shape[-1] - 1)
     pool = coding.points([of for of in every if of not in seen])
     return coding, model, x, pool
 
@@ -90,4 +90,6 @@ def test_it_is_the_same_in_blocks(modelled, monkeypatch) -> None:
     monkeypatch.setattr("rank_search.search.improvement._LARGEST_TENSOR", 1)  # blocks of 32
     parts = ExpectedImprovement(model, x, price(coding, x), REFERENCE, seed=0)(pool, price(coding, pool))
     assert parts.shape == whole.shape
-    assert np.corrcoef(parts, whole)[0, 1] > 0.98
+    gains = (parts > 0) & (whole > 0)  # below 0 is the nearest of all draws, an extreme that each set of draws has anew
+    assert gains.sum() > 200
+    assert np.corrcoef(parts[gains], whole[gains])[0, 1] > 0.99
