@@ -32,6 +32,21 @@ def test_verdicts(demo, tmp_path) -> None:
     assert len({row.count("|") for row in rows if row.startswith("| [demo]")}) == 1
 
 
+def test_export(demo) -> None:
+    """Every consumer reads every bundle of the small demo."""
+    benchmark("export.py", demo.folder, "demo", "--out", "reports/export.md")
+    written = (demo.folder / "reports" / "export.md").read_text()
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in written.splitlines() if line.startswith("|")]
+    (header,) = (row for row in rows if row[0] == "consumer")
+    assert header[2:] == ["peft", "compact", "padded", "gguf", "merged"]
+    of = {row[0]: dict(zip(header[2:], row[2:], strict=True)) for row in rows[2:] if len(row) == len(header)}
+    assert {name.split()[0] for name in of} >= {"PEFT", "transformers", "vLLM", "SGLang", "axolotl", "llama.cpp"}
+    (old,) = (found for name, found in of.items() if name.startswith("vLLM ≤ 0.31"))
+    assert old["padded"].startswith("pass, ")
+    assert old["merged"] == "–"
+    assert (demo.folder / "reports" / "export" / "demo" / "compact" / "adapter_config.json").is_file()
+
+
 def test_search_cost(tmp_path) -> None:
     """All of it, with three steps a fine-tune: every contender trains, and the curves are written."""
     (tmp_path / "configs").symlink_to(ROOT / "configs")
