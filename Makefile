@@ -31,6 +31,11 @@ BRING = $(BIN)/pip install --quiet --disable-pip-version-check --no-deps --targe
 .consumers/%: | $(BIN)/python
 	$(BRING) $@ $(subst -,==,$*)
 
+# Its wheel outlives .consumers, as it takes half an hour to compile.
+.consumers/llama_cpp_python-%: | $(BIN)/python
+	$(BIN)/pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir .cache/wheels llama_cpp_python==$*
+	$(BRING) $@ --no-index --find-links .cache/wheels llama_cpp_python==$*
+
 clean:
 	rm -rf $(VENV) .consumers build dist *.egg-info
 

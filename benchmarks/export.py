@@ -25,6 +25,7 @@ import typer
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from rank_search.export.certificate import BUNDLE_CONSUMERS
+from rank_search.export.manifest import Manifest
 from rank_search.export.serving import notes
 from rank_search.search.record import environment
 
@@ -76,7 +77,8 @@ def _study(study: str, folder: Path) -> dict[str, Any]:
         if done.returncode:
             told[form] = done.stderr.strip().removeprefix("rank_search: ")
             continue
-        told[form] = "; ".join(notes(bundle, form))
+        manifest = Manifest.read(bundle)
+        told[form] = "; ".join(notes(bundle, manifest.certificate, manifest.base.auto_class))
         for of in _verified(bundle):
             rows.setdefault((of["consumer"], of["version"]), {})[form] = of
         print(study, form, flush=True)

@@ -327,7 +327,11 @@ def verify(
 
     names = [] if everyone else consumer
     findings = {path: certified(path, names, trust_remote_code=trust_remote_code) for path in bundles(folder)}
-    failed = any(finding.passed is False for found in findings.values() for finding in found)
+    # One that was asked for by name, and can't read such a model, is no proof; nor is a bundle that nobody reads.
+    wrong = (False, None) if consumer else (False,)
+    failed = any(of.passed in wrong for found in findings.values() for of in found) or any(
+        not any(of.passed for of in found) for found in findings.values()
+    )
     if as_json:
         content = {
             "passed": not failed,

@@ -15,7 +15,7 @@ from rank_search.modules import block_of, layer_of
 from rank_search.ranks import RankMap
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
     from rank_search.space import Space
@@ -75,10 +75,11 @@ class RankCurve:
         depths = sorted(by_depth)
         return float(np.interp(place.depth, depths, [np.mean(by_depth[depth]) for depth in depths]))
 
-    def to_json(self) -> str:
-        """A JSON object with one row a point."""
+    def to_json(self, origin: Sequence[str] = ()) -> str:
+        """A JSON object with one row a point, and a text that says where it comes from."""
         rows = ",\n".join(f"    {json.dumps(asdict(point))}" for point in self.points)
-        return f'{{\n  "points": [\n{rows}\n  ]\n}}\n'
+        told = json.dumps(" ".join(origin), ensure_ascii=False)
+        return f'{{\n  "origin": {told},\n  "points": [\n{rows}\n  ]\n}}\n'
 
     @classmethod
     def read(cls, path: Path) -> RankCurve:

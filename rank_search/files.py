@@ -51,7 +51,8 @@ def whole_folder(folder: Path, *, replace: bool = False) -> Iterator[Path]:
         OSError: ``folder`` can't be written, or holds something and is not to be replaced.
     """
     folder = folder.resolve()
-    partial, old = (folder.with_name(f".{folder.name}.{word}") for word in ("partial", "old"))
+    # Names that nobody else gives, as what a killed process left under them is removed.
+    partial, old = (folder.with_name(f".{folder.name}.rank_search.{word}") for word in ("partial", "old"))
     for leftover in (partial, old):
         shutil.rmtree(leftover, ignore_errors=True)
     partial.mkdir(parents=True)

@@ -1,7 +1,7 @@
 """From rank maps to adapters: many side by side in training, one by one in PEFT's form."""
 
 from rank_search.adapters.eva import eva_directions, eva_start
-from rank_search.adapters.forms import compact, padded
+from rank_search.adapters.forms import compact, in_all_layers, padded
 from rank_search.adapters.layers import UnpackableError
 from rank_search.adapters.loading import known_warnings, loaded, restored
 from rank_search.adapters.lora import adalora_config, base_models, lora_config, module_scale, stored_transposed
@@ -26,6 +26,7 @@ __all__ = [
     "eva_directions",
     "eva_start",
     "factors_of",
+    "in_all_layers",
     "known_warnings",
     "loaded",
     "lora_config",

@@ -14,6 +14,7 @@ from peft.utils.other import get_pattern_key
 
 from rank_search.adapters.lora import lora_config
 from rank_search.config import AdapterConfig
+from rank_search.modules import layer_of
 from rank_search.ranks import RankMap
 
 if TYPE_CHECKING:
@@ -28,11 +29,33 @@ if TYPE_CHECKING:
 # module on (``config.r = padded_rank`` in their adapters/lora.py): these ranks they leave alone.
 _LEAST_SERVED = 8
 _SERVED_STEP = 16
+_STACKED = ({"q_proj", "k_proj", "v_proj"}, {"gate_proj", "up_proj"})  # into one matrix, by servers
 
 
 def served_rank(rank: int) -> int:
     """The least rank, at or above this one, that every server takes as it is."""
     return _LEAST_SERVED if rank <= _LEAST_SERVED else math.ceil(rank / _SERVED_STEP) * _SERVED_STEP
+
+
+def in_all_layers(names: Collection[str], modules: Collection[str]) -> list[str]:
+    """What servers want adapted together: the same kinds of modules in all layers, and what they stack with these.
+
+    Args:
+        names: modules that are adapted.
+        modules: linear layers of the base model, in its order.
+
+    Returns:
+        These modules, and those in layers that are of the same kind as one of them, or are stacked with such a kind.
+    """
+    kinds = {_kind(name) for name in names if layer_of(name) != name}
+    for stacked in _STACKED:
+        parents = {kind.rpartition(".")[0] for kind in kinds if kind.rpartition(".")[2] in stacked}
+        kinds |= {f"{parent}.{last}".lstrip(".") for parent in parents for last in stacked}
+    return [name for name in modules if name in names or (layer_of(name) != name and _kind(name) in kinds)]
+
+
+def _kind(name: str) -> str:
+    return name.removeprefix(f"{layer_of(name)}.")
 
 
 def scales(adapter: Adapter) -> dict[str, float]:

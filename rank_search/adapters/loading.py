@@ -10,6 +10,7 @@ from peft import LoraConfig, PeftModel
 
 from rank_search.adapters.lora import base_models
 from rank_search.adapters.saving import ADAPTER, adapter_folder
+from rank_search.modules import linear_modules
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -32,7 +33,7 @@ def loaded(backbone: nn.Module, folder: Path) -> Iterator[None]:
 @contextmanager
 def _loaded(model: nn.Module, folder: Path) -> Iterator[None]:
     head = LoraConfig.from_pretrained(str(folder)).modules_to_save or ()
-    with restored(model, head):
+    with restored(model, [*head, *linear_modules(model)]):  # where PEFT raises, it leaves its layers behind
         with known_warnings():
             peft_model = PeftModel.from_pretrained(model, folder, adapter_name=ADAPTER)
         try:

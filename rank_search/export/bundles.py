@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from rank_search.adapters import Adapter, adapter_folder, compact, padded
+from rank_search.adapters import Adapter, adapter_folder, compact, in_all_layers, padded
 from rank_search.data.splits import fingerprint as joint_fingerprint
 from rank_search.errors import InputError, RankSearchError
 from rank_search.export.certificate import BUNDLE_CONSUMERS, certify, refer
@@ -17,6 +17,7 @@ from rank_search.export.manifest import Base, Manifest, weight_digests
 from rank_search.export.origin import told, write_card
 from rank_search.export.probe import load_base, merged
 from rank_search.export.serving import notes
+from rank_search.models.retriever import save_retriever
 from rank_search.models.source import fingerprint, locate
 from rank_search.modules import linear_modules
 from rank_search.search.record import environment
@@ -40,9 +41,10 @@ def write_compact(part: Part, base: LoadedBase, out: Path) -> None:
 
 
 def write_padded(part: Part, base: LoadedBase, out: Path) -> None:
-    """The adapter at scale 1 and one rank, filled up with zeros, in every module of the study's space."""
+    """The adapter at scale 1 and one rank, filled up with zeros, in modules of the same kinds in all layers."""
     shapes = linear_modules(base.model)
-    padded(_adapting(part), {name: shapes[name] for name in part.rank_map.ranks}, shapes).save(out)
+    names = in_all_layers(part.rank_map.ranks, shapes)
+    padded(_adapting(part), {name: shapes[name] for name in names}, shapes).save(out)
 
 
 def write_gguf_adapter(part: Part, base: LoadedBase, out: Path) -> None:
@@ -55,13 +57,20 @@ def write_gguf_adapter(part: Part, base: LoadedBase, out: Path) -> None:
 
 
 def write_merged(part: Part, base: LoadedBase, out: Path) -> None:
-    """The base model with the adapter merged into its weights, in the type that they were trained on."""
+    """The base model with the adapter merged into its weights, in the type that they were trained on.
+
+    An embedder keeps its pooling, normalisation and prompts.
+    """
     model = merged(base, part.adapter)
     if part.choice.record.classes:
         model.config.id2label = dict(enumerate(part.choice.record.classes))
         model.config.label2id = {name: i for i, name in enumerate(part.choice.record.classes)}
-    model.to(getattr(torch, part.model.dtype)).save_pretrained(out)
-    base.tokenizer.save_pretrained(out)
+    model.to(getattr(torch, part.model.dtype))
+    if part.auto_class == "AutoModel":
+        save_retriever(part.model, model, out)
+    else:
+        model.save_pretrained(out)
+        base.tokenizer.save_pretrained(out)
 
 
 def _adapting(part: Part) -> Adapter:
@@ -145,7 +154,7 @@ def _write(part: Part, form: str, folder: Path, *, force: bool) -> list[str]:
         settings=dict(choice.trial.settings),
         ranks=dict(part.rank_map.ranks),
         base=Base(
-            source=part.model.source,
+            source=part.source,
             revision=part.model.revision,
             auto_class=part.auto_class,
             classes=len(choice.record.classes),
@@ -163,6 +172,6 @@ def _write(part: Part, form: str, folder: Path, *, force: bool) -> list[str]:
         )
     manifest = manifest.model_copy(update={"certificate": findings})
     manifest.write(folder)
-    serving = notes(folder, form)
+    serving = notes(folder, findings, part.auto_class)
     write_card(folder, manifest, part, serving)
     return [*map(told, findings), *serving]

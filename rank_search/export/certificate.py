@@ -9,7 +9,7 @@ from rank_search.errors import InputError, RankSearchError, did_you_mean
 from rank_search.export.consumers import CONSUMERS, Consumer, run_with
 from rank_search.export.manifest import FILE, Finding, Manifest
 from rank_search.export.probe import LoadedBase, Reference, check_unchanged, load_base, outputs, tokens
-from rank_search.export.rules import Reading, Refused
+from rank_search.export.rules import AdapterSettings, NotServed, Reading, Refused
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,13 +19,15 @@ if TYPE_CHECKING:
 
 # The consumers that each format is for.
 BUNDLE_CONSUMERS = {
-    "peft": ("peft",),
+    "peft": ("peft", "vllm"),
     "compact": ("peft", "axolotl", "vllm-0.31", "vllm"),
     "padded": ("peft", "axolotl", "vllm-0.31", "vllm", "sglang", "lorax", "tgi"),
     "gguf": ("llama.cpp",),
     "merged": ("transformers",),
 }
-_ROUNDED = 0.1  # of the change that an adapter makes, when it is merged into weights of half precision
+# The largest difference that is rounding, as a part of the change that an adapter makes.
+_FLOAT = 0.01  # far above rounding in float32, far below any wrong scale
+_ROUNDED = 0.1  # where it is merged into weights of half precision
 _LEAST_EFFECT = 1e-4  # of the output; below it, a wrong scale can't be told from rounding
 
 
@@ -89,6 +91,8 @@ def verify(folder: Path, names: Sequence[str] | None, *, trust_remote_code: bool
     for name in names:
         if name not in known:
             raise InputError(f"{name!r} reads no {manifest.format}; {did_you_mean(name, known)}", field="--consumer")
+    if manifest.format in {"peft", "compact", "padded"}:
+        AdapterSettings.read(folder)  # so that a damaged one is told of, whoever reads it
     source = manifest.base.located(trust_remote_code=trust_remote_code)
     base = load_base(source, manifest.base.auto_class, manifest.base.classes)
     check_unchanged(manifest.base, base)
@@ -113,38 +117,45 @@ def certify(
 
 
 def _finding(consumer: Consumer, folder: Path, manifest: Manifest, base: LoadedBase, reference: Reference) -> Finding:
-    here = consumer.installed
+    here = consumer.installed if consumer.runs(base) else None
     common: dict[str, Any] = {"label": consumer.label, "consumer": consumer.name}
     common |= {"version": here or consumer.read_in, "real": here is not None}
-    if manifest.base.auto_class not in consumer.serves:
-        return Finding(**common, passed=None, note=f"takes no adapters for {manifest.base.auto_class}")
+    architecture = type(base.model).__name__
+    if manifest.base.auto_class not in consumer.serves or architecture in consumer.without:
+        return Finding(**common, passed=None, note=f"takes no adapters for {architecture}")
     try:
-        found = _outputs(consumer, folder, base, reference)
+        found = _outputs(consumer, here, folder, base, reference)
+    except NotServed as unserved:
+        return Finding(**common, passed=None, note=str(unserved))
     except Refused as refusal:
         return Finding(**common, passed=False, note=f"refuses it: {refusal}")
+    except RankSearchError:
+        raise
+    except Exception as error:  # whatever a consumer raises is its way to refuse
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        return Finding(**common, passed=False, note=f"refuses it: {reason}")
     if found.shape != reference.adapted.shape:
         note = f"outputs {tuple(found.shape)}, not {tuple(reference.adapted.shape)}"
         return Finding(**common, passed=False, note=note)
     difference, of_output = reference.difference(found), reference.of_output(found)
-    tolerance = consumer.tolerance
-    if manifest.format == "merged" and manifest.base.dtype != "float32":
-        tolerance = _ROUNDED
+    halved = manifest.format == "merged" and manifest.base.dtype != "float32"
+    tolerance = _ROUNDED if halved else _FLOAT
     return Finding(**common, passed=difference <= tolerance, difference=difference, of_output=of_output)
 
 
-def _outputs(consumer: Consumer, folder: Path, base: LoadedBase, reference: Reference) -> Tensor:
+def _outputs(consumer: Consumer, installed: str | None, folder: Path, base: LoadedBase, reference: Reference) -> Tensor:
     """By the consumer's own code where it is installed, else by the model of its rules.
 
     Raises:
         RankSearchError: it is installed, but can't be imported here.
     """
-    run = consumer.own if consumer.installed else consumer.modelled
+    run = consumer.own if installed else consumer.modelled
     if run is None:
         raise RankSearchError(f"{consumer.name} is not installed")
     try:
         return run(folder, base, reference)
     except ImportError as error:
         raise RankSearchError(
-            f"{consumer.package} {consumer.installed} is installed, but can't be imported here ({error}); mend it, or "
+            f"{consumer.package} {installed} is installed, but can't be imported here ({error}); mend it, or "
             "verify where it is not installed, by a model of its rules"
         ) from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rank_search.config import ClassificationConfig, RagConfig, RetrievalConfig, StudyConfig
@@ -11,8 +12,6 @@ from rank_search.errors import RankSearchError
 from rank_search.ranks import RankMap
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from rank_search.analysis.trials import ScoredTrial
     from rank_search.config import ModelSource
     from rank_search.export.manifest import AutoClass
@@ -82,6 +81,11 @@ class Part:
     def rank_map(self) -> RankMap:
         """The ranks of its modules, under its own names."""
         return self.choice.rank_map.under(self.prefix)
+
+    @property
+    def source(self) -> str:
+        """The base model's source, from whichever folder it is looked for."""
+        return str(Path(self.model.source).resolve()) if Path(self.model.source).exists() else self.model.source
 
     @property
     def trainable_parameters(self) -> int:

@@ -14,7 +14,7 @@ from packaging.version import Version
 from torch import Tensor
 
 from rank_search.adapters import loaded
-from rank_search.export import installed, rules
+from rank_search.export import architectures, installed, rules
 from rank_search.export.gguf_file import FILE as GGUF
 from rank_search.export.probe import CLASSES, LoadedBase, Reference, outputs, updated
 from rank_search.export.rules import AdapterFolder, Reading, Refused
@@ -22,10 +22,6 @@ from rank_search.modules import linear_modules
 
 if TYPE_CHECKING:
     from rank_search.export.manifest import AutoClass
-
-_FLOAT = 0.01  # far above rounding in float32, far below any wrong scale
-_QUANTISED = 0.1  # llama.cpp computes with the weights as they are quantised, and quantises activations too
-
 
 Run = Callable[[Path, LoadedBase, Reference], Tensor]
 
@@ -40,11 +36,12 @@ class Consumer:
         package: that holds its code.
         formats: what it can open.
         serves: the kinds of base model that it takes adapters for.
+        without: classes of base models among these, that it takes none for.
         own: outputs for a bundle on the fixed inputs, by its own code; None where that can't be run.
+        runs: the base models that its own code can be run on here.
         modelled: the same by a model of its rules; None where it is always installed.
         read_in: the version, or commit, whose source the model of its rules was read in.
         versions: those of the package that it is, such as ``<=0.31.0``; empty for any.
-        tolerance: the largest difference that is rounding, as a part of the change that an adapter makes.
     """
 
     label: str
@@ -52,15 +49,16 @@ class Consumer:
     package: str
     formats: frozenset[str]
     serves: frozenset[AutoClass]
+    without: frozenset[str] = frozenset()
     own: Run | None = None
+    runs: Callable[[LoadedBase], bool] = lambda _base: True
     modelled: Run | None = None
     read_in: str = ""
     versions: str = ""
-    tolerance: float = _FLOAT
 
     @property
     def installed(self) -> str | None:
-        """Its version here, if its own code can be run."""
+        """Its version here, if its own code can be run at all."""
         try:
             found = version(self.package)
         except PackageNotFoundError:
@@ -139,6 +137,7 @@ CONSUMERS = (
         "vllm",
         _ADAPTERS,
         _ANY,
+        without=architectures.VLLM_TO_0_31,
         own=_reads(installed.vllm),
         modelled=_by(rules.vllm_to_0_31),
         read_in="0.31.0",
@@ -150,6 +149,7 @@ CONSUMERS = (
         "vllm",
         _ADAPTERS,
         _ANY,
+        without=architectures.VLLM_FROM_0_32,
         own=_reads(installed.vllm),
         modelled=_by(rules.vllm_from_0_32),
         read_in="0.33.0",
@@ -166,7 +166,7 @@ CONSUMERS = (
         read_in="0.5.23",
     ),
     Consumer("lorax", "LoRAX", "lorax-server", _ADAPTERS, _CAUSAL, modelled=_by(rules.lorax), read_in="03679f3"),
-    Consumer("tgi", "TGI", "text-generation-server", _ADAPTERS, _CAUSAL, modelled=_by(rules.lorax), read_in="45d95bd"),
+    Consumer("tgi", "TGI", "text-generation-server", _ADAPTERS, _CAUSAL, modelled=_by(rules.tgi), read_in="45d95bd"),
     Consumer(
         "llama.cpp",
         "llama.cpp",
@@ -174,8 +174,8 @@ CONSUMERS = (
         _GGUF,
         _CAUSAL | {"AutoModel"},
         own=installed.llama_cpp,
+        runs=lambda base: base.gguf is not None,
         modelled=_reads(_modelled_llama_cpp),
         read_in="llama-cpp-python 0.3.36",
-        tolerance=_QUANTISED,
     ),
 )

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rank_search.curve import RankCurve
 from rank_search.errors import InputError, RankSearchError, did_you_mean
+from rank_search.export.origin import header
 from rank_search.files import whole_folder, write_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from rank_search.export.choice import Choice
 
@@ -58,7 +59,11 @@ def write_export(
         raise InputError(f"{form!r} {REFUSED[form]}", field="--to")
     if form not in FORMATS:
         raise InputError(f"{form!r} is no format; {did_you_mean(form, [*FORMATS, *REFUSED])}", field="--to")
+    if out.is_symlink():
+        raise InputError(f"{str(out)!r} is a link to {str(out.resolve())!r}; name that", field="--out")
     out = out.resolve()  # "new/.." is the folder it leads to, whether or not there is a "new"
+    if out == Path.cwd():  # which would be replaced under its user's feet
+        raise InputError(f"{str(out)!r} is the current folder; name a new one", field="--out")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"{str(out)!r} exists and is not an empty folder; name a new one", field="--out")
     if FORMATS[form].adapts and not choice.parts:
@@ -75,8 +80,16 @@ def write_export(
                 labels = {"id2label": dict(enumerate(choice.record.classes))}
                 write_text(partial / "labels.json", json.dumps(labels, indent=2) + "\n")
     except OSError as error:
-        raise InputError(f"{str(out)!r} can't be written ({error.strerror}); name another", field="--out") from None
+        if not _below(error.filename, out.parent):
+            raise
+        reason = error.strerror or str(error)
+        raise InputError(f"{str(out)!r} can't be written ({reason}); name another", field="--out") from None
     return told
+
+
+def _below(file: object, folder: Path) -> bool:
+    """Whether an error is of something in a folder, or of none that it names, as a full disk's is."""
+    return file is None or (isinstance(file, str) and Path(file).is_relative_to(folder))
 
 
 def _bundle(form: str) -> Format:
@@ -120,7 +133,7 @@ def _rank_curve(choice: Choice, out: Path, _force: bool) -> list[str]:
     """Ranks against depth, for a study on another model; of each base model in a file of its own."""
     for part in choice.parts:
         name = part.prefix.removesuffix(".")
-        write_text(out / name / "rank_curve.json", RankCurve.of(part.rank_map).to_json())
+        write_text(out / name / "rank_curve.json", RankCurve.of(part.rank_map).to_json(header(part)))
     return ["space.prior: rank_curve.json in the study file of another model tries the map nearest to it"]
 
 

@@ -58,6 +58,11 @@ def write_gguf(
     writer.add_string(gguf.Keys.Adapter.TYPE, "lora")
     writer.add_float32(gguf.Keys.Adapter.LORA_ALPHA, _UNSCALED)
     names = _names(model_type, settings, factors)
+    if settings.get("tie_word_embeddings") and (tied := {"lm_head"} & factors.keys()):
+        raise RankSearchError(
+            f"llama.cpp has no tensor for {tied.pop()!r} where it is tied to the embeddings; leave it out of "
+            "space.targets, or use --to merged"
+        )
     if lacking := sorted(factors.keys() - names.keys()):
         raise RankSearchError(f"llama.cpp has no tensor for {lacking[0]!r}; leave it out of space.targets")
     for name, (a, b) in factors.items():
@@ -85,14 +90,41 @@ def read_gguf(
         tensors = {of.name: torch.from_numpy(np.array(of.data)) for of in reader.tensors}
     except Exception as error:  # a damaged file may raise anything
         raise InputError(f"is damaged or missing ({error}); export anew", file=str(path)) from None
+    from transformers.modeling_gguf_pytorch_utils import TENSOR_PROCESSORS, TensorProcessor
+
+    # Rows are put back by transformers' reader of GGUF, which knows nothing of how they were put in order here.
+    processor: Any = TENSOR_PROCESSORS.get(ARCHITECTURES[model_type], TensorProcessor)
+    processor = processor(config=dict(settings))
     factors = {}
     for name, of in _names(model_type, settings, modules).items():
         if f"{of}.lora_a" in tensors:
-            b = tensors[f"{of}.lora_b"]
-            own = torch.empty_like(b)
-            own[_row_order(name, model_type, settings, len(b))] = b
-            factors[name] = (tensors[f"{of}.lora_a"], own)
+            b = processor.process(weights=tensors[f"{of}.lora_b"].numpy(), name=of).weights
+            factors[name] = (tensors[f"{of}.lora_a"], torch.from_numpy(np.ascontiguousarray(b)))
     return alpha, factors
+
+
+def write_dequantised(source: Path, out: Path) -> None:
+    """Writes a model's GGUF file with all its weights in float32, as transformers has them.
+
+    Args:
+        source: the GGUF file, quantised or not.
+        out: the file to write; as large as the model in float32.
+    """
+    gguf = _library()
+    reader = gguf.GGUFReader(source)
+    writer = gguf.GGUFWriter(out, str(reader.fields[gguf.Keys.General.ARCHITECTURE].contents()))
+    given = {gguf.Keys.General.ARCHITECTURE, gguf.Keys.General.FILE_TYPE}  # the writer's own
+    for field in reader.fields.values():
+        if not field.name.startswith("GGUF.") and field.name not in given:
+            sub_type = field.types[-1] if field.types[0] == gguf.GGUFValueType.ARRAY else None
+            writer.add_key_value(field.name, field.contents(), field.types[0], sub_type)
+    writer.add_file_type(gguf.LlamaFileType.ALL_F32)
+    for tensor in reader.tensors:
+        writer.add_tensor(tensor.name, gguf.quants.dequantize(tensor.data, tensor.tensor_type).astype(np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
 
 
 def _names(model_type: str, settings: Mapping[str, Any], modules: Iterable[str]) -> dict[str, str]:

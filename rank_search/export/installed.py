@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
 import torch
 from safetensors.torch import load_file
 
 from rank_search.export.gguf_file import FILE as GGUF
-from rank_search.export.rules import Reading, Refused
+from rank_search.export.gguf_file import write_dequantised
+from rank_search.export.rules import VLLM_RANKS, AdapterSettings, Reading, Refused, vllm_slot
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from torch import Tensor
 
     from rank_search.export.probe import LoadedBase, Reference
@@ -27,10 +28,12 @@ def vllm(folder: Path, base: LoadedBase) -> Reading:
     from vllm.lora.lora_model import LoRAModel
     from vllm.lora.peft_helper import PEFTHelper
 
-    config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+    slot = vllm_slot(AdapterSettings.read(folder).top_rank)
+    if slot is None:
+        raise Refused(f"it takes ranks up to {VLLM_RANKS[-1]}")
     try:
         helper = PEFTHelper.from_local_dir(str(folder), max_position_embeddings=None)
-        helper.validate_legal(LoRAConfig(max_lora_rank=_slot(config)))
+        helper.validate_legal(LoRAConfig(max_lora_rank=slot))
         adapter = LoRAModel.from_local_checkpoint(
             str(folder),
             expected_lora_modules={name.rpartition(".")[2] for name, _ in base.model.named_modules()},
@@ -50,17 +53,6 @@ def vllm(folder: Path, base: LoadedBase) -> Reading:
         if of.bias is not None:
             replaced[f"{name}.bias"] = of.bias
     return Reading(updates, replaced)
-
-
-def _slot(config: dict[str, Any]) -> int:
-    """The least --max-lora-rank of vLLM that an adapter fits into."""
-    from typing import get_args
-
-    from vllm.config.lora import MaxLoRARanks
-
-    top = max([config["r"], *(config.get("rank_pattern") or {}).values()])
-    ranks: tuple[int, ...] = get_args(MaxLoRARanks)
-    return min(rank for rank in ranks if rank >= top)
 
 
 def axolotl(folder: Path, base: LoadedBase) -> Reading:
@@ -83,7 +75,9 @@ def axolotl(folder: Path, base: LoadedBase) -> Reading:
             weight,
             lora_alpha_override=_resolve_lora_alpha_for_key(f"{name}.weight", config),
         )
-        updates[name] = (torch.eye(a.shape[1]), delta.detach(), 1.0)
+        # The change is in the order of the weight, which GPT-2's Conv1D stores transposed.
+        change = delta.detach().T if config.get("fan_in_fan_out") else delta.detach()
+        updates[name] = (torch.eye(a.shape[1]), change, 1.0)
     return Reading(updates)
 
 
@@ -121,18 +115,35 @@ def sglang(folder: Path, base: LoadedBase) -> Reading:
 
 
 def llama_cpp(folder: Path, base: LoadedBase, reference: Reference) -> Tensor:
-    """llama.cpp itself, on the GGUF file of the base model; it computes with the weights as they are quantised."""
+    """llama.cpp itself, on the base model's GGUF file with its weights dequantised, and its cache in float32.
+
+    On quantised weights it quantises activations, too: its logits of SmolLM2 in Q4_1 are off by 4 % of the largest,
+    with an adapter or without, and that would hide a wrong scale.
+    """
     import llama_cpp as library
     import numpy as np
 
     if base.gguf is None:
         raise Refused("there is no GGUF file of the base model to run it on")
-    model = library.Llama(
-        str(base.gguf), lora_path=str(folder / GGUF), n_ctx=64, logits_all=True, verbose=False, n_threads=2
-    )
-    found = []
-    for ids, mask in zip(reference.ids, reference.mask, strict=True):
-        model.reset()
-        model.eval(ids[mask.bool()].tolist())
-        found.append(torch.from_numpy(np.array(model.scores[model.n_tokens - 1])))
+    with TemporaryDirectory() as place:
+        whole = Path(place) / "base.gguf"
+        write_dequantised(base.gguf, whole)
+        try:
+            model = library.Llama(
+                str(whole),
+                lora_path=str(folder / GGUF),
+                n_ctx=64,
+                logits_all=True,
+                verbose=False,
+                type_k=library.GGML_TYPE_F32,
+                type_v=library.GGML_TYPE_F32,
+            )
+        except (RuntimeError, ValueError) as error:  # such as a tensor that the base model has no place for
+            raise Refused(" ".join(str(error).split())) from None
+        found = []
+        for ids, mask in zip(reference.ids, reference.mask, strict=True):
+            model.reset()
+            model.eval(ids[mask.bool()].tolist())
+            found.append(torch.from_numpy(np.array(model.scores[model.n_tokens - 1])))
+        model.close()
     return torch.stack(found).float()

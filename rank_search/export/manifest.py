@@ -25,8 +25,9 @@ class Strict(BaseModel):
 
 
 def weight_digests(folder: Path) -> dict[str, str]:
-    """SHA-256 of the files that hold weights in a bundle, by name."""
-    return {path.name: sha256(path) for path in sorted(folder.iterdir()) if path.suffix in {".safetensors", ".gguf"}}
+    """SHA-256 of the files that hold tensors in a bundle, the measure of its certificate included, by path."""
+    files = (path for path in sorted(folder.rglob("*")) if path.suffix in {".safetensors", ".gguf", ".bin"})
+    return {path.relative_to(folder).as_posix(): sha256(path) for path in files}
 
 
 class Base(Strict):
@@ -88,16 +89,18 @@ class Manifest(Strict):
     ranks: dict[str, int]
     base: Base
     versions: dict[str, str]
-    weights: dict[str, str] = Field(description="SHA-256 of the files that hold weights, by name")
+    weights: dict[str, str] = Field(description="SHA-256 of the files that hold tensors, by path")
     certificate: tuple[Finding, ...] = ()
 
     def check_weights(self, folder: Path) -> None:
         """Checks that a bundle's weights are those that were exported.
 
         Raises:
-            InputError: they were edited, damaged or removed.
+            InputError: they were edited, damaged or removed, or there are others.
         """
         found = weight_digests(folder)
+        if strangers := sorted(found.keys() - self.weights.keys()):
+            raise InputError("is no part of what was exported; remove it", file=str(folder / strangers[0]))
         for name, digest in self.weights.items():
             if found.get(name) != digest:
                 raise InputError(

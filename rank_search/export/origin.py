@@ -55,16 +55,6 @@ def write_card(folder: Path, manifest: Manifest, part: Part, notes: Sequence[str
 
     A base model that is no hub id is named in the text alone, as the hub would look for it.
     """
-    source = manifest.base.source
-    on_hub = _HUB_ID.fullmatch(source) is not None and not source.lower().endswith(".gguf")
-    merged = manifest.format == "merged"
-    data = ModelCardData(
-        base_model=source if on_hub else None,
-        base_model_relation=("finetune" if merged else "adapter") if on_hub else None,
-        library_name="transformers" if merged else ("peft" if manifest.format != "gguf" else "gguf"),
-        pipeline_tag=_TASKS[manifest.base.auto_class],
-        tags=["rank_search", *([] if merged else ["lora"])],
-    )
     origin, again = header(part), part.choice.retrained
     if again is not None:
         origin.append(f"These weights were trained again after the search, and score {again:.4f}.")
@@ -75,6 +65,26 @@ def write_card(folder: Path, manifest: Manifest, part: Part, notes: Sequence[str
         findings=manifest.certificate,
         failed=[finding for finding in manifest.certificate if finding.passed is False],
         notes=notes,
+    )
+    _save(folder, part, text, {"merged": "transformers", "gguf": "gguf"}.get(manifest.format, "peft"))
+
+
+def write_origin(folder: Path, part: Part) -> None:
+    """Writes ``README.md`` beside a configuration without weights."""
+    title = f"# {part.choice.study}, trial {part.choice.trial.number}"
+    _save(folder, part, "\n".join([title, "", *header(part)]), "peft")
+
+
+def _save(folder: Path, part: Part, text: str, library: str) -> None:
+    """A card with metadata that the hub takes."""
+    source, merged = part.source, library == "transformers"
+    on_hub = _HUB_ID.fullmatch(source) is not None and not source.lower().endswith(".gguf")
+    data = ModelCardData(
+        base_model=source if on_hub else None,
+        base_model_relation=("finetune" if merged else "adapter") if on_hub else None,
+        library_name=library,
+        pipeline_tag=_TASKS[part.auto_class],
+        tags=["rank_search", *([] if merged else ["lora"])],
     )
     ModelCard(f"---\n{data.to_yaml()}\n---\n\n{text}").save(folder / "README.md")
 

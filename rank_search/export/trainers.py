@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
@@ -12,14 +13,13 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from rank_search.adapters import adapter_folder, base_models, lora_config
 from rank_search.config import GenerationConfig, RagConfig
 from rank_search.errors import RankSearchError
-from rank_search.export.origin import header
+from rank_search.export.origin import header, write_origin
 from rank_search.files import write_text
 from rank_search.modules import linear_modules
 from rank_search.tasks.load import load_skeleton
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from pathlib import Path
 
     from peft import LoraConfig
 
@@ -90,6 +90,18 @@ class _Plan:
         if self.part.auto_class != "AutoModelForCausalLM":
             raise RankSearchError(f"{trainer} trains causal LMs, and this study's model is none; use --to lora-config")
 
+    def of_no_gguf_file(self, trainer: str) -> None:
+        """Checks that the base model is no GGUF file.
+
+        Raises:
+            RankSearchError: it is one.
+        """
+        if _located(self.part)["gguf_file"]:
+            raise RankSearchError(
+                f"{trainer} trains from no GGUF file, and {self.part.model.source!r} is one; use --to trl, or search "
+                "on the original model"
+            )
+
     @property
     def length(self) -> int:
         """Tokens that hold the study's longest prompt and answer."""
@@ -117,21 +129,23 @@ class _Plan:
 
 
 def _lora_config(plan: _Plan, out: Path) -> list[str]:
-    """``adapter_config.json`` without weights; PEFT decides how A starts."""
+    """``adapter_config.json`` without weights, and where it comes from; PEFT decides how A starts."""
     plan.config.save_pretrained(str(out))
+    write_origin(out, plan.part)
     return []
 
 
 def _axolotl(plan: _Plan, out: Path) -> list[str]:
     """``axolotl.yaml``, to which the user adds data; axolotl takes whole numbers for α alone."""
     plan.of_a_causal_lm("axolotl")
+    plan.of_no_gguf_file("axolotl")
     given = plan.settings
     alphas = [given["lora_alpha"], *given.get("alpha_pattern", {}).values()]
     if fraction := next((alpha for alpha in alphas if alpha != int(alpha)), None):
         raise RankSearchError(f"axolotl takes whole numbers for α, and this map has {fraction:g}; use --to trl")
     training = plan.part.choice.config.training
     content = {
-        "base_model": plan.part.model.source,
+        "base_model": plan.part.source,
         **({"revision_of_model": plan.part.model.revision} if plan.part.model.revision else {}),
         "adapter": "lora",
         "lora_r": given["r"],
@@ -168,6 +182,10 @@ def _script(form: str, trainer: str) -> Callable[[_Plan, Path], list[str]]:
 
     def write(plan: _Plan, out: Path) -> list[str]:
         plan.of_a_causal_lm(trainer)
+        if form == "unsloth":
+            plan.of_no_gguf_file(trainer)
+            if "lm_head" in plan.part.rank_map.adapted:
+                raise RankSearchError("Unsloth trains lm_head whole, whatever its rank; use --to trl")
         settings: Mapping[str, Any] = plan.settings
         if form == "ms-swift":
             settings = in_swifts_matching(settings, plan.names)
@@ -218,7 +236,8 @@ def _located(part: Part) -> dict[str, str | None]:
     from rank_search.models.source import locate
 
     located = locate(part.model)
-    return {"place": located.place, "gguf_file": located.gguf_file}
+    place = Path(located.place)
+    return {"place": str(place.resolve()) if place.is_dir() else located.place, "gguf_file": located.gguf_file}
 
 
 def _commented(part: Part) -> str:

@@ -12,6 +12,8 @@ from rank_search.models.load import explained, max_length, refuse_missing, weigh
 from rank_search.models.source import fingerprint, locate
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -39,6 +41,30 @@ class SentenceEncoder(nn.Module):
         pooled = self.head({"token_embeddings": hidden, "attention_mask": features["attention_mask"]})
         embedding: Tensor = pooled["sentence_embedding"]
         return embedding
+
+
+def save_retriever(config: ModelSource, backbone: PreTrainedModel, folder: Path) -> None:
+    """Writes a sentence embedder with other weights in its transformer, as sentence-transformers loads it.
+
+    Args:
+        config: whose pooling, normalisation and prompts it has.
+        backbone: the transformer.
+        folder: an empty folder.
+
+    Raises:
+        InputError: the model can't be found or loaded.
+    """
+    from sentence_transformers import SentenceTransformer
+
+    with explained(config):
+        model: Any = SentenceTransformer(
+            locate(config).place,
+            revision=config.revision,
+            trust_remote_code=config.trust_remote_code,
+            device="cpu",
+        )
+    model[0].model = backbone
+    model.save_pretrained(str(folder), create_model_card=False)
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,8 @@ def test_rank_map(choice_of, tmp_path) -> None:
 
 def test_lora_config_is_one_that_peft_reads(choice_of, tmp_path) -> None:
     write_export(choice_of(3), "lora-config", tmp_path / "out")
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["adapter_config.json"]
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"adapter_config.json", "README.md"}
+    assert "study small, trial" in (tmp_path / "out" / "README.md").read_text()
     config = LoraConfig.from_pretrained(str(tmp_path / "out"))
     assert config.rank_pattern == {f"^layer\\.{i}\\.w": 4 for i in range(4)}
     assert config.use_rslora
@@ -74,14 +75,19 @@ def test_export_never_reaches_beside_the_folder_it_was_given(choice_of, tmp_path
     (tmp_path / "here").mkdir()
     (tmp_path / "here" / "mine.txt").write_text("mine")
     monkeypatch.chdir(tmp_path / "here")
-    with pytest.raises(InputError, match="is not an empty folder"):
+    with pytest.raises(InputError, match="is the current folder; name a new one"):
         write_export(choice_of(1), "rank-map", Path("new/.."))
+    (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(InputError, match=r"link' is a link to '.*elsewhere'; name that"):
+        write_export(choice_of(1), "rank-map", tmp_path / "link")
     with pytest.raises(InputError, match=r"--out: .* can't be written"):
         write_export(choice_of(1), "rank-map", Path("mine.txt/new"))
     assert [path.name for path in (tmp_path / "here").iterdir()] == ["mine.txt"]
 
 
-PARTS = st.sampled_from(["..", ".", "new", "full", "link", "file", "broken", "-", "ü\n", "a b", ".hidden"])
+PARTS = st.sampled_from(
+    ["..", ".", "new", "full", "link", "file", "broken", "-", "ü\n", "a b", ".hidden", ".new.partial", ".new.old"]
+)
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -90,7 +96,7 @@ def test_export_writes_in_its_folder_alone_whatever_path_is_named(choice_of, par
     """Folders that are full, files, links that lead out or nowhere, and ways up, in any order."""
     with tempfile.TemporaryDirectory() as root:
         here = Path(root).resolve() / "above" / "here"
-        for folder in (here / "full", here.parent / "elsewhere"):
+        for folder in (here / "full", here.parent / "elsewhere", here / ".new.partial", here / ".new.old"):
             folder.mkdir(parents=True)
             (folder / "mine.txt").write_text("mine")
         (here / "file").write_text("mine")

@@ -2,6 +2,7 @@ import ast
 import dataclasses
 import json
 import re
+from pathlib import Path
 
 import pytest
 import yaml
@@ -99,6 +100,7 @@ def test_axolotl_is_given_whole_numbers(chosen, tmp_path) -> None:
     assert written["lora_rank_pattern"] == {f"^{re.escape(name)}": rank for name, rank in ranks.items()}
     assert written["lora_alpha_pattern"] == {f"^{re.escape(name)}": 2 * rank for name, rank in ranks.items()}
     assert written["lora_target_modules"] == list(ranks)
+    assert Path(written["base_model"]).is_absolute()
     with pytest.raises(RankSearchError, match=r"axolotl takes whole numbers for α, and this map has 2.5; use --to trl"):
         write_export(chosen("generation", alpha=2.5), "axolotl", tmp_path / "other")
 
