@@ -41,9 +41,9 @@ def test_export(demo) -> None:
     assert header[2:] == ["peft", "compact", "padded", "gguf", "merged"]
     of = {row[0]: dict(zip(header[2:], row[2:], strict=True)) for row in rows[2:] if len(row) == len(header)}
     assert {name.split()[0] for name in of} >= {"PEFT", "transformers", "vLLM", "SGLang", "axolotl", "llama.cpp"}
-    (old,) = (found for name, found in of.items() if name.startswith("vLLM ≤ 0.31"))
-    assert old["padded"].startswith("pass, ")
-    assert old["merged"] == "–"
+    (vllm,) = (found for name, found in of.items() if name.startswith("vLLM ≥ 0.32"))
+    assert vllm["padded"].startswith("pass, ")
+    assert vllm["merged"] == "–"
     assert (demo.folder / "reports" / "export" / "demo" / "compact" / "adapter_config.json").is_file()
 
 
