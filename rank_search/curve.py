@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rank_search.errors import InputError
-from rank_search.modules import block_of, layer_of
+from rank_search.modules import block_of, kind_of, layer_of
 from rank_search.ranks import RankMap
 
 if TYPE_CHECKING:
@@ -125,9 +125,8 @@ def _places(names: Iterable[str]) -> list[_Place]:
         of_stack = list(stacked)
         last = max(_number(name) for name in of_stack)
         for name in of_stack:
-            kind = name.removeprefix(f"{layer_of(name)}.")
             half = block_of(name).rpartition("/")[2]
-            found.append(_Place(name, kind, half, _number(name) / last if last else 0.0))
+            found.append(_Place(name, kind_of(name), half, _number(name) / last if last else 0.0))
     return found
 
 

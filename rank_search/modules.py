@@ -38,6 +38,11 @@ def layer_of(name: str) -> str:
     return match.group(1) if match else name
 
 
+def kind_of(name: str) -> str:
+    """A module's name within its layer, such as ``self_attn.q_proj``; of one outside layers, its whole name."""
+    return name.removeprefix(f"{layer_of(name)}.")
+
+
 def block_of(name: str) -> str:
     """The module's layer and its half of it, such as ``encoder.layer.3/attention``."""
     match = _LAYER.match(name)

@@ -14,7 +14,7 @@ from peft.utils.other import get_pattern_key
 
 from rank_search.adapters.lora import lora_config
 from rank_search.config import AdapterConfig
-from rank_search.modules import layer_of
+from rank_search.modules import kind_of, layer_of
 from rank_search.ranks import RankMap
 
 if TYPE_CHECKING:
@@ -47,15 +47,11 @@ def in_all_layers(names: Collection[str], modules: Collection[str]) -> list[str]
     Returns:
         These modules, and those in layers that are of the same kind as one of them, or are stacked with such a kind.
     """
-    kinds = {_kind(name) for name in names if layer_of(name) != name}
+    kinds = {kind_of(name) for name in names if layer_of(name) != name}
     for stacked in _STACKED:
         parents = {kind.rpartition(".")[0] for kind in kinds if kind.rpartition(".")[2] in stacked}
         kinds |= {f"{parent}.{last}".lstrip(".") for parent in parents for last in stacked}
-    return [name for name in modules if name in names or (layer_of(name) != name and _kind(name) in kinds)]
-
-
-def _kind(name: str) -> str:
-    return name.removeprefix(f"{layer_of(name)}.")
+    return [name for name in modules if name in names or (layer_of(name) != name and kind_of(name) in kinds)]
 
 
 def scales(adapter: Adapter) -> dict[str, float]:

@@ -27,7 +27,7 @@ from safetensors.torch import load_file
 from rank_search.adapters import factors_of, whole_of
 from rank_search.errors import InputError
 from rank_search.export.gguf_file import read_gguf
-from rank_search.modules import layer_of
+from rank_search.modules import kind_of, layer_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-Value = TypeVar("Value", int, float)
+_Value = TypeVar("_Value", int, float)
 
 # vLLM takes these values of --max-lora-rank alone.
 VLLM_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
@@ -155,7 +155,7 @@ class AdapterFolder:
         return alpha / (math.sqrt(rank) if self.config.use_rslora else rank)
 
 
-def _matched(pattern: Mapping[str, Value], module: str) -> Value | None:
+def _matched(pattern: Mapping[str, _Value], module: str) -> _Value | None:
     """What a pattern gives a module, by PEFT's matching: the first key that matches."""
     return next((value for key, value in pattern.items() if re.match(rf"(.*\.)?({key})$", module)), None)
 
@@ -251,10 +251,12 @@ def lorax(folder: AdapterFolder) -> Reading:
     """
     if folder.whole:
         raise Refused("it takes no modules_to_save")
+    if outside := [name for name in folder.factors if layer_of(name) == name]:
+        raise NotServed(f"what it makes of adapters outside layers, such as {outside[0]}, is not modelled")
     kinds: dict[str, list[str]] = {}
     for name in folder.modules:
         if layer_of(name) != name:
-            kinds.setdefault(name.removeprefix(f"{layer_of(name)}."), []).append(name)
+            kinds.setdefault(kind_of(name), []).append(name)
     rank = folder.config.r
     updates: dict[str, tuple[Tensor, Tensor, float]] = {}
     for kind, names in kinds.items():
@@ -273,9 +275,10 @@ def lorax(folder: AdapterFolder) -> Reading:
 def tgi(folder: AdapterFolder) -> Reading:
     """TGI, which took LoRAX's code, and looks for layers of llama's names alone.
 
-    Source: ``text_generation_server/utils/adapter.py`` and ``adapters/weights.py``, ``build_layer_weight_lookup``.
+    Source: ``text_generation_server/utils/adapter.py``, ``build_layer_weight_lookup``.
     """
-    if strangers := [name for name in folder.factors if not name.startswith("model.layers.")]:
+    inside = [name for name in folder.factors if layer_of(name) != name]
+    if strangers := [name for name in inside if not name.startswith("model.layers.")]:
         raise NotServed(f"looks for adapters under model.layers alone, and this has {strangers[0]}")
     return lorax(folder)
 
