@@ -41,8 +41,10 @@ def landscape(space, proposal) -> float:
 
 
 def searched(space, trials, seed=0, kind="nehvi", nested=()):
+    """A search that begins with the smallest map, as every study does: what a map adds counts from there."""
     sampler = DistinctSampler(maker(kind, space, nested), seed, space)
     study = optuna.create_study(directions=["maximize", "minimize"], sampler=sampler)
+    study.enqueue_trial(space.proposal(space.uniform(space.ladder[0])))
     for _ in range(trials):
         trial = study.ask()
         suggest(trial, space)
