@@ -44,6 +44,7 @@ from optuna._hypervolume import compute_hypervolume
 from rank_search.config import StudyConfig, load_config
 from rank_search.executors.local import LocalExecutor
 from rank_search.modules import build_space
+from rank_search.search.drivers import Drivers
 from rank_search.search.loop import Search, data_seed
 from rank_search.search.nested import NestedSearch
 from rank_search.search.plan import Plan
@@ -253,7 +254,10 @@ class Watch:
     def pack_started(self, numbers: Any, parameters: int) -> None:
         """Not of interest here."""
 
-    def step(self, steps: int) -> None:
+    def step(self, numbers: Any, steps: int) -> None:
+        """Not of interest here."""
+
+    def waiting(self, why: str) -> None:
         """Not of interest here."""
 
     def trial_finished(self, study: optuna.Study, number: int) -> None:
@@ -291,7 +295,8 @@ def searched(bench: Bench, name: str, corner: np.ndarray, goal: float, limit: fl
         pack = int(config.search.pack)
         with suppress(Ended):
             plan = Plan(config, bench.space, lambda _: {}, partial(front_of, study), lambda: None, nested)
-            Search(study, folder, config, bench.space, executor, watch, plan, pack, sole_driver=True).run()
+            drivers = Drivers(folder.url, study.study_name)
+            Search(study, folder, config, bench.space, executor, watch, plan, drivers, pack, sole_driver=True).run()
     return watch.curve
 
 

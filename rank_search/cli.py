@@ -59,6 +59,13 @@ def main() -> None:
     except OSError as error:  # a full disk, a folder that may not be written
         print(f"rank_search: {error}", file=sys.stderr)
         sys.exit(1)
+    except Exception as error:
+        from rank_search.faults import out_of_service
+
+        if (gone := out_of_service(error)) is None:
+            raise
+        print(f"rank_search: {gone}", file=sys.stderr)
+        sys.exit(1)
 
 
 def _interrupt(_signal: int, _frame: FrameType | None) -> None:
@@ -101,8 +108,16 @@ def schema(
 
 
 @app.command()
-def run(config: ConfigArgument = DEMO, overrides: SetOption = None, storage: StorageOption = None) -> None:
+def run(
+    config: ConfigArgument = DEMO,
+    overrides: SetOption = None,
+    executor: Annotated[
+        str | None, typer.Option(help="Where to train: local, or ray; the same as --set executor.kind=…")
+    ] = None,
+    storage: StorageOption = None,
+) -> None:
     """Runs a study, or goes on with it, and writes its report."""
+    overrides = [*(overrides or []), *([f"executor.kind={executor}"] if executor else [])]
     settings = _load(config, overrides)
     if REPORTS.exists() and not REPORTS.is_dir():
         raise InputError("is no folder, and reports go there; move it away", file=str(REPORTS))
@@ -110,7 +125,8 @@ def run(config: ConfigArgument = DEMO, overrides: SetOption = None, storage: Sto
 
     with _naming(config, overrides):
         finished = run_study(settings, storage, _console())
-    _report(finished.study, finished.record, finished.folder)
+    if finished is not None:
+        _report(finished.study, finished.record, finished.folder)
 
 
 @app.command()

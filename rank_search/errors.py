@@ -3,13 +3,14 @@
 RankSearchError           exit status 1
 ├── InputError            the input is wrong; exit status 2, nothing was written
 ├── SearchStopped         the search gave up; what was told so far is kept
+│   └── OutOfService      something that every trial needs is gone, such as disk space
 └── TrainingFailed        one fine-tune gave no usable score; the study records why, and goes on
 """
 
 from __future__ import annotations
 
 from difflib import get_close_matches
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -23,8 +24,28 @@ class SearchStopped(RankSearchError):
     """The search gave up before its planned number of trials."""
 
 
+class OutOfService(SearchStopped):
+    """Something that every trial needs is gone; when it is back, the same command goes on."""
+
+
+FailureKind = Literal["error", "not finite", "out of memory", "time limit", "damaged file", "process died"]
+
+
 class TrainingFailed(RankSearchError):
-    """A fine-tune that gave no usable score; the message is the reason that the study records."""
+    """A fine-tune that gave no usable score.
+
+    Args:
+        reason: what the study records.
+        kind: what sort of failure it is.
+    """
+
+    def __init__(self, reason: str, kind: FailureKind = "error") -> None:
+        super().__init__(reason)
+        self.kind: FailureKind = kind
+
+    def __reduce__(self) -> tuple[type[TrainingFailed], tuple[str, FailureKind]]:
+        """It may come from another process."""
+        return type(self), (str(self), self.kind)
 
 
 class InputError(RankSearchError):

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from statistics import mean, median
 from typing import TYPE_CHECKING
 
+from rank_search.models.quiet import quiet
 from rank_search.search.baselines import Baselines
 from rank_search.search.loop import data_seed
 from rank_search.training.cost import step_flops
 from rank_search.training.result import Job
 from rank_search.training.trainer import rehearse
-from rank_search.workflow import head_parameters, load_study_task, quiet
+from rank_search.workflow import head_parameters, load_study_task
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

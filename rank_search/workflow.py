@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import time
 import uuid
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import optuna
 import psutil
-import transformers
 from optuna.trial import TrialState
 
 from rank_search.analysis.choice import DEFAULT_RULE, Rule, choose
@@ -22,18 +21,21 @@ from rank_search.curve import RankCurve
 from rank_search.errors import RankSearchError, TrainingFailed
 from rank_search.executors.local import LocalExecutor
 from rank_search.files import write_text
+from rank_search.models.quiet import quiet
 from rank_search.models.source import choose_device
 from rank_search.modules import build_space
 from rank_search.ranks import RankMap
 from rank_search.search.baselines import NAME, Baselines
 from rank_search.search.confirmation import Confirmation
 from rank_search.search.contender import Contender
+from rank_search.search.drivers import Drivers
+from rank_search.search.leases import Leases
 from rank_search.search.loop import Search, data_seed, job_of
 from rank_search.search.nested import NESTED, NestedSearch
 from rank_search.search.plan import Plan
 from rank_search.search.progress import ProgressBar
 from rank_search.search.record import StudyRecord, environment, refuse_change
-from rank_search.search.storage import BESIDE, StudyFolder, create_study, find_study
+from rank_search.search.storage import BESIDE, StudyFolder, check_storage, create_study, find_study, is_shared
 from rank_search.search.table import trials_table
 from rank_search.tasks.load import load_skeleton, load_task
 from rank_search.training.result import FineTuned
@@ -45,10 +47,13 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from rank_search.analysis.trials import ScoredTrial
+    from rank_search.executors.cluster import RayExecutor
+    from rank_search.search.executor import Executor
     from rank_search.space import Space
     from rank_search.tasks.base import Evaluation, Task
 
 _LARGEST_PACK = 16
+_POLL = 2.0  # seconds between two looks at what another driver does
 
 
 @dataclass(frozen=True)
@@ -64,10 +69,11 @@ class Finished:
         return Contest.of(study_maps(self.study, self.record, self.folder), trials_table(self.study, self.record))
 
 
-def run_study(config: StudyConfig, storage: str | None, console: Console) -> Finished:
+def run_study(config: StudyConfig, storage: str | None, console: Console) -> Finished | None:
     """Runs or resumes a study, then measures its choice on the test split.
 
-    Everything is checked before anything is written.
+    Everything is checked before anything is written. Returns None where another driver of the same study does what
+    comes after its trials.
 
     Args:
         config: the study file.
@@ -87,45 +93,80 @@ def run_study(config: StudyConfig, storage: str | None, console: Console) -> Fin
         if _is_done(study, record, config, folder):
             console.print(f"{config.study}: all {len(study.trials)} trials are finished; nothing to train")
             return Finished(study, record, folder)
+    check_storage(folder, storage)
     with console.status(f"reading {config.task.data.source} and {config.model.source}"):
-        task, space = load_study_task(config)
+        task, space = load_study_task(_on_driver(config))
         _prior(config, space)  # so that a wrong file is found now
         given = _new_record(config, space, task)
         if known is not None:
             _refuse_other(known[1], given)
-        executor = LocalExecutor(config, task, space)
-        if config.search.strategy == "nested" or config.search.pack not in (1, "auto"):
-            executor.check_packs()
     _say_what_is_cut(task, console)
-    with folder.locked():
+    with closing(_executor(config, task, space)) as executor:
+        return _run(config, storage, console, given, task, executor)
+
+
+def _run(
+    config: StudyConfig,
+    storage: str | None,
+    console: Console,
+    given: StudyRecord,
+    task: Task,
+    executor: LocalExecutor | RayExecutor,
+) -> Finished | None:
+    """Runs or resumes a study whose settings, model and data are checked."""
+    folder, space = StudyFolder.of(config.study), given.space
+    if config.search.strategy == "nested" or config.search.pack not in (1, "auto"):
+        executor.check_packs()
+    with folder.locked(shared=is_shared(storage)):
         study = create_study(folder, storage)
-        # Another driver may have begun the study since it was looked for.
-        if (record := StudyRecord.read(study) or given) is given:
-            record.write(study)
-        else:
-            _refuse_other(record, given)
+        drivers = Drivers(storage or folder.url, study.study_name)
+        with drivers.alone():
+            record = _begun(study, given)
         folder.claim(record)
         write_text(folder.path / "study.yaml", config.to_yaml())
         finished = Finished(study, record, folder)
-        with ProgressBar(console, study, _expected(config, space), config.training.steps) as progress:
+        bar = ProgressBar(console, study, _expected(config, space), config.training.steps)
+        with bar as progress, Leases(drivers.alone) as parts:
             pack = _pack(study, config, executor, console)
             nested = None
             if config.search.strategy == "nested":
                 scores, scorer = create_study(folder, storage, BESIDE), executor.nested(folder.super_adapter)
                 nested = NestedSearch(scores, config, space, scorer, progress, data_seed(config.seed), pack)
+                while not _took(parts, drivers, study, NESTED):
+                    progress.waiting("another driver works on nested scores")
+                    time.sleep(_POLL)
                 nested.run()
                 study.set_user_attr(NESTED, nested.cost)
+                parts.let_go_part(NESTED)
             plan = _plan_of(finished, config, executor, nested)
-            search = Search(study, folder, config, space, executor, progress, plan, pack, sole_driver=storage is None)
-            search.run()
-            started = time.perf_counter()
+            sole = storage is None
+            Search(study, folder, config, space, executor, progress, plan, drivers, pack, sole_driver=sole).run()
+            if not _took(parts, drivers, study, "verdict"):
+                console.print("all trials are finished; another driver trains for the verdict, and writes the report")
+                return None
             _confirm(finished, config, executor, progress)
+            _measure_choice(finished, executor, task)
+            parts.let_go_part("verdict")
         if nested is not None and nested.misleads(study.get_trials(deepcopy=False)):
             console.print("nested scores put maps in another order than fine-tunes: the sampler proposed the rest")
         _say_if_exhausted(study, config, console)
-        _measure_choice(finished, executor, task)
-        _say_cost(search.busy + time.perf_counter() - started, console)
+        _say_cost(console)
     return finished
+
+
+def _begun(study: Study, given: StudyRecord) -> StudyRecord:
+    """The study's record; ours, if no other driver has begun the study since it was looked for."""
+    if (record := StudyRecord.read(study)) is not None:
+        _refuse_other(record, given)
+        return record
+    given.write(study)
+    return given
+
+
+def _took(parts: Leases, drivers: Drivers, study: Study, part: str) -> bool:
+    """Whether a part of the study is this driver's to do."""
+    with drivers.alone():
+        return parts.take_part(study, part)
 
 
 def retrain(begun: Finished, number: int, console: Console) -> None:
@@ -168,7 +209,35 @@ def retrain(begun: Finished, number: int, console: Console) -> None:
     console.print(f"trial {number} was trained again: {score:.4f}, and {trial.values[0]:.4f} in the search")
 
 
-def _pack(study: Study, config: StudyConfig, executor: LocalExecutor, console: Console) -> int:
+def _on_driver(config: StudyConfig) -> StudyConfig:
+    """The study as the driver of a cluster loads it: what it does itself needs no device, which is a worker's."""
+    if config.executor.kind == "local" or config.model.quantization == "4bit":
+        return config
+    return config.model_copy(update={"model": config.model.model_copy(update={"device": "cpu"})})
+
+
+def _executor(config: StudyConfig, task: Task, space: Space) -> LocalExecutor | RayExecutor:
+    """Who trains.
+
+    Raises:
+        InputError: the cluster can't be reached, or Ray is not installed.
+    """
+    local = LocalExecutor(config, task, space)
+    if config.executor.kind == "local":
+        return local
+    from rank_search.executors.cluster import RayExecutor
+    from rank_search.executors.worker import Assignment
+
+    cpus = config.executor.resources.get("cpu")
+    threads = max(1, int(cpus)) if cpus else None
+    return RayExecutor(
+        config.executor,
+        Assignment(config, task.data_fingerprint, task.fingerprint, str(Path.cwd()), threads),
+        local,
+    )
+
+
+def _pack(study: Study, config: StudyConfig, executor: LocalExecutor | RayExecutor, console: Console) -> int:
     """How many maps to train at once; what ``auto`` finds is kept, since proposals depend on it."""
     if config.search.pack != "auto":
         return config.search.pack
@@ -190,12 +259,18 @@ def _is_done(study: Study, record: StudyRecord, config: StudyConfig, folder: Stu
 
 
 def _plan_of(
-    begun: Finished, config: StudyConfig, executor: LocalExecutor | None = None, nested: NestedSearch | None = None
+    begun: Finished,
+    config: StudyConfig,
+    executor: LocalExecutor | RayExecutor | None = None,
+    nested: NestedSearch | None = None,
 ) -> Plan:
     """The plan of a study; without an executor it can say what is missing, and not make it."""
 
     def spectrum(trial: int) -> Mapping[str, Sequence[float]]:
-        return executor.spectrum(begun.folder.adapter(trial)) if executor else {}
+        if executor is None:
+            return {}
+        begun.folder.check_adapter(trial)
+        return executor.spectrum(begun.folder.adapter(trial))
 
     def front_probability() -> dict[int, float]:
         return probabilities(study_maps(begun.study, begun.record, begun.folder))
@@ -233,7 +308,7 @@ def _confirmation(begun: Finished, config: StudyConfig) -> Confirmation:
     return Confirmation(begun.folder, config.seed, config.search.verdict_seeds)
 
 
-def _confirm(begun: Finished, config: StudyConfig, executor: LocalExecutor, progress: ProgressBar) -> None:
+def _confirm(begun: Finished, config: StudyConfig, executor: Executor, progress: ProgressBar) -> None:
     """Trains the chosen map and its rivals on fresh seeds."""
     told = partial(progress.stage, "verdict: fresh training")
     _confirmation(begun, config).run(_contenders(begun.contest()), executor, told)
@@ -289,12 +364,11 @@ def _say_if_exhausted(study: Study, config: StudyConfig, console: Console) -> No
         console.print(f"every map of the space is trained: {trials} trials of {config.search.trials} asked for")
 
 
-def _say_cost(busy: float, console: Console) -> None:
-    wall = time.time() - psutil.Process().create_time()
-    console.print(f"{wall:.0f} s since the start of this process, {busy / wall:.0%} of it training and evaluation")
+def _say_cost(console: Console) -> None:
+    console.print(f"{time.time() - psutil.Process().create_time():.0f} s since the start of this process")
 
 
-def _measure_choice(begun: Finished, executor: LocalExecutor, task: Task) -> None:
+def _measure_choice(begun: Finished, executor: LocalExecutor | RayExecutor, task: Task) -> None:
     """Scores the untrained model and the contenders' saved adapters on the test split."""
     contest = begun.contest()
     if begun.folder.read_test(contest.numbers):
@@ -323,10 +397,3 @@ def _measure_choice(begun: Finished, executor: LocalExecutor, task: Task) -> Non
             "examples": [asdict(example) for example in task.examples("test", untrained, evaluations["chosen"])],
         },
     )
-
-
-def quiet() -> None:
-    """Keeps the libraries' own bars and chatter off the screen; warnings stay."""
-    transformers.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
-    transformers.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    optuna.logging.set_verbosity(optuna.logging.WARNING)

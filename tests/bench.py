@@ -12,6 +12,8 @@ from rank_search.analysis.choice import DEFAULT_RULE, Rule, choose
 from rank_search.analysis.maps import probabilities, study_maps
 from rank_search.config import StudyConfig
 from rank_search.ranks import RankMap, Shape
+from rank_search.search.drivers import Drivers
+from rank_search.search.executor import Serial
 from rank_search.search.loop import Search
 from rank_search.search.plan import Plan
 from rank_search.search.record import StudyRecord
@@ -110,7 +112,7 @@ def _shared_out(job: Job) -> RankMap:
 
 
 def _saver(folder: Path) -> None:
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     (folder / "adapter_model.safetensors").write_text("adapter")
 
 
@@ -121,7 +123,10 @@ class Silent:
     def pack_started(self, numbers, parameters):
         pass
 
-    def step(self, steps):
+    def step(self, numbers, steps):
+        pass
+
+    def waiting(self, why):
         pass
 
     def trial_finished(self, study, number):
@@ -141,17 +146,21 @@ class Bench:
         space: Space = SPACE,
         *,
         sole_driver: bool = False,
+        storage: str | None = None,
         pack: int = 1,
         nested=None,
         steps: int = 9,
+        seed: int = 0,
         **settings,
     ) -> optuna.Study:
-        config = study_config(search={"trials": trials, **settings}, training={"steps": steps})
-        study = create_study(self.folder, None)
+        config = study_config(seed=seed, search={"trials": trials, **settings}, training={"steps": steps})
+        study = create_study(self.folder, storage)
         record(space).write(study)
         executor = executor or Landscape()
         plan = self.plan(study, config, space, executor, nested)
-        Search(study, self.folder, config, space, executor, Silent(), plan, pack, sole_driver).run()
+        drivers = Drivers(storage or self.folder.url, study.study_name)
+        begun = executor if hasattr(executor, "begin") else Serial(executor.train)
+        Search(study, self.folder, config, space, begun, Silent(), plan, drivers, pack, sole_driver).run()
         return study
 
     def plan(self, study, config, space: Space = SPACE, executor=None, nested=None) -> Plan:

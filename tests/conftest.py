@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +14,7 @@ import optuna
 import pytest
 import torch
 import transformers
+from optuna.storages import RDBStorage
 from sentence_transformers.sentence_transformer.modules import Pooling
 from torch import nn
 from transformers import (
@@ -36,6 +39,7 @@ from rank_search.tasks.retrieval import RetrievalTask
 from rank_search.training.result import Job
 from rank_search.training.trainer import fine_tune
 from tests.bench import EMBEDDED, Bench, study_config
+from tests.postgres import Postgres
 
 ROOT = Path(__file__).parent.parent
 
@@ -56,6 +60,34 @@ def quiet_libraries():
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[Postgres]:
+    """A PostgreSQL server of the tests' own."""
+    if not Postgres.is_here():
+        pytest.skip("PostgreSQL is not here; apt-get install postgresql")
+    server = Postgres()
+    server.make()
+    server.start()
+    yield server
+    server.remove()
+
+
+@pytest.fixture
+def database(server, request, monkeypatch) -> Iterator[str]:
+    """URL of an empty PostgreSQL database; what was opened of it is closed in the end."""
+    opened: list[RDBStorage] = []
+    make = RDBStorage.__init__
+
+    def watched(self, *arguments, **options):
+        opened.append(self)
+        make(self, *arguments, **options)
+
+    monkeypatch.setattr(RDBStorage, "__init__", watched)
+    yield server.database(f"test_{zlib.crc32(request.node.nodeid.encode())}")
+    for storage in opened:
+        storage.engine.dispose()
 
 
 SMALL_MODELS = {

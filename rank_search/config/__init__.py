@@ -5,6 +5,7 @@ from rank_search.config.load import load_config, source_of
 from rank_search.config.models import ModelConfig, ModelSource
 from rank_search.config.study import (
     AdapterConfig,
+    ExecutorConfig,
     InitConfig,
     NestedConfig,
     SearchConfig,
@@ -29,6 +30,7 @@ __all__ = [
     "AnswerConfig",
     "ClassificationConfig",
     "DataConfig",
+    "ExecutorConfig",
     "GenerationConfig",
     "InitConfig",
     "ModelConfig",

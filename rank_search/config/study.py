@@ -175,6 +175,9 @@ class SearchConfig(Section):
     pack: Literal["auto"] | PositiveInt = Field(
         "auto", description="how many maps to train at once; auto: while it pays and memory lasts, by timing steps"
     )
+    trial_minutes: PositiveNumber | None = Field(
+        None, description="minutes of its own, a pack's shared out, after which a trial fails. Default: no limit"
+    )
     max_failures: PositiveInt = Field(3, description="stop after more failed trials in a row than this")
 
     @model_validator(mode="after")
@@ -194,6 +197,24 @@ class SearchConfig(Section):
         return self.trials - self.repeats_planned
 
 
+class ExecutorConfig(Section):
+    """Where training runs; a study may go on elsewhere."""
+
+    kind: Literal["local", "ray"] = Field(
+        "local", description="local: in this process; ray: on the workers of a Ray cluster, or of this machine"
+    )
+    address: str | None = Field(
+        None,
+        description="cluster to join, for ray; auto: the one that this machine is part of. Default: start one here",
+    )
+    workers: PositiveInt | None = Field(
+        None, description="packs at once, for ray. Default: as many as the cluster, which may change, has resources for"
+    )
+    resources: dict[Annotated[str, Field(min_length=1)], PositiveNumber] = Field(
+        {"cpu": 1}, description="what each worker takes of the cluster, for ray, such as {gpu: 1}"
+    )
+
+
 class StudyConfig(Section):
     """A whole study file."""
 
@@ -207,6 +228,7 @@ class StudyConfig(Section):
     adapter: AdapterConfig = Field(AdapterConfig(), description="the LoRA adapters")
     training: TrainingConfig = Field(TrainingConfig(), description="the fine-tune that every proposal gets")
     search: SearchConfig = Field(SearchConfig(), description="the Optuna study")
+    executor: ExecutorConfig = Field(ExecutorConfig(), description="where training runs")
 
     @model_validator(mode="after")
     def _parts_agree(self) -> StudyConfig:
@@ -254,10 +276,9 @@ class StudyConfig(Section):
         )
 
     def frozen(self) -> dict[str, Any]:
-        """What a study keeps to for life: everything but its budget, which a later run may raise."""
-        return self.model_dump(
-            mode="json", exclude={"search": {"trials", "repeats", "verdict_seeds", "max_failures", "pack"}}
-        )
+        """What a study keeps to for life: everything but its budget, which a later run may raise, and where it runs."""
+        budget = {"trials", "repeats", "verdict_seeds", "trial_minutes", "max_failures", "pack"}
+        return self.model_dump(mode="json", exclude={"search": budget, "executor": True})
 
     def to_yaml(self) -> str:
         """The resolved study file, defaults written out."""

@@ -47,7 +47,7 @@ class _Writer:
         return lines
 
     def _field(self, name: str, field: dict[str, Any], path: str, *, required: bool) -> list[str]:
-        if name == "kind":
+        if name == "kind" and "const" in field:
             return [f"kind: {field['const']}"]
         if "oneOf" in field:
             return self._kinds(name, field, path)
@@ -121,6 +121,8 @@ def _type(field: dict[str, Any]) -> str:
     if field["type"] == "array":
         items = field.get("items") or field["prefixItems"][0]
         return f"list of {_type(items)}"
+    if field["type"] == "object":
+        return f"{_type(field['additionalProperties'])} by name"
     words = {"string": "text", "integer": "whole number", "number": "number", "boolean": "true | false", "null": "null"}
     bounds = [
         f"{sign} {field[key]}"

@@ -7,8 +7,16 @@ from typing import TYPE_CHECKING
 
 from rank_search.adapters import Spectrum, Start, UnpackableError, eva_directions, eva_start, loaded
 from rank_search.errors import InputError, TrainingFailed
+from rank_search.faults import failure
+from rank_search.search.executor import Serial
 from rank_search.training.adalora import train_adalora
-from rank_search.training.memory import give_back_memory, keep_freed_memory, memory_left
+from rank_search.training.memory import (
+    forget_peak,
+    give_back_memory,
+    keep_freed_memory,
+    memory_left,
+    memory_needed,
+)
 from rank_search.training.nested import Nested
 from rank_search.training.result import FineTuned, Job
 from rank_search.training.trainer import fine_tune, rehearse, score
@@ -18,6 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from rank_search.config import StudyConfig
+    from rank_search.search.executor import Pack
     from rank_search.space import Space
     from rank_search.tasks.base import Evaluation, Split, Task
     from rank_search.training.result import Outcome, Rungs
@@ -32,7 +41,7 @@ _WORTH_IT = 0.95  # of the time of a smaller pack, above which a larger one is n
 
 
 class LocalExecutor:
-    """Trains jobs on the task's base model; implements `rank_search.search.loop.Executor`."""
+    """Trains jobs on the task's base model; implements `rank_search.search.executor.Executor`."""
 
     def __init__(self, config: StudyConfig, task: Task, space: Space) -> None:
         keep_freed_memory()
@@ -40,6 +49,8 @@ class LocalExecutor:
         self._task = task
         self._sources = {prefix: model.source for prefix, model in config.base_models.items()}
         self._space = space
+        self._device = next(task.backbone.parameters()).device
+        self._serial = Serial(self.train)
         self._nested: Nested | None = None
         self._warm_start: Start | None = None
         self._spectra: dict[Path, Spectrum] = {}
@@ -49,6 +60,22 @@ class LocalExecutor:
             batches = task.calibration_batches(config.seed)
             self._directions = eva_directions(task.backbone, largest, config.adapter, batches)
 
+    @property
+    def room(self) -> int:
+        """For one pack at a time."""
+        return self._serial.room
+
+    def begin(self, pack: Pack) -> None:
+        """Puts a pack down, for `finish`."""
+        self._serial.begin(pack)
+
+    def finish(self) -> Sequence[tuple[Pack, Sequence[Outcome]]]:
+        """Trains the pack."""
+        return self._serial.finish()
+
+    def close(self) -> None:
+        """Nothing is held."""
+
     def choose_pack(self, most: int) -> int:
         """How many maps to train at once: doubled as long as a map's step gets cheaper and memory lasts.
 
@@ -57,7 +84,7 @@ class LocalExecutor:
         """
         largest = self._space.uniform(self._space.ladder[-1])
         jobs = [Job(largest, seed, data_seed=0) for seed in range(most)]
-        memory = _MEMORY * memory_left(next(self._task.backbone.parameters()).device)
+        memory = _MEMORY * memory_left(self._device)
         try:
             alone = rehearse(self._task, jobs[:1], self._config, _TIMED)
         except TrainingFailed:  # each trial will say so by itself
@@ -125,16 +152,25 @@ class LocalExecutor:
             give_back_memory()
         return [outcomes[i] for i in range(len(jobs))]
 
+    def _failed(self, error: Exception) -> TrainingFailed:
+        """What an error means for a map that is trained alone."""
+        failed = failure(error)
+        if failed.kind != "out of memory":
+            return failed
+        needed = memory_needed(error, self._device) / 2**30
+        return TrainingFailed(f"{failed}; it takes more than {needed:.1f} GiB", failed.kind)
+
     def _train_pack(
         self, jobs: Sequence[Job], on_step: Callable[[int], None], rungs: Rungs | None
     ) -> Sequence[Outcome]:
+        forget_peak(self._device)
         try:
             return self._made(jobs, on_step, rungs)
         except Exception as error:  # whatever it is, it is for the study to record
-            failure = TrainingFailed(" ".join(f"{type(error).__name__}: {error}".split()))
+            failed = self._failed(error)
         # Out here nothing holds on to the memory that the failed pack took.
         if len(jobs) == 1:
-            return [failure]
+            return [failed]
         middle = len(jobs) // 2
         return [*self._train_pack(jobs[:middle], on_step, rungs), *self._train_pack(jobs[middle:], on_step, rungs)]
 

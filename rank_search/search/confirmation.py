@@ -9,14 +9,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from rank_search.search.executor import Pack, trained
 from rank_search.search.samplers import derive_seed
-from rank_search.training.result import FineTuned, Job, Rungs
+from rank_search.training.result import FineTuned, Job
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from rank_search.search.contender import Contender
-    from rank_search.search.loop import Executor
+    from rank_search.search.executor import Executor
     from rank_search.search.storage import StudyFolder
 
 _STREAM = 4  # of seeds; others are in rank_search.search.loop
@@ -44,21 +45,24 @@ class Confirmation:
             told: called with the trainings done, and all.
         """
         distinct = {of.name: of for of in contenders}
-        for number in range(self.seeds):
-            told(number * len(distinct), self.seeds * len(distinct))
-            missing = [of for of in distinct.values() if not self.folder.read_confirmation(of.name, number)]
-            if not missing:
-                continue
-            jobs = [self._job(of, number) for of in missing]
-            for contender, job, outcome in zip(
-                missing, jobs, executor.train(jobs, lambda _: None, Rungs()), strict=True
-            ):
+        missing = {
+            number: [of for of in distinct.values() if not self.folder.read_confirmation(of.name, number)]
+            for number in range(self.seeds)
+        }
+        packs = {Pack([self._job(of, number) for of in left]): number for number, left in missing.items() if left}
+        done, every = sum(len(distinct) - len(left) for left in missing.values()), self.seeds * len(distinct)
+        told(done, every)
+        for pack, outcomes in trained(executor, packs):
+            number = packs[pack]
+            for contender, job, outcome in zip(missing[number], pack.jobs, outcomes, strict=True):
                 result: dict[str, Any] = {"seed": job.seed, "data_seed": job.data_seed}
                 if isinstance(outcome, FineTuned):
                     result |= {"values": outcome.evaluation.values, "seconds": outcome.seconds}
                 else:
                     result |= {"reason": str(outcome)}
                 self.folder.write_confirmation(contender.name, number, result)
+            done += len(outcomes)
+            told(done, every)
 
     def is_done(self, contenders: Sequence[Contender]) -> bool:
         """Whether all trainings are on record."""

@@ -9,43 +9,45 @@ from __future__ import annotations
 
 import math
 import time
+from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Protocol
+from functools import partial
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from optuna.trial import Trial, TrialState
 
 from rank_search.errors import SearchStopped, TrainingFailed
+from rank_search.faults import failure, is_unreachable, patiently
 from rank_search.search import leases, rungs
 from rank_search.search.baselines import NAME, RANKS, UNIFORM, Baseline
+from rank_search.search.executor import Pack
 from rank_search.search.levels import ROUND
 from rank_search.search.nested import CONFIRM
 from rank_search.search.samplers import DistinctSampler, derive_seed, is_full, maker, suggest
-from rank_search.training.result import Job, Rungs, Stopped
+from rank_search.training.result import Died, Job, Rungs, Stopped
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from optuna import Study
     from optuna.trial import FrozenTrial
 
     from rank_search.config import StudyConfig
     from rank_search.ranks import RankMap
+    from rank_search.search.drivers import Drivers
+    from rank_search.search.executor import Executor
     from rank_search.search.plan import Plan
     from rank_search.search.storage import StudyFolder
     from rank_search.space import Space
-    from rank_search.training.result import Outcome
+    from rank_search.training.result import FineTuned, Outcome
 
+T = TypeVar("T")
+
+_POLL = 2.0  # seconds between two looks at the trials of other drivers
 _PATIENCE = 2  # starts of a pack, after which its trials are tried again in smaller ones
 _LIKELY = 0.01  # probability of standing on the front, below which an adapter is not kept
 MAX_ATTEMPTS = 10  # starts of one trial; a trial that kills its process must not do so for ever
 _MAP_STREAM, _DATA_STREAM = 1, 2  # seed streams; the sampler's is 0
-
-
-class Executor(Protocol):
-    """Trains jobs. It knows nothing of the study, and may raise anything: that fails the trials it was given."""
-
-    def train(self, jobs: Sequence[Job], on_step: Callable[[int], None], rungs: Rungs) -> Sequence[Outcome]:
-        """Fine-tunes and scores a pack of rank maps, calling ``on_step`` with the number of steps done."""
 
 
 class Progress(Protocol):
@@ -54,11 +56,14 @@ class Progress(Protocol):
     def pack_started(self, numbers: Sequence[int], parameters: int) -> None:
         """Trials begin to train this many parameters together."""
 
-    def step(self, steps: int) -> None:
-        """The running trials have done so many steps."""
+    def step(self, numbers: Sequence[int], steps: int) -> None:
+        """These trials, which train together, have done so many steps."""
 
     def trial_finished(self, study: Study, number: int) -> None:
         """The trial of this number was told to the study."""
+
+    def waiting(self, why: str) -> None:
+        """Nothing can be done for a while."""
 
 
 def data_seed(study_seed: int, round_: int = 0) -> int:
@@ -100,9 +105,9 @@ class Search:
 
     Attributes:
         plan: what is trained beside the sampler's proposals.
+        drivers: all drivers of the study.
         pack: how many maps are trained at once.
         sole_driver: no other driver can be at work on this study, since this one holds its lock.
-        busy: seconds that the executor has been at work.
     """
 
     study: Study
@@ -112,27 +117,94 @@ class Search:
     executor: Executor
     progress: Progress
     plan: Plan
+    drivers: Drivers
     pack: int = 1
     sole_driver: bool = False
-    busy: float = 0.0
 
     def __post_init__(self) -> None:
         nested = self.plan.nested.scored() if self.plan.nested else ()
         make = maker(self.config.search.sampler, self.space, nested)
         self.study.sampler = DistinctSampler(make, self.config.seed, self.space)
+        self._leases = leases.Leases(self.drivers.alone)
+        self._at_work: dict[Pack, list[Trial]] = {}
+        self._attempts: dict[int, int] = {}  # of trials that are about to begin
         self._failures: list[tuple[int, str]] = []  # trials that failed in a row, and why
 
     def run(self) -> None:
         """Trains until the study has all that its plan holds, or the space is exhausted.
 
         Raises:
-            SearchStopped: more than ``search.max_failures`` trials failed in a row.
+            SearchStopped: more than ``search.max_failures`` trials failed in a row, or what all trials need is gone.
         """
+        with self._leases:
+            try:
+                while self._goes_on():
+                    for pack, outcomes in self.executor.finish():
+                        self._finish(pack, outcomes)
+            except (KeyboardInterrupt, SearchStopped):  # no sign of a deadly trial
+                with suppress(Exception):  # a storage that is away: then the leases die with this process
+                    self._let_go(trial for trials in self._at_work.values() for trial in trials)
+                raise
+
+    def _goes_on(self) -> bool:
+        """Begins packs as long as there is room and anything to train; returns False when nothing is left to do."""
+        while (room := self.executor.room) > 0 and (trials := self._alone(self._take_pack)):
+            self._begin(trials)
+        if self._at_work:
+            return True
+        if room <= 0 and not self._is_done():
+            self.progress.waiting("waiting for a worker: there is none, and no room for one")
+            return True
+        return self._wait_for_others()
+
+    def _is_done(self) -> bool:
+        known = patiently(partial(self.study.get_trials, deepcopy=False))
+        return self.plan.is_done(known) and not any(trial.state == TrialState.RUNNING for trial in known)
+
+    def _begin(self, trials: list[Trial]) -> None:
+        jobs = [self._job(trial) for trial in trials]
+        numbers = [trial.number for trial in trials]
+        pack = Pack(jobs, partial(self.progress.step, numbers), self._rungs(trials))
+        self._at_work[pack] = trials
+        self._attempts.clear()
+        self.progress.pack_started(numbers, sum(self._parameters(job.rank_map) for job in jobs))
+        self.executor.begin(pack)
+
+    def _wait_for_others(self) -> bool:
+        """Waits a little if other drivers are at work, as they may die or leave more to do."""
+        running = patiently(partial(self.study.get_trials, deepcopy=False, states=(TrialState.RUNNING,)))
+        if running:
+            self.progress.waiting("waiting for the trials of other drivers")
+            time.sleep(_POLL)
+        return bool(running)
+
+    def _alone(self, unit: Callable[[], T]) -> T:
+        """Does something that other drivers are not to come between, again if the storage was away meanwhile."""
+
+        def done() -> T:
+            with self.drivers.alone():
+                return unit()
+
+        return patiently(done, self.progress.waiting)
+
+    def _take_pack(self) -> list[Trial]:
+        """Takes the next trials to train, with their leases; tells of those that have killed too many processes."""
         while trials := self._next_pack():
-            self._run_pack(trials)
+            for trial in trials:  # counted once, however often the storage has to be asked
+                self._attempts.setdefault(trial.number, trial.user_attrs.get("attempts", 0) + 1)
+            sound = [trial for trial in trials if self._attempts[trial.number] <= MAX_ATTEMPTS]
+            for trial in trials:
+                if trial not in sound:
+                    self._record(trial, TrainingFailed(f"its process died {MAX_ATTEMPTS} times", "process died"))
+            for trial in sound:
+                trial.set_user_attr("attempts", self._attempts[trial.number])
+                self._leases.take(trial)
+            if sound:
+                return sound
+        return []
 
     def _next_pack(self) -> list[Trial]:
-        """Trials to train together: those that a dead driver left, or new ones; none when the study is done.
+        """Trials to train together: those that a dead process left, or new ones; none where there is nothing to do.
 
         A proposal sees the scores of all that was planned before it, so planned maps and proposals are
         not mixed.
@@ -167,8 +239,11 @@ class Search:
         return max(1, self.pack >> max(0, attempts - _PATIENCE))
 
     def _is_orphan(self, running: FrozenTrial) -> bool:
-        """Whether the driver of a running trial is dead; a sole driver runs no trial but those it is at."""
-        return self.sole_driver or not leases.is_live(running.user_attrs.get(leases.LEASE))
+        """Whether nobody is at work on a running trial; a sole driver runs no trial but those it is at."""
+        if any(running.number == trial.number for trials in self._at_work.values() for trial in trials):
+            return False
+        lease = running.user_attrs.get(leases.LEASE)
+        return self.sole_driver or self._leases.is_ours(lease) or not leases.is_live(lease)
 
     @staticmethod
     def _is_planned(trial: Trial) -> bool:
@@ -191,26 +266,21 @@ class Search:
             self.study.enqueue_trial(dict(trial.proposal), user_attrs=dict(trial.attributes))
         return bool(planned)
 
-    def _run_pack(self, trials: Sequence[Trial]) -> None:
-        """Trains some trials together, and tells the study what became of each.
+    def _finish(self, pack: Pack, outcomes: Sequence[Outcome]) -> None:
+        """Tells the study what became of a pack's trials.
 
         Raises:
-            SearchStopped: too many trials failed in a row.
+            SearchStopped: too many trials failed in a row, or nothing can be written.
         """
-        attempts = {trial.number: trial.user_attrs.get("attempts", 0) + 1 for trial in trials}
-        for trial in trials:
-            trial.set_user_attr("attempts", attempts[trial.number])
-        untold = list(trials)
-        with leases.held(untold):
-            try:
-                for trial, outcome in zip(trials, self._outcomes(trials, attempts), strict=True):
-                    untold.remove(trial)
-                    self._tell(trial, outcome)
-            except KeyboardInterrupt:  # somebody's wish, and no sign of a deadly trial
-                for trial in untold:
-                    trial.set_user_attr("attempts", attempts[trial.number] - 1)
-                raise
-        self.folder.keep_adapters(self._worth_keeping())
+        trials = self._at_work[pack]
+        for trial, outcome in zip([*trials], outcomes, strict=True):
+            if isinstance(outcome, Died):
+                self._alone(partial(self._leases.let_go, trial))
+            else:
+                self._alone(partial(self._tell, trial, outcome))
+            trials.remove(trial)
+        del self._at_work[pack]
+        self._alone(lambda: self.folder.keep_adapters(self._worth_keeping()))
         if len(self._failures) > self.config.search.max_failures:
             number, reason = self._failures[-1]
             raise SearchStopped(
@@ -218,27 +288,13 @@ class Search:
                 "mend that and run the same command to go on; if it takes another setting, name another study"
             )
 
-    def _outcomes(self, trials: Sequence[Trial], attempts: Mapping[int, int]) -> list[Outcome]:
-        """What became of each trial; one that has killed its process too often is not tried again."""
-        sound = [trial for trial in trials if attempts[trial.number] <= MAX_ATTEMPTS]
-        trained = dict(zip([trial.number for trial in sound], self._train(sound), strict=True))
-        deadly = TrainingFailed(f"its process died {MAX_ATTEMPTS} times")
-        return [trained.get(trial.number, deadly) for trial in trials]
-
-    def _train(self, trials: Sequence[Trial]) -> Sequence[Outcome]:
-        """What became of each trial."""
-        if not trials:
-            return []
-        jobs = [self._job(trial) for trial in trials]
-        parameters = sum(self._parameters(job.rank_map) for job in jobs)
-        self.progress.pack_started([job.number for job in jobs], parameters)
-        started = time.perf_counter()
-        try:
-            return self.executor.train(jobs, self.progress.step, self._rungs(trials))
-        except Exception as error:  # whatever went wrong is these trials', and the study goes on
-            return [TrainingFailed(_reason(error))] * len(jobs)
-        finally:
-            self.busy += time.perf_counter() - started
+    def _let_go(self, trials: Iterable[Trial]) -> None:
+        """Leaves trials to be trained again, which are not to blame for it."""
+        with self.drivers.alone():
+            for trial in trials:
+                if self._leases.holds(trial):
+                    trial.set_user_attr("attempts", trial.user_attrs["attempts"] - 1)
+                    self._leases.let_go(trial)
 
     def _job(self, trial: Trial) -> Job:
         return job_of(trial, self.config, self.space, self.folder)
@@ -250,7 +306,8 @@ class Search:
         spared = {trial.number for trial in trials if self._is_spared(trial)}
 
         def keep(steps: int, scores: Mapping[int, float]) -> set[int]:
-            known = {trial.number: trial for trial in self.study.get_trials(deepcopy=False)}
+            trials = patiently(partial(self.study.get_trials, deepcopy=False), self.progress.waiting)
+            known = {trial.number: trial for trial in trials}
             at_rung = rungs.earlier_at(steps, known.values()) | dict(scores)
             seen = {
                 number: rungs.Seen(score, self._parameters(self.space.rank_map(known[number].params)))
@@ -266,24 +323,39 @@ class Search:
         of = trial.user_attrs
         return of.get("kind") == UNIFORM or NAME in of or bool(of.get(ROUND))
 
-    def _tell(self, trial: Trial, outcome: Outcome) -> None:
-        """Tells the study of a trial, once all that belongs to it is written down."""
+    def _tell(self, trial: Trial, outcome: FineTuned | Stopped | TrainingFailed) -> None:
+        """Tells the study of a trial, once all that belongs to it is written down.
+
+        Not where the trial is another driver's by now, or was told already: then this driver was away for long, or
+        did not hear of it.
+        """
+        if not self._leases.holds(trial) or self._is_told(trial):
+            self._leases.forget(trial.number)
+            return
+        self._record(trial, outcome)
+        self._leases.forget(trial.number)
+
+    def _is_told(self, trial: Trial) -> bool:
+        return trial.storage.get_trial(trial._trial_id).state.is_finished()
+
+    def _record(self, trial: Trial, outcome: FineTuned | Stopped | TrainingFailed) -> None:
         try:
             values = self._write_down(trial, outcome)
-            reason = None
-        except Exception as error:  # such as a full disk
-            reason = _reason(error)
-        if reason is not None:
-            if NAME not in trial.user_attrs:  # a model that EVA can't adapt may be searched all the same
-                self._failures.append((trial.number, reason))
-            trial.set_user_attr("reason", reason)
+        except Exception as error:
+            if is_unreachable(error):
+                raise
+            failed = failure(error)
+            trial.set_user_attr("failure", failed.kind)
+            trial.set_user_attr("reason", str(failed))
             self.study.tell(trial, state=TrialState.FAIL)
+            if NAME not in trial.user_attrs:  # a model that EVA can't adapt may be searched all the same
+                self._failures.append((trial.number, str(failed)))
         else:
-            self._failures.clear()
             self.study.tell(trial, values, state=TrialState.PRUNED if values is None else TrialState.COMPLETE)
+            self._failures.clear()
         self.progress.trial_finished(self.study, trial.number)
 
-    def _write_down(self, trial: Trial, outcome: Outcome) -> tuple[float, int] | None:
+    def _write_down(self, trial: Trial, outcome: FineTuned | Stopped | TrainingFailed) -> tuple[float, int] | None:
         """Keeps what is known of a trial; returns its two objectives, or None where it was stopped.
 
         Raises:
@@ -300,7 +372,9 @@ class Search:
             return None
         evaluation = outcome.evaluation
         if not math.isfinite(evaluation.score):  # Optuna would fail a NaN, but take an infinity
-            raise TrainingFailed(f"the score is {evaluation.score} after training; lower the learning rate")
+            raise TrainingFailed(
+                f"the score is {evaluation.score} after training; lower the learning rate", "not finite"
+            )
         if outcome.save_adapter is not None:
             outcome.save_adapter(self.folder.adapter(trial.number))
         result = {
@@ -330,8 +404,3 @@ class Search:
         likely = self.plan.front_probability()
         baselines = {trial.number for trial in trials if trial.user_attrs.get("kind", "").startswith("baseline:")}
         return baselines | {number for number, probability in likely.items() if probability >= _LIKELY}
-
-
-def _reason(error: Exception) -> str:
-    reason = str(error) if isinstance(error, TrainingFailed) else f"{type(error).__name__}: {error}"
-    return " ".join(reason.split())

@@ -36,8 +36,9 @@ class ProgressBar:
         self._trials = trials
         self._steps = steps
         self._found = _found(study)
-        self._at_work = 1
-        self._begun = sum(trial.state.is_finished() for trial in study.get_trials(deepcopy=False))
+        self._at_work: dict[int, float] = {}  # trial → share of its steps that is done
+        self._finished = _finished(study)
+        self._waited = ""
         self._bar = Progress(
             TextColumn("trials"),
             MofNCompleteColumn(),
@@ -49,7 +50,7 @@ class ProgressBar:
             console=console,
             disable=not console.is_terminal,
         )
-        self._task = self._bar.add_task(self._found, total=trials, completed=self._begun)
+        self._task = self._bar.add_task(self._found, total=trials, completed=self._finished)
 
     def __enter__(self) -> ProgressBar:
         self._bar.start()
@@ -68,17 +69,27 @@ class ProgressBar:
 
     def pack_started(self, numbers: Sequence[int], parameters: int) -> None:
         """Shows what is training."""
-        self._begun, self._at_work = min(numbers), len(numbers)
+        self._at_work |= dict.fromkeys(numbers, 0.0)
         self._bar.update(self._task, description=f"{self._found}; training {parameters:,} parameters")
 
-    def step(self, steps: int) -> None:
+    def step(self, numbers: Sequence[int], steps: int) -> None:
         """Moves the bar by a step's share of the trials at work."""
-        self._bar.update(self._task, completed=self._begun + self._at_work * steps / self._steps)
+        self._at_work |= dict.fromkeys(numbers, steps / self._steps)
+        self._bar.update(self._task, completed=self._finished + sum(self._at_work.values()))
+
+    def waiting(self, why: str) -> None:
+        """Shows why nothing is done."""
+        if not self._console.is_terminal and why != self._waited:
+            self._console.print(why)
+        self._waited = why
+        self._bar.update(self._task, description=f"{self._found}; {why}")
 
     def trial_finished(self, study: Study, number: int) -> None:
         """Shows the study's state after a trial."""
-        self._found = _found(study)
-        self._bar.update(self._task, completed=number + 1, description=self._found)
+        self._at_work.pop(number, None)
+        self._found, self._finished, self._waited = _found(study), _finished(study), ""
+        done = self._finished + sum(self._at_work.values())
+        self._bar.update(self._task, completed=done, description=self._found)
         if not self._console.is_terminal:
             finished = study.get_trials(deepcopy=False)[number]
             told = f"{finished.values[0]:.4f}" if finished.state == TrialState.COMPLETE else finished.state.name
@@ -94,3 +105,7 @@ def _found(study: Study) -> str:
         return "nothing found yet"
     front = _get_pareto_front_trials_by_trials(maps, study.directions)
     return f"best {max(trial.values[0] for trial in maps):.4f}, front {len(front)}"
+
+
+def _finished(study: Study) -> int:
+    return sum(trial.state.is_finished() for trial in study.get_trials(deepcopy=False))

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from optuna import Study
 
-_ATTRIBUTE = "rank_search"
+ATTRIBUTE = "rank_search"
 _PACKAGES = ("rank_search", "torch", "transformers", "peft", "sentence-transformers", "optuna", "botorch", "gpytorch")
 
 
@@ -54,7 +54,7 @@ class StudyRecord:
 
     def write(self, study: Study) -> None:
         """Keeps this record in the study."""
-        study.set_user_attr(_ATTRIBUTE, asdict(self))
+        study.set_user_attr(ATTRIBUTE, asdict(self))
 
     @classmethod
     def read(cls, study: Study) -> StudyRecord | None:
@@ -63,7 +63,7 @@ class StudyRecord:
         Raises:
             InputError: another version of this package wrote it.
         """
-        stored = study.user_attrs.get(_ATTRIBUTE)
+        stored = study.user_attrs.get(ATTRIBUTE)
         if stored is None:
             return None
         try:

@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import optuna
+import psutil
 from filelock import FileLock, Timeout
 from optuna.storages import RDBStorage
 from sqlalchemy import create_engine, inspect
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import IntegrityError, ProgrammingError, SQLAlchemyError
+from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random
 
 from rank_search.errors import InputError, RankSearchError, did_you_mean
 from rank_search.files import sha256, write_text
@@ -30,6 +32,21 @@ STUDIES = Path("studies")
 DIRECTIONS: list[Literal["maximize", "minimize"]] = ["maximize", "minimize"]  # score, trainable parameters
 BESIDE = "/nested"  # what follows a study's name in that of its nested scores; no study's own name has a slash
 _SQLITE_WAIT = 60  # seconds to wait for another reader or writer
+_OPENINGS = 5
+_NETWORKED = {
+    "afs",
+    "beegfs",
+    "ceph",
+    "cifs",
+    "fuse.glusterfs",
+    "fuse.sshfs",
+    "gpfs",
+    "lustre",
+    "nfs",
+    "nfs4",
+    "smb3",
+    "smbfs",
+}
 
 
 @dataclass(frozen=True)
@@ -161,15 +178,21 @@ class StudyFolder:
         return self.path / "results" / f"{trial:04d}.json"
 
     @contextmanager
-    def locked(self) -> Iterator[None]:
+    def locked(self, *, shared: bool = False) -> Iterator[None]:
         """Keeps a second driver out: SQLite is for one writer.
 
         The lock belongs to the open file, so it ends with the process however that ends.
+
+        Args:
+            shared: the storage is for several drivers; none is kept out.
 
         Raises:
             RankSearchError: another driver runs this study.
         """
         self.path.mkdir(parents=True, exist_ok=True)
+        if shared:
+            yield
+            return
         lock = FileLock(self.path / "driver.lock")
         try:
             lock.acquire(timeout=0)
@@ -181,6 +204,30 @@ class StudyFolder:
             yield
         finally:
             lock.release()
+
+
+def is_shared(storage: str | None) -> bool:
+    """Whether a storage, by its URL, is for several drivers at once: any but SQLite."""
+    return storage is not None and make_url(storage).get_backend_name() != "sqlite"
+
+
+def check_storage(folder: StudyFolder, storage: str | None) -> None:
+    """Refuses SQLite on a network file system, whose locks its makers warn of (https://sqlite.org/faq.html#q5).
+
+    Raises:
+        InputError: the database would lie on one.
+    """
+    if is_shared(storage):
+        return
+    file = Path(make_url(storage or folder.url).database or "").absolute()
+    mounts = {Path(mount.mountpoint): mount.fstype for mount in psutil.disk_partitions(all=True)}
+    kind = next((mounts[place] for place in file.resolve().parents if place in mounts), "")
+    if kind in _NETWORKED:
+        raise InputError(
+            f"{file.parent} is on a network file system ({kind}), where SQLite loses data as its locks can't be relied "
+            "on; name a PostgreSQL --storage, or work in a folder on a local disk",
+            field="--storage",
+        )
 
 
 def _read_json(path: Path) -> dict[str, Any]:
@@ -257,9 +304,17 @@ def _open(url: str) -> RDBStorage:
     Raises:
         InputError: it can't be opened.
     """
-    connect = {"connect_args": {"timeout": _SQLITE_WAIT}} if url.startswith("sqlite") else None
+    # A server may have closed connections since they were last used.
+    connect = {"connect_args": {"timeout": _SQLITE_WAIT}} if url.startswith("sqlite") else {"pool_pre_ping": True}
+    # Drivers that start at once may all make the tables.
+    again = Retrying(
+        retry=retry_if_exception_type((IntegrityError, ProgrammingError)),
+        stop=stop_after_attempt(_OPENINGS),
+        wait=wait_random(max=2),
+        reraise=True,
+    )
     try:
-        return RDBStorage(url, engine_kwargs=connect)
+        return again(lambda: RDBStorage(url, engine_kwargs=connect))
     except (ImportError, SQLAlchemyError) as error:
         raise _unusable(error) from None
 

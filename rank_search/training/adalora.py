@@ -28,7 +28,7 @@ from rank_search.ranks import RankMap
 from rank_search.training.attention import eager_where_short
 from rank_search.training.descent import Descent
 from rank_search.training.precision import frozen_in, training_dtype
-from rank_search.training.trainer import score
+from rank_search.training.trainer import out_of_time, score
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -57,7 +57,7 @@ def train_adalora(
     counted like any other's. Each base model shares out its own ranks.
 
     Raises:
-        TrainingFailed: the loss is not finite, or there are too few steps.
+        TrainingFailed: the loss is not finite, its time is over, or there are too few steps.
     """
     training = config.training.with_adapters_at(_FASTER)
     if training.steps < _LEAST_STEPS:
@@ -72,7 +72,11 @@ def train_adalora(
             (loss,) = task.loss(batch)
             losses.append(loss.item())
             if not math.isfinite(losses[-1]):
-                raise TrainingFailed(f"the loss is {losses[-1]} at step {step}; lower the learning rate or alpha")
+                raise TrainingFailed(
+                    f"the loss is {losses[-1]} at step {step}; lower the learning rate or alpha", "not finite"
+                )
+            if time.perf_counter() - started > 60 * (config.search.trial_minutes or math.inf):
+                raise out_of_time(config, step)
             (loss + sum(_orthogonality(model) for model in models.values())).backward()
             descent.step(partial(_allocate, models, step))
             on_step(step)

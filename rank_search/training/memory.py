@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import platform
+import re
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -58,6 +59,27 @@ def counting_activations(model: nn.Module) -> Iterator[Callable[[], int]]:
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         yield lambda: sum(kept.values())
+
+
+_ASKED = re.compile(r"allocate ([\d.]+) (bytes|[KMGT]iB)")
+_UNITS = {"bytes": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
+
+
+def memory_needed(error: BaseException, device: torch.device) -> int:
+    """Bytes that would not have been enough short of: what was taken at most, and what was asked for beside it.
+
+    On a CPU the whole process is counted, which keeps what it frees (see `keep_freed_memory`).
+    """
+    on_cuda = device.type == "cuda"
+    taken = torch.cuda.max_memory_allocated(device) if on_cuda else psutil.Process().memory_info().rss
+    asked = _ASKED.search(str(error))
+    return int(taken + (float(asked[1]) * _UNITS[asked[2]] if asked else 0))
+
+
+def forget_peak(device: torch.device) -> None:
+    """Lets `memory_needed` count from here."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
 
 
 def memory_left(device: torch.device) -> int:

@@ -98,7 +98,7 @@ class Nested:
                 pack.train(dropout=True)
                 loss = self._task.loss(batch, len(members)).mean()
                 if not math.isfinite(loss.item()):
-                    raise TrainingFailed(f"the super-adapter's loss is {loss.item()} at step {step}")
+                    raise TrainingFailed(f"the super-adapter's loss is {loss.item()} at step {step}", "not finite")
                 loss.backward()  # type: ignore[no-untyped-call]
                 descent.step()
                 if time.monotonic() - saved > _CHECKPOINT:

@@ -84,6 +84,14 @@ class Stopped:
 
 
 @dataclass(frozen=True)
+class Died:
+    """A map whose process died while it was trained; it may have been its memory, or the end of a machine."""
+
+    def __str__(self) -> str:
+        return "its process died"
+
+
+@dataclass(frozen=True)
 class Rungs:
     """Where maps are looked at on their way, and who goes on.
 
@@ -96,4 +104,4 @@ class Rungs:
     keep: Callable[[int, Mapping[int, float]], set[int]] = lambda _steps, scores: {*scores}
 
 
-Outcome = FineTuned | Stopped | TrainingFailed
+Outcome = FineTuned | Stopped | TrainingFailed | Died

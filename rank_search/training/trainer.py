@@ -121,6 +121,12 @@ def score(
         ]
 
 
+def out_of_time(config: StudyConfig, step: int) -> TrainingFailed:
+    """The failure of a map whose time is over."""
+    limit, steps = config.search.trial_minutes, config.training.steps
+    return TrainingFailed(f"it took more than search.trial_minutes, {limit:g}, by step {step} of {steps}", "time limit")
+
+
 def _member(job: Job, config: StudyConfig, start: Start | None) -> Member:
     adapter = config.tuned(job.settings).adapter
     if start is not None and start.scale is not None:
@@ -172,6 +178,7 @@ class _Training:
             for k, (place, job) in enumerate(jobs.items())
         ]
         self._outcomes: dict[int, Outcome] = {}
+        self._config = config
 
     def run(self, on_step: Callable[[int], None], sources: Mapping[str, str]) -> dict[int, Outcome]:
         """Trains and scores; returns what became of each job."""
@@ -182,6 +189,7 @@ class _Training:
                 with self._timed():
                     self._step(step, batch)
                 on_step(step)
+                self._end_those_out_of_time(step)
                 if step in self._rungs.steps and self._pack.active:
                     self._look(step)
                 if not self._pack.active:
@@ -239,7 +247,7 @@ class _Training:
             self._courses[k].losses.append(value)
             if not math.isfinite(value):
                 self._outcomes[self._courses[k].place] = TrainingFailed(
-                    f"the loss is {value} at step {step}; lower the learning rate or alpha"
+                    f"the loss is {value} at step {step}; lower the learning rate or alpha", "not finite"
                 )
         sound = [k for k, value in zip(active, values, strict=True) if math.isfinite(value)]
         if sound:
@@ -247,6 +255,14 @@ class _Training:
         for k in sound:
             self._courses[k].descent.step()
         self._pack.keep(sound)
+
+    def _end_those_out_of_time(self, step: int) -> None:
+        """Fails maps that have had more than their time; it is not looked at while texts are evaluated."""
+        limit = 60 * (self._config.search.trial_minutes or math.inf)
+        late = [k for k in self._pack.active if self._courses[k].seconds > limit]
+        for k in late:
+            self._outcomes[self._courses[k].place] = out_of_time(self._config, step)
+        self._pack.keep([k for k in self._pack.active if k not in late])
 
     def _look(self, step: int) -> None:
         """Scores the maps as they are, and takes out those that have no prospect."""

@@ -3,6 +3,7 @@ import pytest
 from rank_search.errors import TrainingFailed
 from rank_search.search.confirmation import Confirmation
 from rank_search.search.contender import Contender
+from rank_search.search.executor import Serial
 from tests.bench import SPACE, Landscape
 from tests.search.test_loop import Killed
 
@@ -11,7 +12,7 @@ MAPS = [Contender(SPACE.uniform(rank), {}) for rank in (1, 2)]
 
 def confirmed(bench, executor, maps=MAPS, seeds=3) -> Confirmation:
     confirmation = Confirmation(bench.folder, 0, seeds)
-    confirmation.run(maps, executor, lambda _done, _of: None)
+    confirmation.run(maps, Serial(executor.train), lambda _done, _of: None)
     return confirmation
 
 

@@ -7,13 +7,13 @@ from optuna.trial import TrialState
 
 from rank_search.errors import SearchStopped, TrainingFailed
 from rank_search.ranks import Shape
-from rank_search.search.loop import MAX_ATTEMPTS, Search
+from rank_search.search.loop import MAX_ATTEMPTS
 from rank_search.search.storage import StudyFolder
 from rank_search.search.table import trials_table
 from rank_search.space import JointSetting, Space
 from rank_search.tasks.base import Evaluation
 from rank_search.training.result import FineTuned
-from tests.bench import SPACE, Bench, Landscape, Silent, record, study_config
+from tests.bench import SPACE, Bench, Landscape, record
 
 
 def maps(study) -> list[dict]:
@@ -55,10 +55,7 @@ def test_another_seed_proposes_other_maps(tmp_path) -> None:
     proposed = []
     for seed in (0, 1):
         bench = Bench(_folder(tmp_path, str(seed)))
-        study = bench.study()
-        config = study_config(seed=seed, search={"trials": 10})
-        Search(study, bench.folder, config, SPACE, Landscape(), Silent(), bench.plan(study, config)).run()
-        proposed.append(maps(study)[4:])
+        proposed.append(maps(bench.search(10, seed=seed))[4:])
     assert proposed[0] != proposed[1]
 
 
@@ -129,14 +126,22 @@ def test_trial_of_a_dead_driver_is_taken_over_as_if_nothing_had_happened(tmp_pat
     assert trials_table(resumed, record())["seed"].tolist() == trials_table(expected, record())["seed"].tolist()
 
 
-def test_trial_of_a_living_driver_is_left_alone(bench) -> None:
+def test_trial_of_a_living_driver_is_left_alone_and_waited_for(bench, monkeypatch) -> None:
     with pytest.raises(Killed):
         bench.search(10, Landscape({2: Killed()}))  # this very process holds the lease, and lives
+    others = bench.study()
+    finished = []
+
+    def sleep(_seconds):
+        finished.append(others.trials)
+        others.tell(2, [0.5, others.trials[0].values[1] + 1])
+
+    monkeypatch.setattr("rank_search.search.loop.time.sleep", sleep)
     executor = Landscape()
     study = bench.search(10, executor)
-    assert study.trials[2].state == TrialState.RUNNING
     assert len(executor.jobs) == 7
-    assert sum(trial.state == TrialState.COMPLETE for trial in study.trials) == 9
+    assert sum(trial.state == TrialState.COMPLETE for trial in finished[0]) == 9
+    assert all(trial.state == TrialState.COMPLETE for trial in study.trials)
 
 
 def test_sole_driver_takes_over_whatever_the_lease_says(bench) -> None:

@@ -1,0 +1,43 @@
+"""A driver of the study that the chaos test runs: real search, storage and Ray; only the training is pretended."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from random import Random
+
+from rank_search.executors.cluster import RayExecutor
+from rank_search.executors.shipping import shipped
+from rank_search.executors.worker import Assignment
+from rank_search.search import loop
+from rank_search.search.storage import StudyFolder
+from tests.bench import Bench, Landscape, study_config
+
+TRIALS, REPEATS = 150, 24
+NOISE = 0.02
+
+
+class Pretended:
+    """A worker that scores maps by a formula, after a while."""
+
+    def __init__(self, _assignment) -> None:
+        pass
+
+    def train(self, jobs, rungs, line, adapters, super_adapter):
+        time.sleep(Random().uniform(0.3, 1.2))
+        line.told(1)
+        return [shipped(outcome) for outcome in Landscape(noise=NOISE).train(jobs, line.told, loop.Rungs())]
+
+
+def main(folder: str, storage: str, address: str) -> None:
+    config = study_config(executor={"kind": "ray", "address": address, "workers": 2})
+    executor = RayExecutor(config.executor, Assignment(config, "", "", ".", 1), None, Pretended)
+    try:
+        Bench(StudyFolder(Path(folder))).search(TRIALS, executor, storage=storage, repeats=REPEATS, baselines=[])
+    finally:
+        executor.close()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
