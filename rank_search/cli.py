@@ -7,6 +7,7 @@ import math
 import signal
 import sys
 from contextlib import contextmanager
+from dataclasses import asdict
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -15,7 +16,7 @@ import typer
 import yaml
 
 from rank_search.config import StudyConfig, load_config, source_of
-from rank_search.errors import InputError, RankSearchError
+from rank_search.errors import InputError, RankSearchError, printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -57,7 +58,7 @@ def main() -> None:
         print(f"rank_search: {error}", file=sys.stderr)
         sys.exit(2 if isinstance(error, InputError) else 1)
     except OSError as error:  # a full disk, a folder that may not be written
-        print(f"rank_search: {error}", file=sys.stderr)
+        print(f"rank_search: {printable(str(error))}", file=sys.stderr)
         sys.exit(1)
     except Exception as error:
         from rank_search.faults import out_of_service
@@ -206,6 +207,7 @@ def status(study: StudyArgument, storage: StorageOption = None, as_json: JsonOpt
     reference = reference_point(maps, record.space.reference_parameters)
     states = {str(state): int(count) for state, count in trials["state"].value_counts().items()}
     failures = {str(reason): int(count) for reason, count in trials["reason"].dropna().value_counts().items()}
+    kinds = {str(kind): int(count) for kind, count in trials["failure"].dropna().value_counts().items()}
     state = "running" if is_running(opened) else "idle"
     volume = hypervolume(maps, reference)
     if as_json:
@@ -216,11 +218,14 @@ def status(study: StudyArgument, storage: StorageOption = None, as_json: JsonOpt
             "front": on_front["number"].tolist(),
             "hypervolume": volume,
             "failures": failures,
+            "failure_kinds": kinds,
         }
         print(json.dumps(content))
         return
     counts = ", ".join(f"{count} {name.lower()}" for name, count in states.items()) or "none"
     print(f"{opened.study_name}: {state}; trials: {counts}; hypervolume {volume:,.1f}")
+    if kinds:
+        print("failures: " + ", ".join(f"{count} {kind}" for kind, count in kinds.items()))
     for reason, count in failures.items():
         print(f"failed {count} ×: {reason}")
     rows = [
@@ -235,6 +240,33 @@ def status(study: StudyArgument, storage: StorageOption = None, as_json: JsonOpt
         for of in scored(on_front).values()
     ]
     _print_table("front", ("trial", "kind", "score", "seeds", "parameters", "on the front"), rows)
+
+
+@app.command()
+def doctor(
+    study: StudyArgument,
+    fix: Annotated[bool, typer.Option("--fix", help="Mend what is safe to mend, and say what was done.")] = False,
+    storage: StorageOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Checks a study's database, files, leases, data and base model; exit status 1 if anything is wrong."""
+    import optuna
+
+    from rank_search.doctor import examine
+    from rank_search.search.storage import StudyFolder
+    from rank_search.workflow import fingerprints
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    found = examine(StudyFolder.of(study), storage, fingerprints, fix=fix)
+    if as_json:
+        print(json.dumps({"findings": [asdict(of) for of in found]}))
+    for of in found if not as_json else ():
+        does = ("mended: " if of.mended else "with --fix: ") + of.mend if of.mend else ""
+        print(f"{of.where}: {of.problem}{f' ({does})' if does else ''}")
+    if not found and not as_json:
+        print(f"{study}: nothing is wrong")
+    if any(not (of.mended or of.harmless) for of in found):
+        raise typer.Exit(1)
 
 
 @app.command()

@@ -9,6 +9,7 @@ RankSearchError           exit status 1
 
 from __future__ import annotations
 
+import re
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Literal
 
@@ -69,7 +70,16 @@ class InputError(RankSearchError):
         return InputError(self.problem, field=self.field, file=self.file or file)
 
     def __str__(self) -> str:
-        return ": ".join(part for part in (self.file, self.field, self.problem) if part)
+        return printable(": ".join(part for part in (self.file, self.field, self.problem) if part))
+
+
+_PASSWORD = re.compile(r"(:/{1,2}[^/@:\s]*:)[^@\s]+@")  # of a URL, also one that was taken for a path
+
+
+def printable(text: str) -> str:
+    """A text as one line without passwords: somebody's input may hold anything."""
+    line = "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
+    return _PASSWORD.sub(r"\1***@", line)
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

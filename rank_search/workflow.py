@@ -237,6 +237,17 @@ def _executor(config: StudyConfig, task: Task, space: Space) -> LocalExecutor | 
     )
 
 
+def fingerprints(record: StudyRecord) -> tuple[str, str]:
+    """Of the data and of the base model of a study, as they are now.
+
+    Raises:
+        InputError: they can't be loaded.
+    """
+    quiet()
+    task, _ = load_study_task(StudyConfig.model_validate(record.config))
+    return task.data_fingerprint, task.fingerprint
+
+
 def _pack(study: Study, config: StudyConfig, executor: LocalExecutor | RayExecutor, console: Console) -> int:
     """How many maps to train at once; what ``auto`` finds is kept, since proposals depend on it."""
     if config.search.pack != "auto":

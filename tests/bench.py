@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import optuna
@@ -11,6 +11,7 @@ import optuna
 from rank_search.analysis.choice import DEFAULT_RULE, Rule, choose
 from rank_search.analysis.maps import probabilities, study_maps
 from rank_search.config import StudyConfig
+from rank_search.executors.shipping import Parcel
 from rank_search.ranks import RankMap, Shape
 from rank_search.search.drivers import Drivers
 from rank_search.search.executor import Serial
@@ -114,6 +115,16 @@ def _shared_out(job: Job) -> RankMap:
 def _saver(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "adapter_model.safetensors").write_text("adapter")
+
+
+class Saving(Landscape):
+    """Its adapters are written as real ones are: whole, and in the place of what a killed process left."""
+
+    def train_one(self, job: Job, rungs: Rungs) -> FineTuned | Stopped:
+        outcome = super().train_one(job, rungs)
+        if isinstance(outcome, Stopped) or outcome.save_adapter is None:
+            return outcome
+        return replace(outcome, save_adapter=Parcel({"adapter_model.safetensors": b"adapter"}).write)
 
 
 class Silent:

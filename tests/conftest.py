@@ -38,6 +38,7 @@ from rank_search.search.storage import StudyFolder
 from rank_search.tasks.retrieval import RetrievalTask
 from rank_search.training.result import Job
 from rank_search.training.trainer import fine_tune
+from tests import classifier
 from tests.bench import EMBEDDED, Bench, study_config
 from tests.postgres import Postgres
 
@@ -60,6 +61,12 @@ def quiet_libraries():
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
+
+
+@pytest.fixture(scope="session")
+def place(tmp_path_factory) -> Path:
+    """A folder with a small classifier and its texts."""
+    return classifier.write(tmp_path_factory.mktemp("classifier"))
 
 
 @pytest.fixture(scope="session")

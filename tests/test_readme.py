@@ -19,6 +19,10 @@ RUN_ELSEWHERE = {
     "python -m rank_search init --model sentence-transformers/all-MiniLM-L6-v2 --data questions.jsonl": (
         "tests/test_tasks_end_to_end.py drafts studies of models that need no hub"
     ),
+    "pip install -c constraints.txt '.[postgres]'": "make test installs it",
+    "python -m rank_search run study.yaml --storage postgresql+psycopg://USER:PASSWORD@HOST/DATABASE": (
+        "tests/test_elsewhere.py runs two of them at once"
+    ),
     "pip install -c constraints.txt .": "tests/test_wheel.py installs the same into an empty environment",
     "python -m rank_search run configs/demo.yaml --set study=demo-nested --set search.strategy=nested "
     "--set search.early_stopping=true": "tests/test_end_to_end.py runs it cut short",

@@ -20,6 +20,7 @@ from sqlalchemy.exc import IntegrityError, ProgrammingError, SQLAlchemyError
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random
 
 from rank_search.errors import InputError, RankSearchError, did_you_mean
+from rank_search.faults import out_of_service
 from rank_search.files import sha256, write_text
 from rank_search.search.record import StudyRecord
 
@@ -143,11 +144,11 @@ class StudyFolder:
 
     def write_result(self, trial: int, result: Mapping[str, Any]) -> None:
         """Keeps what of a trial is too long for the database."""
-        write_text(self._result(trial), json.dumps(result))
+        write_text(self.result(trial), json.dumps(result))
 
     def read_result(self, trial: int) -> dict[str, Any]:
         """What `write_result` kept; empty when there is nothing."""
-        return _read_json(self._result(trial))
+        return _read_json(self.result(trial))
 
     def write_test(self, contest: Mapping[str, int], test: Mapping[str, Any]) -> None:
         """Keeps what the adapters of a contest, whose trials are named by their role, did on the test split."""
@@ -174,7 +175,8 @@ class StudyFolder:
     def _confirmation(self, name: str, number: int) -> Path:
         return self.path / "confirmations" / f"{name}-{number}.json"
 
-    def _result(self, trial: int) -> Path:
+    def result(self, trial: int) -> Path:
+        """File of what `write_result` keeps of a trial."""
         return self.path / "results" / f"{trial:04d}.json"
 
     @contextmanager
@@ -316,7 +318,8 @@ def _open(url: str) -> RDBStorage:
     try:
         return again(lambda: RDBStorage(url, engine_kwargs=connect))
     except (ImportError, SQLAlchemyError) as error:
-        raise _unusable(error) from None
+        full = out_of_service(error) if "disk is full" in str(error) else None  # SQLite's words
+        raise full or _unusable(error) from None
 
 
 def _unusable(error: Exception) -> InputError:

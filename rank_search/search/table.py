@@ -37,6 +37,7 @@ COLUMNS = (
     "nested_score",
     "rungs",
     "finished",
+    "failure",
     "reason",
 )
 
@@ -49,7 +50,7 @@ def trials_table(study: Study, record: StudyRecord) -> pd.DataFrame:
     ``trainable_parameters``; ``ranks`` (module → rank, zeros included) with the map's ``key``; ``settings`` that
     were searched beside the ranks; ``seed``; ``seconds`` of training and evaluation, a pack's shared out;
     ``nested_score`` by truncating the super-adapter; ``rungs``, steps → score on the way; ``finished``, the moment;
-    ``reason`` of a failure. What a trial does not have is NaN or None.
+    ``failure``, its kind, and ``reason`` of one that failed. What a trial does not have is NaN or None.
     """
     rows = []
     space = record.space
@@ -78,6 +79,7 @@ def trials_table(study: Study, record: StudyRecord) -> pd.DataFrame:
                 "nested_score": attributes.get(SCORE),
                 "rungs": attributes.get(rungs.ATTRIBUTE, {}),
                 "finished": trial.datetime_complete,
+                "failure": attributes.get("failure"),
                 "reason": attributes.get("reason"),
             }
         )

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -76,8 +77,12 @@ class Chaos:
             )
 
     def kill_worker(self) -> bool:
-        names = {of: (of.info["cmdline"] or [""])[0] for of in psutil.process_iter(["cmdline"])}
-        return self.signalled([of for of, name in names.items() if name.startswith("ray::Pretended")], signal.SIGKILL)
+        found = []
+        for process in psutil.Process().children(recursive=True):
+            with suppress(psutil.NoSuchProcess):
+                if (process.cmdline() or [""])[0].startswith("ray::Pretended"):
+                    found.append(process)
+        return self.signalled(found, signal.SIGKILL)
 
     def kill_driver(self) -> bool:
         return self.signalled(self.living, signal.SIGKILL)

@@ -15,7 +15,7 @@ from rank_search.executors.shipping import Parcel
 from rank_search.executors.worker import Assignment
 from rank_search.search.executor import Pack, trained
 from rank_search.training.result import Died, FineTuned, Job, Rungs, Stopped
-from tests.executors.conftest import config
+from tests.classifier import config
 
 
 def on_ray(place, loaded, local, **changes) -> RayExecutor:
@@ -146,7 +146,9 @@ def test_warm_jobs_start_from_the_super_adapter(executor, loaded, tmp_path) -> N
 
 
 def workers() -> list[psutil.Process]:
-    return [of for of in psutil.process_iter(["cmdline"]) if (of.info["cmdline"] or [""])[0].startswith("ray::Worker")]
+    """Of the cluster that these tests have started."""
+    children = psutil.Process().children(recursive=True)
+    return [of for of in children if of.is_running() and (of.cmdline() or [""])[0].startswith("ray::Worker")]
 
 
 def test_pack_of_a_killed_worker_is_given_back_and_another_takes_it(ray_executor, loaded) -> None:
