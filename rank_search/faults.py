@@ -30,7 +30,10 @@ T = TypeVar("T")
 
 PATIENCE = 300.0  # seconds for which a storage may be out of reach
 _FIRST_WAIT, _LONGEST_WAIT = 0.5, 15.0  # seconds between two tries, doubled each time
+_DISK_FULL = "53100"  # of PostgreSQL's SQLSTATE
+# Of a file system that takes no more, or is gone; of a process or user that may do no more.
 _FULL = {errno.ENOSPC: "the disk is full", errno.EDQUOT: "the disk quota is used up", errno.EROFS: "is read-only"}
+_GONE = {errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.EMFILE, errno.ENFILE, errno.EACCES, errno.EPERM}
 _NO_MEMORY = re.compile(r"can't allocate memory|out of memory", re.IGNORECASE)
 
 
@@ -54,8 +57,9 @@ def out_of_service(error: Exception) -> OutOfService | None:
     """What to say of an error that is no trial's fault; None where it may be one."""
     if isinstance(error, OutOfService):
         return error
-    if isinstance(error, OSError) and error.errno in _FULL:
-        what = f"{error.filename}: {_FULL[error.errno]}" if error.filename else _FULL[error.errno]
+    if isinstance(error, OSError) and error.errno in {*_FULL, *_GONE}:
+        what = _FULL.get(error.errno, error.strerror)
+        what = f"{error.filename}: {what}" if error.filename else what
     elif isinstance(error, StorageInternalError | SQLAlchemyError):
         # What a server's driver says may hold the URL, and with it the password; SQLite knows of none.
         cause = error.__cause__ or error
@@ -78,7 +82,10 @@ def is_unreachable(error: BaseException) -> bool:
     cause = error.__cause__ if isinstance(error, StorageInternalError) else error
     if isinstance(cause, DBAPIError) and isinstance(cause.orig, sqlite3.Error):
         return "locked" in str(cause.orig)
-    return isinstance(cause, OperationalError | InterfaceError | sql.TimeoutError) or bool(
+    if isinstance(cause, DBAPIError) and getattr(cause.orig, "sqlstate", None) == _DISK_FULL:
+        return False
+    # After an error Optuna asks again in the same transaction, which is then to be rolled back.
+    return isinstance(cause, OperationalError | InterfaceError | sql.TimeoutError | sql.PendingRollbackError) or bool(
         isinstance(cause, DBAPIError) and cause.connection_invalidated
     )
 

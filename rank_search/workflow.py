@@ -20,6 +20,7 @@ from rank_search.config import StudyConfig
 from rank_search.curve import RankCurve
 from rank_search.errors import RankSearchError, TrainingFailed
 from rank_search.executors.local import LocalExecutor
+from rank_search.faults import patiently
 from rank_search.files import write_text
 from rank_search.models.quiet import quiet
 from rank_search.models.source import choose_device
@@ -122,8 +123,8 @@ def _run(
         drivers = Drivers(storage or folder.url, study.study_name)
         with drivers.alone():
             record = _begun(study, given)
-        folder.claim(record)
-        write_text(folder.path / "study.yaml", config.to_yaml())
+            folder.claim(record)
+            write_text(folder.path / "study.yaml", config.to_yaml())
         finished = Finished(study, record, folder)
         bar = ProgressBar(console, study, _expected(config, space), config.training.steps)
         with bar as progress, Leases(drivers.alone) as parts:
@@ -165,8 +166,12 @@ def _begun(study: Study, given: StudyRecord) -> StudyRecord:
 
 def _took(parts: Leases, drivers: Drivers, study: Study, part: str) -> bool:
     """Whether a part of the study is this driver's to do."""
-    with drivers.alone():
-        return parts.take_part(study, part)
+
+    def take() -> bool:
+        with drivers.alone():
+            return parts.take_part(study, part)
+
+    return patiently(take)
 
 
 def retrain(begun: Finished, number: int, console: Console) -> None:

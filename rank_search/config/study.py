@@ -211,7 +211,7 @@ class ExecutorConfig(Section):
         None, description="packs at once, for ray. Default: as many as the cluster, which may change, has resources for"
     )
     resources: dict[Annotated[str, Field(min_length=1)], PositiveNumber] = Field(
-        {"cpu": 1}, description="what each worker takes of the cluster, for ray, such as {gpu: 1}"
+        {"cpu": 1}, min_length=1, description="what each worker takes of the cluster, for ray, such as {gpu: 1}"
     )
 
 

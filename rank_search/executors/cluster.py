@@ -8,9 +8,11 @@ import math
 import os
 import signal
 import threading
+import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from rank_search.errors import InputError, OutOfService, RankSearchError
+from rank_search.errors import InputError, OutOfService, RankSearchError, TrainingFailed
 from rank_search.executors.shipping import Parcel
 from rank_search.executors.worker import Assignment, Worker
 from rank_search.faults import failure
@@ -20,7 +22,16 @@ from rank_search.training.result import Died
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it is read when Ray is imported
 try:
     import ray
-    from ray.exceptions import OutOfMemoryError, RayActorError, RayError, RayTaskError, WorkerCrashedError
+    from ray._private import utils as ray_utils
+    from ray.exceptions import (
+        ObjectLostError,
+        OutOfMemoryError,
+        RayActorError,
+        RayError,
+        RayTaskError,
+        WorkerCrashedError,
+    )
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 except ImportError:
     raise InputError("ray is not installed; pip install 'rank_search[ray]'", field="executor.kind") from None
 
@@ -37,7 +48,8 @@ if TYPE_CHECKING:
 
 _LOOK = 5.0  # seconds, after which the driver looks for room and for trials that others left
 _CALLS = 3  # workers that are asked in turn
-_DEATHS = (RayActorError, WorkerCrashedError, OutOfMemoryError)  # the last is what Ray kills a worker for
+# Of a worker; by Ray, for its memory; of a node, before its results were fetched.
+_DEATHS = (RayActorError, WorkerCrashedError, OutOfMemoryError, ObjectLostError)
 _OWN = {"cpu": "num_cpus", "gpu": "num_gpus"}  # Ray's own names for what it counts itself
 
 
@@ -72,7 +84,8 @@ class RayExecutor:
         own = {_OWN[name]: amount for name, amount in self._needs.items() if name in _OWN}
         others = {name: amount for name, amount in config.resources.items() if name.lower() not in _OWN}
         self._worker = ray.remote(worker).options(**{"num_cpus": 0, "resources": others} | own)
-        desk: Any = ray.remote(Desk).options(num_cpus=0).remote()
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        desk: Any = ray.remote(Desk).options(num_cpus=0, scheduling_strategy=here).remote()
         self._desk, self._mail = desk, desk.mail.remote()
         self._idle: list[Any] = []
         self._at_work: dict[Any, tuple[Any, int, Pack]] = {}  # Ray's reference → worker, number, pack
@@ -106,22 +119,30 @@ class RayExecutor:
             OutOfService: a worker can't load what the study needs, or the cluster is gone.
         """
         done: list[Any] = []
-        while not done:
+        end = time.monotonic() + _LOOK
+        while not done and (left := end - time.monotonic()) > 0:
             awaited = [*self._at_work, self._mail]
-            if not ray.wait(awaited, num_returns=1, timeout=_LOOK)[0]:
-                break
+            ray.wait(awaited, num_returns=1, timeout=left)
             ready, _ = ray.wait(awaited, num_returns=len(awaited), timeout=0)
             if self._mail in ready:
                 self._serve()
             done = [reference for reference in ready if reference in self._at_work]
+        if not done:
+            self._dismiss_idle()
         return [self._finished(reference) for reference in done]
+
+    def _dismiss_idle(self) -> None:
+        """Ends workers without work: others, of this driver too, may wait for what they take of the cluster."""
+        while self._idle:
+            ray.kill(self._idle.pop())
 
     def close(self) -> None:
         """Ends all workers, and the cluster if this executor has started it."""
         if not ray.is_initialized():
             return
-        for worker in [*self._idle, *(worker for worker, _, _ in self._at_work.values()), self._desk]:
-            ray.kill(worker)
+        with suppress(RayError):  # the cluster may be gone
+            for worker in [*self._idle, *(worker for worker, _, _ in self._at_work.values()), self._desk]:
+                ray.kill(worker)
         if self._owns_cluster:
             ray.shutdown()
 
@@ -169,7 +190,17 @@ class RayExecutor:
         return scores
 
     def _call(self, method: str, *arguments: Any, told: Callable[[int, bytes | None], None] | None = None) -> Any:
-        """What a method of a worker returns; another worker is asked where one dies."""
+        """What a method of a worker returns; another worker is asked where one dies.
+
+        Raises:
+            InputError: no worker can ever be started on the cluster as it is.
+        """
+        if self._config.workers is None and not self._places():
+            raise InputError(
+                f"no machine of the cluster has {dict(self._config.resources)} for a worker; lower it, or set "
+                "executor.workers to wait for a machine that has",
+                field="executor.resources",
+            )
         for _ in range(_CALLS):
             worker = self._idle.pop() if self._idle else self._new_worker()
             reference = getattr(worker, method).remote(*arguments)
@@ -181,7 +212,7 @@ class RayExecutor:
                 ray.kill(worker)
                 continue
             except RayTaskError as error:
-                self._idle.append(worker)
+                ray.kill(worker)  # it may be what is broken
                 raise _cause(error) from None
             self._idle.append(worker)
             return found
@@ -218,16 +249,18 @@ class RayExecutor:
         worker, _, pack = self._at_work.pop(reference)
         try:
             outcomes = ray.get(reference)
-        except _DEATHS:
+        except _DEATHS as error:
             ray.kill(worker)  # it may only be out of reach
+            if getattr(error, "actor_init_failed", False):
+                raise OutOfService(f"a worker can't be started: {_last_line(error)}") from None
             return pack, [Died()] * len(pack.jobs)
         except RayTaskError as error:
+            ray.kill(worker)  # it may be what is broken
+            return pack, [failure(_cause(error))] * len(pack.jobs)
+        if all(isinstance(of, TrainingFailed) and of.kind == "error" for of in outcomes):
+            ray.kill(worker)
+        else:
             self._idle.append(worker)
-            cause = _cause(error)
-            if isinstance(cause, OutOfService):
-                raise cause from None
-            return pack, [failure(cause)] * len(pack.jobs)
-        self._idle.append(worker)
         return pack, outcomes
 
 
@@ -310,9 +343,11 @@ class Desk:
 def _join(address: str | None) -> None:
     """Joins a cluster, or starts one on this machine."""
     handler = signal.getsignal(signal.SIGTERM)
+    # Ray shows the command line of a job's driver to all users of the cluster; it may hold a storage's password.
+    ray_utils.get_entrypoint_name = lambda: "rank_search run"
     try:
         ray.init(address=address, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
-    except (ConnectionError, RayError, ValueError) as error:
+    except (ConnectionError, RayError, RuntimeError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise InputError(f"can't join the Ray cluster {address!r}: {reason}", field="executor.address") from None
     if threading.current_thread() is threading.main_thread():
@@ -322,7 +357,12 @@ def _join(address: str | None) -> None:
 def _cause(error: RayTaskError) -> Exception:
     """What a worker raised."""
     cause = error.cause
-    return cause if isinstance(cause, Exception) else RankSearchError(str(error).splitlines()[-1])
+    return cause if isinstance(cause, Exception) else RankSearchError(_last_line(error))
+
+
+def _last_line(error: RayError) -> str:
+    """What Ray has to say, without the trace before it."""
+    return str(error).strip().splitlines()[-1]
 
 
 def _write(file: Path, content: bytes) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 
-from rank_search.errors import InputError, OutOfService
+from rank_search.errors import OutOfService
 from rank_search.executors.local import LocalExecutor
 from rank_search.executors.shipping import Parcel, shipped
 from rank_search.models.quiet import quiet
@@ -134,12 +134,14 @@ class Worker:
                 os.chdir(of.folder)
             try:
                 task = load_task(of.config)
-            except (InputError, OSError) as error:
-                raise OutOfService(f"a worker can't load what the study needs: {error}") from None
+                executor = LocalExecutor(of.config, task, build_space(task.backbone, of.config, task.head))
+            except Exception as error:  # whatever it is, no trial is to blame
+                reason = " ".join(f"{type(error).__name__}: {error}".split())
+                raise OutOfService(f"a worker can't load what the study needs: {reason}") from None
             found = (task.data_fingerprint, task.fingerprint)
             if found != (of.data_fingerprint, of.model_fingerprint):
                 raise OutOfService("a worker found other data or another base model than the driver; mend its files")
-            self._executor = LocalExecutor(of.config, task, build_space(task.backbone, of.config, task.head))
+            self._executor = executor
         return self._executor
 
     def _super_adapter_file(self, content: bytes | None) -> Path:

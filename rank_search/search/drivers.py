@@ -21,7 +21,7 @@ _ROW = text(
     "SELECT own.study_direction_id FROM study_directions AS own JOIN studies ON studies.study_id = own.study_id "
     "WHERE studies.study_name = :study AND own.objective = 0 FOR UPDATE OF own"
 )
-_LONGEST = 120  # seconds, after which PostgreSQL takes the lock from a driver whose machine has gone silent
+_LONGEST = 300  # seconds, after which PostgreSQL takes the lock from a driver whose machine has gone silent
 
 
 class Drivers:
@@ -45,7 +45,7 @@ class Drivers:
         It ends with the connection, however the process ends.
 
         Raises:
-            SQLAlchemyError: the storage is out of reach.
+            SQLAlchemyError: the storage is out of reach, or was, and another driver may have been in.
         """
         if self._engine is None:
             yield
@@ -56,6 +56,7 @@ class Drivers:
                 connection.execute(text(f"SET LOCAL idle_in_transaction_session_timeout = '{_LONGEST}s'"))
             connection.execute(_ROW, {"study": self._study}).all()
             yield
+            connection.execute(text("SELECT 1"))  # fails where the lock was lost; what was done is then looked at again
         finally:
             with suppress(SQLAlchemyError), connection:  # the database may have gone, and its locks with it
                 connection.rollback()

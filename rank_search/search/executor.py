@@ -99,7 +99,7 @@ def trained(executor: Executor, packs: Iterable[Pack], attempts: int = 3) -> Ite
     """
     left, starts, at_work = list(packs), dict[Pack, int](), set[Pack]()
     while left or at_work:
-        while left and executor.room:
+        while left and executor.room > 0:
             pack = left.pop(0)
             starts[pack] = starts.get(pack, 0) + 1
             at_work.add(pack)

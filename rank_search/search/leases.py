@@ -12,6 +12,8 @@ import time
 import uuid
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psutil
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
     from optuna.trial import Trial
 
 LEASE = "lease"
-_DURATION = 300.0  # seconds a lease lasts when its process, on another host, says nothing more
+_DURATION = 600.0  # seconds a lease lasts when its process, on another host, says nothing; longer than its patience
 _RENEWALS = 5  # a duration
 
 
@@ -37,12 +39,22 @@ def is_live(lease: Mapping[str, Any] | None) -> bool:
     """
     if lease is None:
         return False
-    if lease["host"] != socket.gethostname():
+    if lease["host"] != _host():
         return bool(lease["expires"] > time.time())
     try:
-        return bool(abs(psutil.Process(lease["pid"]).create_time() - lease["started"]) < 1)
+        process = psutil.Process(lease["pid"])
+        is_it = abs(process.create_time() - lease["started"]) < 1
+        return bool(is_it and process.status() != psutil.STATUS_ZOMBIE)  # whose parent has not looked at its end
     except psutil.NoSuchProcess:
         return False
+
+
+@cache
+def _host() -> str:
+    """Where a pid means the same process: this machine, since it started, and this container."""
+    boot, pids = Path("/proc/sys/kernel/random/boot_id"), Path("/proc/self/ns/pid")
+    since = boot.read_text(encoding="ascii").strip() if boot.is_file() else ""
+    return f"{socket.gethostname()} {since} {pids.stat().st_ino if pids.exists() else ''}"
 
 
 class Leases:
@@ -113,7 +125,7 @@ class Leases:
         process = psutil.Process(os.getpid())
         return {
             "driver": self._driver,
-            "host": socket.gethostname(),
+            "host": _host(),
             "pid": process.pid,
             "started": process.create_time(),
             "expires": time.time() + _DURATION,
@@ -121,11 +133,12 @@ class Leases:
 
     def _renew(self) -> None:
         while not self._done.wait(_DURATION / _RENEWALS):
-            for held in [*self._held.values()]:
-                # The trial may have been told a moment ago, or the storage be away until the next renewal.
-                with suppress(Exception), self._alone():
-                    if self.is_ours(_lease_of(held)):
-                        held.set_user_attr(LEASE, self._new())
+            # A trial may have been told a moment ago, or the storage be away until the next renewal.
+            with suppress(Exception), self._alone():
+                for held in [*self._held.values()]:
+                    with suppress(Exception):
+                        if self.is_ours(_lease_of(held)):
+                            held.set_user_attr(LEASE, self._new())
 
 
 @dataclass(frozen=True)

@@ -148,14 +148,20 @@ class Search:
 
     def _goes_on(self) -> bool:
         """Begins packs as long as there is room and anything to train; returns False when nothing is left to do."""
-        while (room := self.executor.room) > 0 and (trials := self._alone(self._take_pack)):
+        while self.executor.room > 0:
+            trials, others = self._alone(self._take_pack)
+            if not trials:
+                break
             self._begin(trials)
-        if self._at_work:
-            return True
-        if room <= 0 and not self._is_done():
+        else:
+            if self._at_work:
+                return True
             self.progress.waiting("waiting for a worker: there is none, and no room for one")
-            return True
-        return self._wait_for_others()
+            return not self._is_done()
+        if not self._at_work and others:
+            self.progress.waiting("waiting for the trials of other drivers")  # they may die, or leave more to do
+            time.sleep(_POLL)
+        return bool(self._at_work or others)
 
     def _is_done(self) -> bool:
         known = patiently(partial(self.study.get_trials, deepcopy=False))
@@ -170,14 +176,6 @@ class Search:
         self.progress.pack_started(numbers, sum(self._parameters(job.rank_map) for job in jobs))
         self.executor.begin(pack)
 
-    def _wait_for_others(self) -> bool:
-        """Waits a little if other drivers are at work, as they may die or leave more to do."""
-        running = patiently(partial(self.study.get_trials, deepcopy=False, states=(TrialState.RUNNING,)))
-        if running:
-            self.progress.waiting("waiting for the trials of other drivers")
-            time.sleep(_POLL)
-        return bool(running)
-
     def _alone(self, unit: Callable[[], T]) -> T:
         """Does something that other drivers are not to come between, again if the storage was away meanwhile."""
 
@@ -187,8 +185,12 @@ class Search:
 
         return patiently(done, self.progress.waiting)
 
-    def _take_pack(self) -> list[Trial]:
-        """Takes the next trials to train, with their leases; tells of those that have killed too many processes."""
+    def _take_pack(self) -> tuple[list[Trial], bool]:
+        """Takes the next trials to train, with their leases; tells of those that have killed too many processes.
+
+        Returns:
+            The trials; and whether others are running, which matters where there are none to train.
+        """
         while trials := self._next_pack():
             for trial in trials:  # counted once, however often the storage has to be asked
                 self._attempts.setdefault(trial.number, trial.user_attrs.get("attempts", 0) + 1)
@@ -198,10 +200,11 @@ class Search:
                     self._record(trial, TrainingFailed(f"its process died {MAX_ATTEMPTS} times", "process died"))
             for trial in sound:
                 trial.set_user_attr("attempts", self._attempts[trial.number])
-                self._leases.take(trial)
+                if not self._leases.holds(trial):
+                    self._leases.take(trial)
             if sound:
-                return sound
-        return []
+                return sound, True
+        return [], bool(self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)))
 
     def _next_pack(self) -> list[Trial]:
         """Trials to train together: those that a dead process left, or new ones; none where there is nothing to do.
@@ -225,6 +228,7 @@ class Search:
             if pack and planned != self._is_planned(pack[0]):
                 break
             trial = self.study.ask()
+            self._leases.take(trial)
             self._draw(trial)
             pack.append(trial)
         return pack
@@ -345,12 +349,16 @@ class Search:
             if is_unreachable(error):
                 raise
             failed = failure(error)
+            if self._is_told(trial):
+                return
             trial.set_user_attr("failure", failed.kind)
             trial.set_user_attr("reason", str(failed))
             self.study.tell(trial, state=TrialState.FAIL)
             if NAME not in trial.user_attrs:  # a model that EVA can't adapt may be searched all the same
                 self._failures.append((trial.number, str(failed)))
         else:
+            if self._is_told(trial):
+                return
             self.study.tell(trial, values, state=TrialState.PRUNED if values is None else TrialState.COMPLETE)
             self._failures.clear()
         self.progress.trial_finished(self.study, trial.number)

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
 
     from optuna import Study
+    from sqlalchemy.engine import URL
 
 STUDIES = Path("studies")
 DIRECTIONS: list[Literal["maximize", "minimize"]] = ["maximize", "minimize"]  # score, trainable parameters
@@ -210,7 +211,19 @@ class StudyFolder:
 
 def is_shared(storage: str | None) -> bool:
     """Whether a storage, by its URL, is for several drivers at once: any but SQLite."""
-    return storage is not None and make_url(storage).get_backend_name() != "sqlite"
+    return storage is not None and parsed(storage).get_backend_name() != "sqlite"
+
+
+def parsed(url: str) -> URL:
+    """A storage URL.
+
+    Raises:
+        InputError: it is none.
+    """
+    try:
+        return make_url(url)
+    except (SQLAlchemyError, ValueError) as error:  # such as a port that is no number
+        raise _unusable(error) from None
 
 
 def check_storage(folder: StudyFolder, storage: str | None) -> None:
@@ -221,7 +234,7 @@ def check_storage(folder: StudyFolder, storage: str | None) -> None:
     """
     if is_shared(storage):
         return
-    file = Path(make_url(storage or folder.url).database or "").absolute()
+    file = Path(parsed(storage or folder.url).database or "").absolute()
     mounts = {Path(mount.mountpoint): mount.fstype for mount in psutil.disk_partitions(all=True)}
     kind = next((mounts[place] for place in file.resolve().parents if place in mounts), "")
     if kind in _NETWORKED:
@@ -285,13 +298,13 @@ def _study_names(folder: StudyFolder, storage: str | None) -> list[str]:
     """Names of the studies in a storage; none where it does not exist or is no Optuna storage yet."""
     url = storage or folder.url
     try:
-        parsed = make_url(url)
-        if parsed.get_backend_name() == "sqlite":
-            file = Path(parsed.database or "")
+        address = parsed(url)
+        if address.get_backend_name() == "sqlite":
+            file = Path(address.database or "")
             if storage and not file.absolute().parent.is_dir():
                 raise InputError(f"{str(file.parent)!r} is no folder; make it first", field="--storage")
             # Opening a file that is not there, or not Optuna's, would make tables in it.
-            if not file.is_file() or not inspect(create_engine(parsed)).has_table("studies"):
+            if not file.is_file() or not inspect(create_engine(address)).has_table("studies"):
                 return []
         return [name for name in optuna.get_all_study_names(_open(url)) if not name.endswith(BESIDE)]
     except SQLAlchemyError as error:

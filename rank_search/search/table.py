@@ -89,6 +89,7 @@ def trials_table(study: Study, record: StudyRecord) -> pd.DataFrame:
 
 
 def is_running(study: Study) -> bool:
-    """Whether some living driver trains a trial of the study now."""
+    """Whether some living driver is at a trial, or at another part of the study, now."""
     running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-    return any(is_live(trial.user_attrs.get(LEASE)) for trial in running)
+    parts = [lease for name, lease in study.user_attrs.items() if name.startswith(f"{LEASE}:")]
+    return any(is_live(lease) for lease in [*parts, *(trial.user_attrs.get(LEASE) for trial in running)])

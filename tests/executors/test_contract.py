@@ -5,6 +5,7 @@ import os
 import signal
 import threading
 import time
+from contextlib import suppress
 
 import psutil
 import pytest
@@ -42,7 +43,8 @@ def pack(space, *ranks, on_step=lambda _: None, rungs=None, **options) -> Pack:
 
 
 def all_of(executor, *packs):
-    return [dict(trained(executor, packs))[of] for of in packs]
+    found = dict(trained(executor, packs))
+    return [found[of] for of in packs]
 
 
 def test_results_are_those_of_this_process(executor, local, loaded) -> None:
@@ -147,15 +149,20 @@ def test_warm_jobs_start_from_the_super_adapter(executor, loaded, tmp_path) -> N
 
 def workers() -> list[psutil.Process]:
     """Of the cluster that these tests have started."""
-    children = psutil.Process().children(recursive=True)
-    return [of for of in children if of.is_running() and (of.cmdline() or [""])[0].startswith("ray::Worker")]
+    found = []
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            if (process.cmdline() or [""])[0].startswith("ray::Worker"):
+                found.append(process)
+    return found
 
 
 def test_pack_of_a_killed_worker_is_given_back_and_another_takes_it(ray_executor, loaded) -> None:
     slow = pack(loaded[1], 1, rungs=Rungs((3,), lambda _steps, scores: time.sleep(1) or {*scores}))
+    before = workers()
     ray_executor.begin(slow)
     deadline = time.monotonic() + 60
-    while not (found := workers()) and time.monotonic() < deadline:
+    while not (found := [of for of in workers() if of not in before]) and time.monotonic() < deadline:
         time.sleep(0.1)
     for process in found:
         process.send_signal(signal.SIGKILL)
