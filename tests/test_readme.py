@@ -64,14 +64,16 @@ def test_make_demo(demo: Command) -> None:
     assert "all 8 trials are finished; nothing to train" in result.stderr
 
 
-def test_study_file_of_the_page_is_one() -> None:
+def test_excerpts_of_the_page_are_of_a_study_file() -> None:
     import yaml
 
     from rank_search.config import StudyConfig
 
-    (excerpt,) = (block for language, block in BLOCKS if language == "yaml")
+    excerpts = [yaml.safe_load(block) for language, block in BLOCKS if language == "yaml"]
     whole = yaml.safe_load((ROOT / "configs" / "demo.yaml").read_text())
-    assert StudyConfig.model_validate({**whole, **yaml.safe_load(excerpt)}).search.trials == 24
+    read = [StudyConfig.model_validate({**whole, **excerpt}) for excerpt in excerpts]
+    assert {of.search.trials for of in read} == {24}
+    assert {of.executor.kind for of in read} == {"local", "ray"}
 
 
 def test_refusal_of_the_page_is_what_is_printed(command: Command) -> None:

@@ -301,8 +301,8 @@ class RayLine:
         self._number = number
 
     def told(self, steps: int, checkpoint: bytes | None = None) -> None:
-        """Leaves word of how far it is."""
-        self._desk.told.remote(self._number, steps, checkpoint)
+        """Leaves word of how far it is, and waits until it lies there, as Ray does not keep calls in order."""
+        ray.get(self._desk.told.remote(self._number, steps, checkpoint))
 
     def asked(self, steps: int, scores: Mapping[int, float]) -> set[int]:
         """Asks who goes on, and waits for the answer."""

@@ -113,7 +113,8 @@ def test_who_goes_on_at_a_rung_is_the_drivers_to_say(executor, loaded) -> None:
 
 def test_steps_are_told(executor, loaded) -> None:
     steps: list[int] = []
-    all_of(executor, pack(loaded[1], 1, on_step=steps.append))
+    # The rung keeps the training until the driver has read its mail; what comes last may go unheard.
+    all_of(executor, pack(loaded[1], 1, on_step=steps.append, rungs=Rungs((6,))))
     assert steps
     assert steps == sorted(steps)
     assert steps[-1] <= 9
