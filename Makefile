@@ -10,9 +10,8 @@ INSTALL = $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.
 demo: $(VENV)/installed        ## search ranks for the embedded model, then write reports/demo/
 	$(BIN)/python -m rank_search run configs/demo.yaml $(ARGS)
 
-# Two processes of one thread each: the models are too small for more threads to help.
 test: $(VENV)/installed-test   ## the tests, real runs included
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest $(ARGS)
 
 check: $(VENV)/installed-test  ## lint, types and layering
 	$(BIN)/ruff check .
