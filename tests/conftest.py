@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import os
 import subprocess
 import sys
 import zlib
 from collections.abc import Iterator
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +30,7 @@ from transformers import (
     LlamaForCausalLM,
 )
 
+from rank_search import cli
 from rank_search.adapters import Pack
 from rank_search.config import ModelConfig, RetrievalConfig, TrainingConfig
 from rank_search.data.searchable import SearchData, SearchSplit
@@ -197,6 +200,19 @@ def bench(tmp_path) -> Bench:
 @pytest.fixture
 def command(tmp_path) -> Command:
     return Command(tmp_path)
+
+
+def in_process(*arguments: str) -> tuple[int, str, str]:
+    """Exit status of a command line that is run in this process, what it printed, and what it said on stderr."""
+    out, said = io.StringIO(), io.StringIO()
+    with pytest.MonkeyPatch.context() as patched, redirect_stderr(said), redirect_stdout(out):
+        patched.setattr(sys, "argv", ["rank_search", *arguments])
+        patched.setattr(cli.signal, "signal", lambda *_: None)
+        try:
+            cli.main()
+        except SystemExit as ended:
+            return int(ended.code or 0), out.getvalue(), said.getvalue()
+    return 0, out.getvalue(), said.getvalue()
 
 
 def small_run(trials: int) -> list[str]:

@@ -6,10 +6,7 @@ there a traceback, an exit status 0 for nonsense, or a file where none belongs.
 
 from __future__ import annotations
 
-import contextlib
 import copy
-import io
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +15,9 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from rank_search import cli
 from rank_search.config import StudyConfig, load_config
 from rank_search.errors import InputError
-from tests.conftest import ROOT
+from tests.conftest import ROOT, in_process
 
 CONFIGS = {path.stem: yaml.safe_load(path.read_text()) for path in sorted((ROOT / "configs").glob("*.yaml"))}
 FILES, LINES = 6000, 4000
@@ -151,22 +147,8 @@ def place(tmp_path, monkeypatch) -> Path:
     monkeypatch.setattr("rank_search.workflow.run_study", accepted)
     monkeypatch.setattr("rank_search.estimate.estimate_study", accepted)
     monkeypatch.setattr("rank_search.draft.draft", accepted)
-    monkeypatch.setattr(cli.signal, "signal", lambda *_: None)
-    monkeypatch.setattr(sys, "argv", [])
     (tmp_path / "study.yaml").write_text(yaml.safe_dump({**CONFIGS["demo"], "study": "small"}))
     return tmp_path
-
-
-def status(arguments: list[str]) -> tuple[int, str]:
-    """Exit status of a command line, and what it said on stderr."""
-    sys.argv = ["rank_search", *arguments]
-    said = io.StringIO()
-    with contextlib.redirect_stderr(said), contextlib.redirect_stdout(io.StringIO()):
-        try:
-            cli.main()
-        except SystemExit as ended:
-            return int(ended.code or 0), said.getvalue()
-    return 0, said.getvalue()
 
 
 def test_command_lines(place) -> None:
@@ -175,7 +157,7 @@ def test_command_lines(place) -> None:
     @settings(max_examples=LINES, **FUZZ)
     @given(LINE)
     def tried(arguments) -> None:
-        code, said = status(arguments)
+        code, _, said = in_process(*arguments)
         assert "Traceback" not in said
         assert "hunter2" not in said or said.startswith("Usage: ")  # which repeats a word too many
         assert sorted(place.rglob("*")) == before

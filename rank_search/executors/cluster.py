@@ -70,6 +70,8 @@ class RayExecutor:
         InputError: the cluster can't be reached.
     """
 
+    in_process = False
+
     def __init__(
         self, config: ExecutorConfig, assignment: Assignment, local: LocalExecutor, worker: type[Worker] = Worker
     ) -> None:

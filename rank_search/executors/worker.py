@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Protocol
@@ -65,8 +66,12 @@ class Worker:
     def __init__(self, assignment: Assignment) -> None:
         self._assignment = assignment
         self._executor: LocalExecutor | None = None
-        self._files = TemporaryDirectory(prefix="rank_search-")
         self._super_adapter: bytes | None = None
+
+    @cached_property
+    def _files(self) -> TemporaryDirectory[str]:
+        """Where adapters from the driver lie; made when there are any, as a killed worker leaves it behind."""
+        return TemporaryDirectory(prefix="rank_search-")
 
     def train(
         self,

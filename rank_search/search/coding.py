@@ -45,7 +45,7 @@ class Coding:
         self._expected: NestedModel | None = None
         if len(nested) >= _LEAST:
             proposals, scores = zip(*nested, strict=True)
-            self._expected = NestedModel(self.ranks(proposals), np.array(scores))
+            self._expected = NestedModel(self.ranks(proposals), np.array(scores), len(space.ladder))
 
     @property
     def expects(self) -> bool:

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from rank_search.training.result import Job, Outcome
 
 
+_STARTS = 3  # of a pack whose process dies
+
+
 def _unheard(_steps: int) -> None:
     """Nobody listens."""
 
@@ -39,6 +42,10 @@ class Executor(Protocol):
     Thread safety: all calls come from the driver's thread, and it calls a pack's functions from that thread alone,
     while the driver waits in `finish`.
     """
+
+    @property
+    def in_process(self) -> bool:
+        """Whether it trains in the driver's own process, so that a training that kills it leaves nobody to say so."""
 
     @property
     def room(self) -> int:
@@ -68,6 +75,7 @@ class Serial:
 
     train: Callable[[Sequence[Job], Callable[[int], None], Rungs], Sequence[Outcome]]
     _begun: Pack | None = None
+    in_process = True
 
     @property
     def room(self) -> int:
@@ -89,13 +97,10 @@ class Serial:
             return [(pack, [failure(error)] * len(pack.jobs))]
 
 
-def trained(executor: Executor, packs: Iterable[Pack], attempts: int = 3) -> Iterator[tuple[Pack, Sequence[Outcome]]]:
+def trained(executor: Executor, packs: Iterable[Pack]) -> Iterator[tuple[Pack, Sequence[Outcome]]]:
     """Trains packs, as many at once as there is room for, and yields each when it is done.
 
-    Args:
-        executor: trains them.
-        packs: what to train.
-        attempts: starts of a pack whose process dies, after which that is its outcome.
+    A pack whose process dies is begun again, but for the last time, when that is its outcome.
     """
     left, starts, at_work = list(packs), dict[Pack, int](), set[Pack]()
     while left or at_work:
@@ -106,7 +111,7 @@ def trained(executor: Executor, packs: Iterable[Pack], attempts: int = 3) -> Ite
             executor.begin(pack)
         for pack, outcomes in executor.finish():
             at_work.remove(pack)
-            if any(isinstance(of, Died) for of in outcomes) and starts[pack] < attempts:
+            if any(isinstance(of, Died) for of in outcomes) and starts[pack] < _STARTS:
                 left.append(pack)
             else:
                 yield pack, outcomes

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _DRAWS = 128  # of the score's law
 _LARGEST_TENSOR = 20_000_000  # numbers
+_BLOCK = 1024  # candidates at most that are drawn together
 
 
 class ExpectedImprovement:
@@ -36,12 +37,13 @@ class ExpectedImprovement:
     def __init__(
         self, model: SingleTaskGP, known: Tensor, prices: Tensor, reference: tuple[float, float], seed: int
     ) -> None:
-        order = prices.argsort()
         self._model = model
-        self._known, self._prices = known[order], prices[order]
         self._score, self._price = reference
         self._seed = seed
-        self._base = draw_sobol_normal_samples(len(known), _DRAWS, dtype=known.dtype, seed=seed)
+        order = prices.argsort()
+        stand = self._stand(known[order])
+        self._known, self._prices = known[order][stand], prices[order][stand]
+        self._base = draw_sobol_normal_samples(len(self._known), _DRAWS, dtype=known.dtype, seed=seed)
 
     def __call__(self, points: Tensor, prices: Tensor) -> Tensor:
         """Of each candidate, ``[points]``; the same whatever others stand beside it, but for the draws of its own part.
@@ -52,13 +54,22 @@ class ExpectedImprovement:
             points: candidates, ``[points, features]``.
             prices: of these, ``[points]``.
         """
-        known, features = self._known.shape
-        # The kernel of known maps and candidates by each feature, and the rectangles of each draw, are the largest.
-        by_kernel = int((_LARGEST_TENSOR / features) ** 0.5) - known
-        size = max(32, min(by_kernel, _LARGEST_TENSOR // (_DRAWS * (known + 1))))
+        rectangles = _DRAWS * (len(self._known) + 1)  # of each candidate
+        size = max(32, min(_BLOCK, _LARGEST_TENSOR // rectangles))
         blocks = zip(torch.split(points, size), torch.split(prices, size), strict=True)
         with torch.no_grad():
             return torch.cat([self._of_block(*block) for block in blocks])
+
+    def _stand(self, known: Tensor) -> Tensor:
+        """Which maps, ordered by price, stand on the front in any draw: no other can be what a candidate is above."""
+        with torch.no_grad():
+            law = self._model.posterior(known).distribution  # type: ignore[union-attr]
+            base = draw_sobol_normal_samples(len(known), _DRAWS, dtype=known.dtype, seed=self._seed)
+            drawn = law.mean + base @ psd_safe_cholesky(law.covariance_matrix).T
+        before = torch.cat([drawn.new_full((_DRAWS, 1), self._score), drawn[:, :-1]], dim=1).cummax(dim=1).values
+        stand: Tensor = (drawn > before).any(dim=0)
+        stand[0] = True
+        return stand
 
     def _of_block(self, points: Tensor, prices: Tensor) -> Tensor:
         known, draws = self._drawn(points)

@@ -42,6 +42,7 @@ _TELLING = 5  # degrees of freedom, from which on the noise of repeats is taken 
 _LEAST = 3  # maps with a score, before which proposals are drawn by chance
 _ENUMERATED = 4096  # proposals of a space, up to which each of them is looked at
 _DRAWN = 1024  # of a larger space, drawn by chance
+_MODELLED = 500  # maps at most that the model is fitted to
 _FRONT = 16  # maps of the front whose neighbours are looked at in a larger space
 _CLIMBS = 8  # from the best proposal to a better neighbour, in a larger space
 
@@ -81,6 +82,7 @@ class KnownPriceSampler(BaseSampler):
         seen = {frozenset(of.params.items()) for of in others}
         draw = np.random.default_rng(self._seed)
         observed = _Observed.of([of for of in others if of.state == TrialState.COMPLETE])
+        observed = observed.limited(_MODELLED, draw)
         pool = [of for of in self._pool(draw, observed) if frozenset(of.items()) not in seen]
         if not pool or len(observed.scores) < _LEAST:
             return self._coding.drawn(draw)
@@ -96,7 +98,8 @@ class KnownPriceSampler(BaseSampler):
         """Expected improvement over what was trained and is in training."""
         x = self._coding.points(observed.proposals)
         ranks, expected = len(self._space.dimensions), self._coding.expects
-        model = score_model(x, observed.scores, observed.variances, ranks=ranks, expected=expected)
+        rungs = len(self._space.ladder)
+        model = score_model(x, observed.scores, observed.variances, ranks=ranks, rungs=rungs, expected=expected)
         known = torch.cat([x, self._coding.points(pending)]) if pending else x
         reference = (observed.reference, self._space.reference_parameters / self._space.most_parameters)
         return ExpectedImprovement(model, known, self._price(known), reference, self._seed)
@@ -173,6 +176,18 @@ class _Observed:
         reference = float(scores[prices.argmin()])
         known = variances if levels.sigma > 0 and levels.freedom >= _TELLING else None
         return cls(first["params"].tolist(), scores, prices, known, reference)
+
+    def limited(self, most: int, draw: np.random.Generator) -> _Observed:
+        """These maps or, if there are more, half of ``most`` nearest the front and half by chance among the others."""
+        if len(self.scores) <= most:
+            return self
+        objectives = np.column_stack([-self.scores, self.prices])
+        nearest = np.argsort(_fast_non_domination_rank(objectives, n_below=most // 2), kind="stable")[: most // 2]
+        others = np.setdiff1d(np.arange(len(self.scores)), nearest)
+        kept = np.sort(np.concatenate([nearest, draw.choice(others, most - len(nearest), replace=False)]))
+        variances = None if self.variances is None else self.variances[kept]
+        proposals = [self.proposals[i] for i in kept]
+        return _Observed(proposals, self.scores[kept], self.prices[kept], variances, self.reference)
 
     def front(self, most: int) -> list[Proposal]:
         """Proposals on the front, some of them evenly if there are many."""

@@ -83,6 +83,9 @@ class Leases:
     ) -> None:
         self._done.set()
         self._thread.join()
+        for name in [name for name in self._held if isinstance(name, str)]:
+            with suppress(Exception):  # a storage that is away: then it ends with this process
+                self.let_go_part(name)
 
     def take(self, trial: Trial) -> None:
         """Takes the lease of a running trial that nobody else is at work on."""

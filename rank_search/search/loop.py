@@ -43,10 +43,11 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+ATTEMPTS = "attempts"
 _POLL = 2.0  # seconds between two looks at the trials of other drivers
 _PATIENCE = 2  # starts of a pack, after which its trials are tried again in smaller ones
 _LIKELY = 0.01  # probability of standing on the front, below which an adapter is not kept
-MAX_ATTEMPTS = 10  # starts of one trial; a trial that kills its process must not do so for ever
+MAX_ATTEMPTS = 10  # of one trial, that end in its process's death; it must not go on so for ever
 _MAP_STREAM, _DATA_STREAM = 1, 2  # seed streams; the sampler's is 0
 
 
@@ -74,6 +75,11 @@ def data_seed(study_seed: int, round_: int = 0) -> int:
 def map_seed(study_seed: int, trial: int) -> int:
     """Draws a trial's fresh adapter."""
     return derive_seed(study_seed, _MAP_STREAM, trial)
+
+
+def _attempts(trial: Trial | FrozenTrial) -> int:
+    """How often a trial's process has died, counting the one at work on it where that is the driver itself."""
+    return int(trial.user_attrs.get(ATTEMPTS, 0))
 
 
 def job_of(trial: Trial | FrozenTrial, config: StudyConfig, space: Space, folder: StudyFolder) -> Job:
@@ -127,7 +133,7 @@ class Search:
         self.study.sampler = DistinctSampler(make, self.config.seed, self.space)
         self._leases = leases.Leases(self.drivers.alone)
         self._at_work: dict[Pack, list[Trial]] = {}
-        self._attempts: dict[int, int] = {}  # of trials that are about to begin
+        self._counted: dict[int, int] = {}  # attempts before this one, of trials that are about to begin
         self._failures: list[tuple[int, str]] = []  # trials that failed in a row, and why
 
     def run(self) -> None:
@@ -172,7 +178,7 @@ class Search:
         numbers = [trial.number for trial in trials]
         pack = Pack(jobs, partial(self.progress.step, numbers), self._rungs(trials))
         self._at_work[pack] = trials
-        self._attempts.clear()
+        self._counted.clear()
         self.progress.pack_started(numbers, sum(self._parameters(job.rank_map) for job in jobs))
         self.executor.begin(pack)
 
@@ -193,13 +199,14 @@ class Search:
         """
         while trials := self._next_pack():
             for trial in trials:  # counted once, however often the storage has to be asked
-                self._attempts.setdefault(trial.number, trial.user_attrs.get("attempts", 0) + 1)
-            sound = [trial for trial in trials if self._attempts[trial.number] <= MAX_ATTEMPTS]
+                self._counted.setdefault(trial.number, _attempts(trial))
+            sound = [trial for trial in trials if self._counted[trial.number] < MAX_ATTEMPTS]
             for trial in trials:
                 if trial not in sound:
                     self._record(trial, TrainingFailed(f"its process died {MAX_ATTEMPTS} times", "process died"))
             for trial in sound:
-                trial.set_user_attr("attempts", self._attempts[trial.number])
+                if self.executor.in_process:  # else nobody would be left to count it
+                    trial.set_user_attr(ATTEMPTS, self._counted[trial.number] + 1)
                 if not self._leases.holds(trial):
                     self._leases.take(trial)
             if sound:
@@ -214,7 +221,7 @@ class Search:
         """
         known = self.study.get_trials(deepcopy=False)
         orphans = [trial for trial in known if trial.state == TrialState.RUNNING and self._is_orphan(trial)]
-        attempts = max((trial.user_attrs.get("attempts", 0) for trial in orphans), default=0)
+        attempts = max((_attempts(trial) for trial in orphans), default=0)
         pack = [Trial(self.study, trial._trial_id) for trial in orphans[: self._size_after(attempts)]]
         for trial in pack:
             self._draw(trial)
@@ -279,7 +286,7 @@ class Search:
         trials = self._at_work[pack]
         for trial, outcome in zip([*trials], outcomes, strict=True):
             if isinstance(outcome, Died):
-                self._alone(partial(self._leases.let_go, trial))
+                self._alone(partial(self._try_again, trial, _attempts(trial) + 1))
             else:
                 self._alone(partial(self._tell, trial, outcome))
             trials.remove(trial)
@@ -292,13 +299,17 @@ class Search:
                 "mend that and run the same command to go on; if it takes another setting, name another study"
             )
 
+    def _try_again(self, trial: Trial, attempts: int) -> None:
+        """Leaves a trial to be trained again, after so many attempts that ended in a death."""
+        if self._leases.holds(trial):
+            trial.set_user_attr(ATTEMPTS, attempts)
+        self._leases.let_go(trial)
+
     def _let_go(self, trials: Iterable[Trial]) -> None:
         """Leaves trials to be trained again, which are not to blame for it."""
         with self.drivers.alone():
             for trial in trials:
-                if self._leases.holds(trial):
-                    trial.set_user_attr("attempts", trial.user_attrs["attempts"] - 1)
-                    self._leases.let_go(trial)
+                self._try_again(trial, _attempts(trial) - self.executor.in_process)
 
     def _job(self, trial: Trial) -> Job:
         return job_of(trial, self.config, self.space, self.folder)

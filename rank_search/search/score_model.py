@@ -29,13 +29,20 @@ with warnings.catch_warnings():
     from gpytorch.priors import LogNormalPrior, NormalPrior
     from gpytorch.settings import skip_posterior_variances
     from linear_operator.utils.warnings import NumericalWarning
+    from torch.nn.functional import one_hot
 
 _FIT_STEPS = 50  # of L-BFGS on the hyperparameters, which would go on along flat directions for hundreds
 _TRUST = 0.5  # spreads of the scores, that a spread of nested ones is believed to be worth before any is seen
 
 
 def score_model(
-    x: Tensor, scores: np.ndarray, variances: np.ndarray | None = None, *, ranks: int, expected: bool = False
+    x: Tensor,
+    scores: np.ndarray,
+    variances: np.ndarray | None = None,
+    *,
+    ranks: int,
+    rungs: int,
+    expected: bool = False,
 ) -> SingleTaskGP:
     """A Gaussian process for the score: each layer's own part, and what they make together.
 
@@ -47,10 +54,11 @@ def score_model(
         scores: mean score of each.
         variances: of these means; without them the noise is fitted with the rest.
         ranks: how many of the features are ranks; they come first.
+        rungs: of the ladder that these are on.
         expected: the last feature but one is what nested scores say, see `NestedModel`.
     """
     features = x.shape[-1]
-    own = _OwnParts(lengthscale_prior=LogNormalPrior(0.0, 1.0))
+    own = _OwnParts(ranks, rungs, lengthscale_prior=LogNormalPrior(0.0, 1.0))
     scaled = LogNormalPrior(2**0.5 + math.log(features) / 2, 3**0.5)  # by dimension: arXiv:2402.02229, and BoTorch
     together = RBFKernel(lengthscale_prior=scaled, active_dims=range(ranks)) * RBFKernel(
         lengthscale_prior=scaled, active_dims=range(ranks, features), ard_num_dims=features - ranks
@@ -77,12 +85,13 @@ class NestedModel:
     Args:
         x: maps as points, ``[maps, features]``.
         scores: nested score of each.
+        rungs: of the ladder.
     """
 
-    def __init__(self, x: Tensor, scores: np.ndarray) -> None:
+    def __init__(self, x: Tensor, scores: np.ndarray, rungs: int) -> None:
         self._middle, self._spread = float(scores.mean()), float(scores.std()) or 1.0
         with quiet(), manual_seed(0):
-            self._model = score_model(x, scores, ranks=x.shape[-1] - 1)
+            self._model = score_model(x, scores, ranks=x.shape[-1] - 1, rungs=rungs)
 
     def __call__(self, x: Tensor) -> Tensor:
         """``[points, 1]``, with the spread of the nested scores as its unit."""
@@ -94,13 +103,33 @@ class _OwnParts(RBFKernel):  # type: ignore[misc]  # GPyTorch is untyped
     """What each feature adds by itself: the mean of squared exponential kernels of one feature each.
 
     They share their length scale, so that few maps are enough to fit it. GPyTorch's own kernel of this kind is
-    deprecated in favour of kernels like this one.
+    deprecated in favour of kernels like this one. It works out each pair of rungs once, and counts which pairs two
+    maps have by a matrix product: hundreds of dimensions would be hundreds of kernels otherwise.
+
+    Args:
+        ranks: how many of the features are ranks; they come first.
+        rungs: of the ladder that these are on, from 0 to 1 in even steps.
     """
+
+    def __init__(self, ranks: int, rungs: int, **options: Any) -> None:
+        super().__init__(**options)
+        self._ranks, self._rungs = ranks, rungs
 
     def forward(self, x1: Tensor, x2: Tensor, diag: bool = False, **params: Any) -> Tensor:
         """``[…, n, m]``, or ``[…, n]`` of the diagonal alone, from ``[…, n, features]`` and ``[…, m, features]``."""
-        parts: Tensor = super().forward(x1.mT[..., None], x2.mT[..., None], diag=diag, **params)
-        return parts.mean(dim=-2 if diag else -3)
+        if diag:
+            parts: Tensor = super().forward(x1.mT[..., None], x2.mT[..., None], diag=True, **params)
+            return parts.mean(dim=-2)
+        others = [x[..., self._ranks :].mT[..., None] for x in (x1, x2)]
+        summed: Tensor = super().forward(*others, **params).sum(dim=-3)
+        steps = torch.linspace(0, 1, self._rungs, dtype=x1.dtype, device=x1.device)[:, None]
+        one, other = (self._on_rungs(x[..., : self._ranks]) for x in (x1, x2))
+        ranked: Tensor = (one @ super().forward(steps, steps, **params)).flatten(-2) @ other.flatten(-2).mT
+        return (summed + ranked) / x1.shape[-1]
+
+    def _on_rungs(self, x: Tensor) -> Tensor:
+        """Which rung each rank is on, ``[…, n, ranks, rungs]``."""
+        return one_hot((x * (self._rungs - 1)).round().long(), self._rungs).to(x.dtype)
 
 
 class _FromExpected(Mean):  # type: ignore[misc]  # GPyTorch is untyped

@@ -84,7 +84,8 @@ class StudyFolder:
             InputError: they belong to a study of the same name in another storage, or to one whose
                 database was deleted.
         """
-        if self._owner.is_file() and self._owner.read_text(encoding="utf-8").strip() != record.identity:
+        owner = self._owner.read_text(encoding="utf-8").strip() if self._owner.is_file() else ""
+        if not record.identity.startswith(owner):  # a file that was cut short is no other study's
             raise InputError(
                 "holds the files of another study of this name (from another --storage, or a deleted study.db); "
                 "move the folder away, or give the study another name",

@@ -47,6 +47,7 @@ class Chaos:
     """Two drivers that are started again whenever they end before the study does, and what befalls them."""
 
     server: Postgres
+    folder: StudyFolder
     arguments: list[str]
     log: Path
     draw: random.Random = field(default_factory=lambda: random.Random(7))
@@ -60,10 +61,14 @@ class Chaos:
             assert time.monotonic() < end, self.log.read_text()[-3000:]
             time.sleep(self.draw.uniform(0.3, 1.5))
             self.drivers = [driver if driver.poll() in {None, 0} else self.started() for driver in self.drivers]
-            if len(self.events) < EVENTS:
+            if len(self.events) < EVENTS and self.is_time():
                 event = self.draw.choice([*[self.kill_worker] * 8, *[self.kill_driver] * 2, *self.others])
                 if event():
                     self.events.append(event.__name__)
+
+    def is_time(self) -> bool:
+        """Spreads what happens over the whole study, however fast the machine is."""
+        return len([*(self.folder.path / "results").glob("*.json")]) / TRIALS >= len(self.events) / EVENTS - 0.1
 
     @property
     def others(self):
@@ -144,7 +149,7 @@ def test_nothing_is_lost_and_nothing_done_twice_whatever_is_killed(tmp_path, ser
     folder = StudyFolder(tmp_path / "small")
     folder.path.mkdir()
     record().write(create_study(folder, database))
-    chaos = Chaos(server, [str(folder.path), database, address], tmp_path / "log")
+    chaos = Chaos(server, folder, [str(folder.path), database, address], tmp_path / "log")
     chaos.run()
     assert len(chaos.events) == EVENTS
     print({name: chaos.events.count(name) for name in sorted({*chaos.events})})

@@ -32,7 +32,7 @@ def modelled():
     scores += np.random.default_rng(1).normal(0, 0.05, 12)
     x = coding.points(seen)
     with quiet():
-        model = score_model(x, scores, ranks=x.shape[-1] - 1)
+        model = score_model(x, scores, ranks=x.shape[-1] - 1, rungs=len(SPACE.ladder))
     pool = coding.points([of for of in every if of not in seen])
     return coding, model, x, pool
 
@@ -81,6 +81,29 @@ def test_without_uncertainty_it_is_the_hypervolume_that_a_map_adds(modelled) -> 
         points = np.vstack([known, [-score, cost]])
         gain = compute_hypervolume(points[(points < corner).all(axis=1)], corner) - before
         assert max(found, 0) == pytest.approx(gain, abs=1e-4)
+
+
+def test_maps_that_never_stand_on_the_front_change_nothing(modelled) -> None:
+    coding, model, x, pool = modelled
+    behind = pool[price(coding, pool).argsort()][-60:]  # large maps, whose scores are known to be bad
+    both = torch.cat([x, behind])
+
+    class Known:
+        def posterior(self, points):
+            law = model.posterior(points).distribution
+            bad = (points[:, None] == behind[None]).all(dim=2).any(dim=1)
+            mean = torch.where(bad, -1.0, law.mean)
+            covariance = torch.where(bad[:, None] | bad[None], 0.0, law.covariance_matrix).diagonal_scatter(
+                torch.where(bad, 1e-10, law.variance)
+            )
+            return type(
+                "Law", (), {"distribution": type("Normal", (), {"mean": mean, "covariance_matrix": covariance})}
+            )
+
+    left = pool[price(coding, pool).argsort()][:-60]
+    few, many = (ExpectedImprovement(Known(), known, price(coding, known), REFERENCE, seed=0) for known in (x, both))
+    assert len(few._known) == len(many._known) <= len(x)
+    assert torch.allclose(few(left, price(coding, left)), many(left, price(coding, left)), atol=1e-8)
 
 
 def test_it_is_the_same_in_blocks(modelled, monkeypatch) -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from rank_search.search.coding import Coding, _value
 from rank_search.search.known_price import KnownPriceSampler, _Observed
 from rank_search.search.samplers import DistinctSampler, distributions, maker, suggest
-from rank_search.search.score_model import quiet
+from rank_search.search.score_model import _OwnParts, quiet
 from rank_search.space import JointSetting, Space
 from tests.bench import SPACE, Landscape
 
@@ -182,6 +182,39 @@ def test_noise_is_that_of_repeats_where_there_are_any(bench) -> None:
     alone = _Observed.of([trial for trial in study.trials if trial not in repeats])
     assert alone.variances is None
     assert math.isfinite(alone.reference)
+
+
+@pytest.mark.parametrize("space", [SPACE, JOINT, LARGE], ids=["listed", "with settings", "drawn"])
+def test_own_parts_are_the_mean_of_kernels_of_one_feature_each(space) -> None:
+    draw, coding = np.random.default_rng(0), Coding(space)
+    x = coding.points([coding.drawn(draw) for _ in range(12)])
+    kernel = _OwnParts(len(space.dimensions), len(space.ladder)).double()
+    kernel.lengthscale = 0.3
+    found = kernel(x[:5], x).to_dense()
+    apart = (x[:5, None] - x[None]).detach() / 0.3
+    assert torch.allclose(found, torch.exp(-(apart**2) / 2).mean(-1), atol=1e-12)
+    assert torch.allclose(kernel(x, diag=True), torch.ones(12, dtype=x.dtype))
+    found.sum().backward()
+    slope = (torch.exp(-(apart**2) / 2) * apart**2 / 0.3).mean(-1).sum()
+    assert kernel.raw_lengthscale.grad.item() == pytest.approx(
+        (slope * torch.sigmoid(kernel.raw_lengthscale)).item(), rel=1e-6
+    )
+
+
+def test_model_of_a_long_study_sees_what_is_near_the_front_and_some_of_the_rest() -> None:
+    draw = np.random.default_rng(0)
+    prices, scores = draw.permutation(300).astype(float), draw.random(300)
+    whole = _Observed([{"a": float(i)} for i in range(300)], scores, prices, scores / 10, reference=0.5)
+    assert whole.limited(300, draw) is whole
+    few = whole.limited(40, draw)
+    assert len(few.scores) == 40
+    assert few.reference == 0.5
+    assert [of["a"] for of in few.front(300)] == [of["a"] for of in whole.front(300)]
+    places = [int(of["a"]) for of in few.proposals]
+    assert places == sorted({*places})
+    for found, all_ in ((few.scores, scores), (few.prices, prices), (few.variances, scores / 10)):
+        assert found.tolist() == all_[places].tolist()
+    assert np.median(few.scores) > np.median(scores) > few.scores.min()
 
 
 def test_global_random_numbers_are_left_alone() -> None:

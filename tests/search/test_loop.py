@@ -7,12 +7,13 @@ from optuna.trial import TrialState
 
 from rank_search.errors import SearchStopped, TrainingFailed
 from rank_search.ranks import Shape
+from rank_search.search.executor import Serial
 from rank_search.search.loop import MAX_ATTEMPTS
 from rank_search.search.storage import StudyFolder
 from rank_search.search.table import trials_table
 from rank_search.space import JointSetting, Space
 from rank_search.tasks.base import Evaluation
-from rank_search.training.result import FineTuned
+from rank_search.training.result import Died, FineTuned
 from tests.bench import SPACE, Bench, Landscape, record
 
 
@@ -168,6 +169,36 @@ def test_trial_that_kills_its_process_is_given_up_in_the_end(bench) -> None:
     assert study.trials[0].state == TrialState.FAIL
     assert study.trials[0].user_attrs["reason"] == f"its process died {MAX_ATTEMPTS} times"
     assert all(trial.state == TrialState.COMPLETE for trial in study.trials[1:])
+
+
+class Elsewhere(Serial):
+    """As if it trained in other processes, the first of which die."""
+
+    in_process = False
+
+    def __init__(self, train, deaths=0) -> None:
+        super().__init__(train)
+        self.deaths = deaths
+
+    def finish(self):
+        done = super().finish()
+        self.deaths -= 1
+        return [(pack, [Died()] * len(pack.jobs)) for pack, _ in done] if self.deaths >= 0 else done
+
+
+def test_dead_drivers_are_no_fault_of_a_trial_that_trains_elsewhere(bench) -> None:
+    for _ in range(MAX_ATTEMPTS + 1):
+        with pytest.raises(Killed):
+            bench.search(2, Elsewhere(Landscape({0: Killed()}).train))
+        forget_lease(bench.study())
+    study = bench.search(2, Elsewhere(Landscape().train))
+    assert [trial.state for trial in study.trials] == [TrialState.COMPLETE] * 2
+
+
+@pytest.mark.parametrize(("deaths", "state"), [(MAX_ATTEMPTS - 1, "COMPLETE"), (MAX_ATTEMPTS, "FAIL")])
+def test_dead_workers_are(bench, deaths, state) -> None:
+    study = bench.search(2, Elsewhere(Landscape().train, deaths))
+    assert [trial.state.name for trial in study.trials] == [state, "COMPLETE"]
 
 
 def test_adapters_of_the_front_and_the_uniform_maps_are_kept(bench) -> None:
