@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +13,8 @@ from sqlalchemy import create_engine, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from rank_search.errors import InputError, RankSearchError
+from rank_search.faults import is_unreachable
+from rank_search.search.drivers import Drivers
 from rank_search.search.leases import LEASE, is_live
 from rank_search.search.storage import is_shared, load_study
 from rank_search.search.table import is_running
@@ -74,13 +75,13 @@ def examine(
     if storage is None and (damage := _database_damage(folder)):
         return [Finding(str(folder.path / "study.db"), f"{damage}; restore it from a copy")]
     study, record = load_study(folder, storage)
-    if fix and is_running(study):
-        raise RankSearchError(f"{folder.path}: a run of this study is at work; stop it, or leave out --fix")
-    with folder.locked(shared=is_shared(storage)) if fix else nullcontext():
-        found = [*_trials(study, folder), *_files(study, folder), *_facts(record, fingerprints)]
-        if not fix:
-            return [of.finding for of in found]
-        return [_mended(of) for of in found]
+    facts = [*_facts(record, fingerprints)]
+    if not fix:
+        return [of.finding for of in [*_trials(study, folder), *_files(study, folder), *facts]]
+    with folder.locked(shared=is_shared(storage)), Drivers(storage or folder.url, study.study_name).alone():
+        if is_running(study):
+            raise RankSearchError(f"{folder.path}: a run of this study is at work; stop it, or leave out --fix")
+        return [_mended(of) for of in [*_trials(study, folder), *_files(study, folder), *facts]]
 
 
 def _mended(of: _Fixable) -> Finding:
@@ -98,7 +99,9 @@ def _database_damage(folder: StudyFolder) -> str:
     try:
         with engine.connect() as connection:
             (answer,) = connection.execute(text("PRAGMA integrity_check(1)")).scalars()
-    except SQLAlchemyError:
+    except SQLAlchemyError as error:
+        if is_unreachable(error):
+            raise RankSearchError(f"{folder.path / 'study.db'}: another process keeps it locked; stop that") from None
         return "it is damaged, or no SQLite file"
     finally:
         engine.dispose()

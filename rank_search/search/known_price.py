@@ -42,7 +42,7 @@ _TELLING = 5  # degrees of freedom, from which on the noise of repeats is taken 
 _LEAST = 3  # maps with a score, before which proposals are drawn by chance
 _ENUMERATED = 4096  # proposals of a space, up to which each of them is looked at
 _DRAWN = 1024  # of a larger space, drawn by chance
-_MODELLED = 500  # maps at most that the model is fitted to
+_MODELLED = 300  # maps at most that the model is fitted to
 _FRONT = 16  # maps of the front whose neighbours are looked at in a larger space
 _CLIMBS = 8  # from the best proposal to a better neighbour, in a larger space
 

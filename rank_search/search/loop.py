@@ -134,6 +134,7 @@ class Search:
         self._leases = leases.Leases(self.drivers.alone)
         self._at_work: dict[Pack, list[Trial]] = {}
         self._counted: dict[int, int] = {}  # attempts before this one, of trials that are about to begin
+        self._kept = 0  # adapters, when it was last said which are worth keeping
         self._failures: list[tuple[int, str]] = []  # trials that failed in a row, and why
 
     def run(self) -> None:
@@ -147,6 +148,7 @@ class Search:
                 while self._goes_on():
                     for pack, outcomes in self.executor.finish():
                         self._finish(pack, outcomes)
+                self._keep_adapters()
             except (KeyboardInterrupt, SearchStopped):  # no sign of a deadly trial
                 with suppress(Exception):  # a storage that is away: then the leases die with this process
                     self._let_go(trial for trials in self._at_work.values() for trial in trials)
@@ -291,7 +293,8 @@ class Search:
                 self._alone(partial(self._tell, trial, outcome))
             trials.remove(trial)
         del self._at_work[pack]
-        self._alone(lambda: self.folder.keep_adapters(self._worth_keeping()))
+        if len(self.folder.adapters()) > 2 * self._kept:  # what is worth keeping takes long to say in a long study
+            self._keep_adapters()
         if len(self._failures) > self.config.search.max_failures:
             number, reason = self._failures[-1]
             raise SearchStopped(
@@ -304,6 +307,11 @@ class Search:
         if self._leases.holds(trial):
             trial.set_user_attr(ATTEMPTS, attempts)
         self._leases.let_go(trial)
+
+    def _keep_adapters(self) -> None:
+        """Removes the adapters that are not worth keeping."""
+        self._alone(lambda: self.folder.keep_adapters(self._worth_keeping()))
+        self._kept = len(self.folder.adapters())
 
     def _let_go(self, trials: Iterable[Trial]) -> None:
         """Leaves trials to be trained again, which are not to blame for it."""

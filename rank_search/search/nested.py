@@ -11,7 +11,7 @@ import time
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import numpy as np
 from optuna._hypervolume import compute_hypervolume
@@ -20,6 +20,7 @@ from optuna.trial import Trial, TrialState
 from scipy.stats import kendalltau
 
 from rank_search.errors import SearchStopped, TrainingFailed
+from rank_search.faults import patiently
 from rank_search.search.baselines import NAME
 from rank_search.search.cuts import cut_path, spread
 from rank_search.search.samplers import SAMPLERS, DistinctSampler, derive_seed, is_full, suggest
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
     from rank_search.config import StudyConfig
     from rank_search.ranks import RankMap
     from rank_search.space import Space
+
+T = TypeVar("T")
 
 CONFIRM = "confirm"
 NESTED = "nested"  # attribute of the main study: what nested scores have cost
@@ -60,6 +63,9 @@ class Stages(Protocol):
 
     def stage(self, what: str, done: int, of: int) -> None:
         """So much of something is done."""
+
+    def waiting(self, why: str) -> None:
+        """Nothing can be done for a while."""
 
 
 @dataclass
@@ -103,17 +109,25 @@ class NestedSearch:
         if all(trial.state == TrialState.WAITING for trial in self.study.get_trials(deepcopy=False)):
             for ranks in self._first_maps():
                 self.study.enqueue_trial(self._ranks_only.proposal(ranks), skip_if_exists=True)
-        while (done := self._looked_at()) < wanted:
+        while (done := self._patiently(self._looked_at)) < wanted:
             self.progress.stage("nested scores", done, wanted)
-            trials = self._next(wanted - done)
+            trials = self._patiently(partial(self._next, wanted - done))
             maps = [self._map(trial.params) for trial in trials]
             with self._timed("scoring_seconds"):
                 scores = self.scorer.score(maps)
             for trial, ranks, score in zip(trials, maps, scores, strict=True):
-                if math.isfinite(score):
-                    self.study.tell(trial, [score, self.space.parameters(ranks)])
-                else:
-                    self.study.tell(trial, state=TrialState.FAIL)
+                self._patiently(partial(self._tell, trial, ranks, score))
+
+    def _tell(self, trial: Trial, ranks: RankMap, score: float) -> None:
+        if trial.storage.get_trial(trial._trial_id).state.is_finished():  # it was told, and we did not hear of it
+            return
+        if math.isfinite(score):
+            self.study.tell(trial, [score, self.space.parameters(ranks)])
+        else:
+            self.study.tell(trial, state=TrialState.FAIL)
+
+    def _patiently(self, unit: Callable[[], T]) -> T:
+        return patiently(unit, self.progress.waiting)
 
     @contextmanager
     def _timed(self, attribute: str) -> Iterator[None]:
@@ -122,8 +136,9 @@ class NestedSearch:
         try:
             yield
         finally:
-            before = self.study.user_attrs.get(attribute, 0.0)
-            self.study.set_user_attr(attribute, before + time.perf_counter() - started)
+            seconds = time.perf_counter() - started
+            before = self._patiently(lambda: self.study.user_attrs.get(attribute, 0.0))
+            self._patiently(lambda: self.study.set_user_attr(attribute, before + seconds))
 
     @property
     def cost(self) -> dict[str, float]:

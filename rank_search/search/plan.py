@@ -60,6 +60,7 @@ class Plan:
     chosen_price: Callable[[], int | None]
     nested: NestedSearch | None = None
     prior: RankMap | None = None
+    _cuts: dict[int, list[RankMap]] = field(default_factory=dict)  # out of the large adapter, by its trial
 
     def is_done(self, known: Sequence[FrozenTrial]) -> bool:
         """Whether no trial is left to begin."""
@@ -70,7 +71,8 @@ class Plan:
     def wants_proposal(self, known: Sequence[FrozenTrial]) -> bool:
         """Whether another map is to be tried: within the budget, and with a map left to try."""
         first = self._first_trainings(known)
-        return len(first) < self.config.search.maps and len(proposals(first)) < self.space.size
+        left = len(first) < self.space.size or len(proposals(first)) < self.space.size
+        return left and len(first) < self.config.search.maps
 
     def first(self, known: Sequence[FrozenTrial]) -> Planned | None:
         """The next trial that comes before the sampler's proposals.
@@ -78,23 +80,21 @@ class Plan:
         Uniform maps in order of their rank, with as many candidates of a nested search before them; the prior; the
         baselines outside the space; maps cut out of the large adapter, to start from; then all other nested candidates.
         """
-        # What another driver has just begun may be drawn in a moment; Optuna keeps there what was enqueued.
-        drawn = [trial.system_attrs.get("fixed_params", trial.params) for trial in known]
-        begun = {self.space.rank_map(of).key for of in drawn if self.space.dimensions.keys() <= of.keys()}
         room = self.wants_proposal(known)
         uniform = [self.space.uniform(rank) for rank in self.space.ladder]
         given = [(ranks, UNIFORM) for ranks in uniform] + ([(self.prior, SEARCH)] if self.prior else [])
-        left = [(ranks, kind) for ranks, kind in given if ranks.key not in begun]
+        left = ((ranks, kind) for ranks, kind in given if not self._is_begun(ranks, known))
         if room and self.nested is not None and len(self._first_trainings(known)) < len(uniform):
             candidate = self.nested.candidate(known)
             if candidate is not None:
                 return self._planned(candidate, UNIFORM if candidate in uniform else CONFIRM)
-        if room and left:
-            return self._planned(*left[0])
+        if room and (next_ := next(left, None)) is not None:
+            return self._planned(*next_)
         if (baseline := self.baselines.next(known, self.spectrum)) is not None:
             return Planned({}, baseline.attributes)
-        if room and (starts := [ranks for ranks in self._starts(known) if ranks.key not in begun]):
-            return self._planned(starts[0], SEARCH)
+        starts = (ranks for ranks in self._starts(known) if not self._is_begun(ranks, known))
+        if room and (start := next(starts, None)) is not None:
+            return self._planned(start, SEARCH)
         if room and self.nested is not None and (candidate := self.nested.candidate(known)) is not None:
             return self._planned(candidate, CONFIRM)
         return None
@@ -141,13 +141,21 @@ class Plan:
             attributes[SCORE] = score
         return Planned(self.space.proposal(ranks), attributes)
 
+    def _is_begun(self, ranks: RankMap, known: Sequence[FrozenTrial]) -> bool:
+        wanted = self.space.proposal(ranks)
+        # What another driver has just begun may be drawn in a moment; Optuna keeps there what was enqueued.
+        drawn = (trial.system_attrs.get("fixed_params", trial.params) for trial in known)
+        return any(all(of.get(name) == wanted[name] for name in self.space.dimensions) for of in drawn)
+
     def _starts(self, known: Sequence[FrozenTrial]) -> list[RankMap]:
         """Maps of the space cut out of the large adapter; a nested search has its own."""
         large = self.baselines.large_trial(known) if "svd" in self.config.search.baselines else None
         if large is None or self.nested is not None:
             return []
-        energies = {name: [sigma**2 for sigma in sigmas] for name, sigmas in self.spectrum(large).items()}
-        return spread(cut_path(energies, self.space), self.space, _STARTS)
+        if large not in self._cuts:
+            energies = {name: [sigma**2 for sigma in sigmas] for name, sigmas in self.spectrum(large).items()}
+            self._cuts[large] = spread(cut_path(energies, self.space), self.space, _STARTS)
+        return self._cuts[large]
 
     def _price(self, trial: FrozenTrial) -> int:
         """Parameters of a trial's map; the untrained model has none, and scores the same each time."""

@@ -141,7 +141,7 @@ def hypervolume(study) -> float:
 def test_it_finds_the_front_sooner_than_chance() -> None:
     """After 20 of 256 maps, over five seeds; benchmarks/samplers.py compares it with Optuna's samplers."""
     ours, chance = ([hypervolume(searched(SPACE, 20, seed, kind)) for seed in range(5)] for kind in ("nehvi", "random"))
-    assert min(ours) > np.median(chance)
+    assert sum(of > max(chance) for of in ours) >= 4
 
 
 @pytest.mark.parametrize("sign", [1, -1], ids=["true", "misleading"])
