@@ -18,8 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _DRAWS = 128  # of the score's law
-_LARGEST_TENSOR = 20_000_000  # numbers
-_BLOCK = 1024  # candidates at most that are drawn together
+_BLOCK = 1024  # candidates that the model is asked for at once
 
 
 class ExpectedImprovement:
@@ -38,15 +37,26 @@ class ExpectedImprovement:
         self, model: SingleTaskGP, known: Tensor, prices: Tensor, reference: tuple[float, float], seed: int
     ) -> None:
         self._model = model
-        self._score, self._price = reference
-        self._seed = seed
         order = prices.argsort()
-        stand = self._stand(known[order])
-        self._known, self._prices = known[order][stand], prices[order][stand]
-        self._base = draw_sobol_normal_samples(len(self._known), _DRAWS, dtype=known.dtype, seed=seed)
+        known, prices = known[order], prices[order]
+        base = draw_sobol_normal_samples(len(known) + 1, _DRAWS, dtype=known.dtype, seed=seed)
+        with torch.no_grad():
+            mean, covariance = self._law(known)
+            drawn = mean + base[:, :-1] @ psd_safe_cholesky(covariance).T
+            stand = _stand(drawn, reference[0])
+            self._known, self._own = known[stand], base[:, -1:]
+            self._root = psd_safe_cholesky(covariance[stand][:, stand])
+            self._white = _solved(self._root, (drawn - mean)[:, stand].T).T
+        score, price = reference
+        # Best known score at or below each known price: a stair, whose first step is the reference.
+        self._stair = torch.cat([drawn.new_full((_DRAWS, 1), score), drawn[:, stand]], dim=1).cummax(dim=1).values
+        self._starts = torch.cat([prices.new_zeros(1), prices[stand]])
+        self._ends = torch.cat([prices[stand], prices.new_tensor([price])])
+        areas = (self._stair * (self._ends - self._starts)).cumsum(dim=1)
+        self._areas = torch.cat([areas.new_zeros(_DRAWS, 1), areas[:, :-1]], dim=1)  # below the stair before each step
 
     def __call__(self, points: Tensor, prices: Tensor) -> Tensor:
-        """Of each candidate, ``[points]``; the same whatever others stand beside it, but for the draws of its own part.
+        """Of each candidate, ``[points]``; the same whatever others stand beside it.
 
         Where no draw improves on what is known it is negative: how far the nearest draw stays behind.
 
@@ -54,39 +64,47 @@ class ExpectedImprovement:
             points: candidates, ``[points, features]``.
             prices: of these, ``[points]``.
         """
-        rectangles = _DRAWS * (len(self._known) + 1)  # of each candidate
-        size = max(32, min(_BLOCK, _LARGEST_TENSOR // rectangles))
-        blocks = zip(torch.split(points, size), torch.split(prices, size), strict=True)
+        blocks = zip(torch.split(points, _BLOCK), torch.split(prices, _BLOCK), strict=True)
         with torch.no_grad():
-            return torch.cat([self._of_block(*block) for block in blocks])
+            return torch.cat([self._gained(self._drawn(of), prices_of) for of, prices_of in blocks])
 
-    def _stand(self, known: Tensor) -> Tensor:
-        """Which maps, ordered by price, stand on the front in any draw: no other can be what a candidate is above."""
-        with torch.no_grad():
-            law = self._model.posterior(known).distribution  # type: ignore[union-attr]
-            base = draw_sobol_normal_samples(len(known), _DRAWS, dtype=known.dtype, seed=self._seed)
-            drawn = law.mean + base @ psd_safe_cholesky(law.covariance_matrix).T
-        before = torch.cat([drawn.new_full((_DRAWS, 1), self._score), drawn[:, :-1]], dim=1).cummax(dim=1).values
-        stand: Tensor = (drawn > before).any(dim=0)
-        stand[0] = True
-        return stand
-
-    def _of_block(self, points: Tensor, prices: Tensor) -> Tensor:
-        known, draws = self._drawn(points)
-        # Best known score at or below each known price: a stair, whose first step is the reference.
-        stair = torch.cat([known.new_full((_DRAWS, 1), self._score), known], dim=1).cummax(dim=1).values
-        edges = torch.cat([self._prices, self._prices.new_tensor([self._price])])
-        starts = torch.cat([self._prices.new_tensor([-torch.inf]), self._prices])
-        widths = (edges - torch.maximum(starts, prices[:, None])).clamp(min=0)  # of each step beyond the candidate
-        above = draws[:, :, None] - stair[:, None, :]  # [draws, points, steps]
-        gain = (above.clamp(min=0) * widths).sum(-1).mean(0)
-        behind = torch.where(widths > 0, above, -torch.inf).amax(dim=(0, 2))
+    def _gained(self, drawn: Tensor, prices: Tensor) -> Tensor:
+        """Mean area between each candidate's score and the stair, from its price to where the stair rises above it."""
+        first = torch.searchsorted(self._starts, prices, right=True) - 1  # the step at the candidate's price
+        last = torch.searchsorted(self._stair, drawn) - 1  # the last step below its score
+        rises, last = last >= first, last.clamp(min=0)
+        below = self._areas[:, first] + self._stair[:, first] * (prices - self._starts[first])
+        wide = self._ends[last] - self._starts[last]
+        below = self._areas.gather(1, last) + self._stair.gather(1, last) * wide - below
+        gain = torch.where(rises, drawn * (self._ends[last] - prices) - below, 0.0).mean(0)
+        behind = (drawn - self._stair[:, first]).amax(dim=0)
         return torch.where(gain > 0, gain, behind.clamp(max=0))
 
-    def _drawn(self, points: Tensor) -> tuple[Tensor, Tensor]:
-        """Scores of known maps, the same each time, and of candidates: ``[draws, known]`` and ``[draws, points]``."""
-        law = self._model.posterior(torch.cat([self._known, points])).distribution  # type: ignore[union-attr]
-        own = draw_sobol_normal_samples(len(points), _DRAWS, dtype=points.dtype, seed=self._seed + 1)
-        root = psd_safe_cholesky(law.covariance_matrix)
-        drawn = law.mean + torch.cat([self._base, own], dim=1) @ root.T
-        return drawn[:, : len(self._known)], drawn[:, len(self._known) :]
+    def _drawn(self, points: Tensor) -> Tensor:
+        """Scores of candidates, given those drawn for the known maps: ``[draws, points]``."""
+        mean, covariance = self._law(torch.cat([self._known, points]))
+        known = len(self._known)
+        weights = _solved(self._root, covariance[:known, known:])
+        spread = (covariance.diagonal()[known:] - (weights**2).sum(dim=0)).clamp(min=0).sqrt()
+        return mean[known:] + self._white @ weights + self._own * spread
+
+    def _law(self, points: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and covariance of scores, ``[points]`` and ``[points, points]``."""
+        law = self._model.posterior(points).distribution  # type: ignore[union-attr]
+        return law.mean, law.covariance_matrix
+
+
+def _stand(drawn: Tensor, reference: float) -> Tensor:
+    """Which maps, ordered by price, stand on the front in any draw: a candidate is never compared with the others.
+
+    Args:
+        drawn: scores, ``[draws, maps]``.
+        reference: what a score must be above to count.
+    """
+    before = torch.cat([drawn.new_full((len(drawn), 1), reference), drawn[:, :-1]], dim=1).cummax(dim=1).values
+    return (drawn > before).any(dim=0)
+
+
+def _solved(root: Tensor, values: Tensor) -> Tensor:
+    solved: Tensor = torch.linalg.solve_triangular(root, values, upper=False)
+    return solved

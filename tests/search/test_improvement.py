@@ -103,16 +103,14 @@ def test_maps_that_never_stand_on_the_front_change_nothing(modelled) -> None:
     left = pool[price(coding, pool).argsort()][:-60]
     few, many = (ExpectedImprovement(Known(), known, price(coding, known), REFERENCE, seed=0) for known in (x, both))
     assert len(few._known) == len(many._known) <= len(x)
-    assert torch.allclose(few(left, price(coding, left)), many(left, price(coding, left)), atol=1e-8)
+    gains = [of(left, price(coding, left)).clamp(min=0) for of in (few, many)]  # by other draws
+    assert np.corrcoef(*gains)[0, 1] > 0.99
+    assert gains[0].sum() == pytest.approx(gains[1].sum(), rel=0.05)
 
 
 def test_it_is_the_same_in_blocks(modelled, monkeypatch) -> None:
-    """But for the draws of each candidate's own part."""
     coding, model, x, pool = modelled
-    whole = ExpectedImprovement(model, x, price(coding, x), REFERENCE, seed=0)(pool, price(coding, pool))
-    monkeypatch.setattr("rank_search.search.improvement._LARGEST_TENSOR", 1)  # blocks of 32
-    parts = ExpectedImprovement(model, x, price(coding, x), REFERENCE, seed=0)(pool, price(coding, pool))
-    assert parts.shape == whole.shape
-    gains = (parts > 0) & (whole > 0)  # below 0 is the nearest of all draws, an extreme that each set of draws has anew
-    assert gains.sum() > 200
-    assert np.corrcoef(parts[gains], whole[gains])[0, 1] > 0.99
+    improvement = ExpectedImprovement(model, x, price(coding, x), REFERENCE, seed=0)
+    whole = improvement(pool, price(coding, pool))
+    monkeypatch.setattr("rank_search.search.improvement._BLOCK", 32)
+    assert torch.allclose(improvement(pool, price(coding, pool)), whole, atol=1e-10)
