@@ -105,7 +105,7 @@ def test_maps_that_never_stand_on_the_front_change_nothing(modelled) -> None:
     assert len(few._known) == len(many._known) <= len(x)
     gains = [of(left, price(coding, left)).clamp(min=0).numpy() for of in (few, many)]  # by other draws
     assert np.corrcoef(*gains)[0, 1] > 0.99
-    assert gains[0].sum() == pytest.approx(gains[1].sum(), rel=0.05)
+    assert gains[0].sum() == pytest.approx(gains[1].sum(), rel=0.15)
 
 
 def test_it_is_the_same_in_blocks(modelled, monkeypatch) -> None:
