@@ -3,7 +3,10 @@
     python benchmarks/scale.py workers     # two Ray workers of one core against one, on the same trials of the demo
     python benchmarks/scale.py overhead    # a trial's time beside training, with 1 and 16 workers that only sleep
     python benchmarks/scale.py ask         # seconds to ask after 100, 1,000 and 10,000 trials of 168 dimensions
+    python benchmarks/scale.py driver      # seconds of the driver for each trial of such a study, its proposal left out
     python benchmarks/scale.py study       # opening, front and report of a study of as many
+    python benchmarks/scale.py simulate    # 256 GPUs on paper, with the driver's seconds as measured
+    python benchmarks/scale.py report      # writes reports/scale.md
 
 Each writes its numbers beside the others' into reports/benchmarks/scale.json, with machine and versions. Each is to run
 alone.
@@ -11,11 +14,14 @@ alone.
 
 from __future__ import annotations
 
+import heapq
 import json
+import random
 import sys
 import tempfile
 import time
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +30,7 @@ import numpy as np
 import optuna
 import ray
 import typer
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from optuna.distributions import distribution_to_json
 from optuna.storages._rdb import models as tables
 from optuna.trial import TrialState
@@ -38,12 +45,13 @@ from rank_search.executors.shipping import shipped
 from rank_search.executors.worker import Assignment
 from rank_search.ranks import Shape
 from rank_search.report.page import write_report
-from rank_search.search.executor import Pack, trained
+from rank_search.search.executor import Pack, Serial, trained
 from rank_search.search.record import environment
 from rank_search.search.samplers import DistinctSampler, distributions, maker
 from rank_search.search.storage import StudyFolder, create_study, load_study
 from rank_search.space import Space
-from rank_search.training.result import Job, Rungs
+from rank_search.tasks.base import Evaluation
+from rank_search.training.result import FineTuned, Job, Rungs
 from rank_search.workflow import load_study_task
 
 if TYPE_CHECKING:
@@ -225,6 +233,121 @@ def ask(longest: int = 10_000) -> None:
                 study.tell(trial, state=TrialState.FAIL)
                 print(kind, trials, found[kind][trials], flush=True)
     publish("ask", {"dimensions": len(large_space().dimensions), "seconds": found})
+
+
+@app.command()
+def driver(longest: int = 10_000, trials: int = 20) -> None:
+    """Seconds of the driver for a trial: from one training to the next, of a study with random proposals."""
+    found = {}
+    for before in (size for size in SIZES if size <= longest):
+        moments: list[float] = []
+
+        def instantly(jobs: Any, _on_step: Any, _rungs: Any, moments: list[float] = moments) -> list[FineTuned]:
+            moments.append(time.perf_counter())
+            return [FineTuned(Evaluation("ndcg@10", {"ndcg@10": [0.4, 0.6]}), (1.0,), 0.0, None) for _ in jobs]
+
+        with study_of(before) as (folder, space):
+            options = {"baselines": [], "repeats": 0, "sampler": "random", "sole_driver": True}
+            Bench(folder).search(before + trials, Serial(instantly), space, **options)
+        found[before] = round(float(np.median(np.diff(moments))), 3)
+        print(before, found[before], flush=True)
+    publish("driver", {"dimensions": len(large_space().dimensions), "seconds_a_trial": found})
+
+
+@dataclass(frozen=True)
+class Fleet:
+    """A cluster on paper.
+
+    Attributes:
+        gpus: one worker each.
+        node: GPUs of a node, which are lost together.
+        minutes: of a trial; evenly spread by ``spread`` of it to both sides.
+        losses: nodes lost an hour, by chance.
+        away: minutes until a lost node is back.
+        load: minutes until a new worker can train.
+        driver: seconds of the driver for a trial, one after another.
+    """
+
+    driver: float
+    gpus: int = 256
+    node: int = 8
+    minutes: float = 20.0
+    spread: float = 0.3
+    losses: float = 1.0
+    away: float = 15.0
+    load: float = 2.0
+
+
+def simulated(fleet: Fleet, hours: float = 48.0) -> dict[str, Any]:
+    """What becomes of a fleet: workers ask the driver one by one, train, and are lost with their node."""
+    draw, end = random.Random(0), hours * 3600
+    nodes = fleet.gpus // fleet.node
+    epoch = [0] * nodes  # how often each was lost
+    # Moments: (second, kind, node, its epoch, worker, seconds of training).
+    moments: list[tuple[float, str, int, int, int, float]] = []
+    for worker in range(fleet.gpus):
+        heapq.heappush(moments, (60 * fleet.load, "free", worker // fleet.node, 0, worker, 0.0))
+    heapq.heappush(moments, (draw.expovariate(fleet.losses / 3600), "loss", 0, 0, 0, 0.0))
+    free_driver, busy_driver, useful, done, lost, waits = 0.0, 0.0, 0.0, 0, 0.0, []
+    begun: dict[int, float] = {}
+    while moments and (moment := heapq.heappop(moments))[0] < end:
+        now, kind, node, at_epoch, worker, seconds = moment
+        if kind == "loss":
+            node = draw.randrange(nodes)
+            epoch[node] += 1
+            for of in range(node * fleet.node, (node + 1) * fleet.node):
+                lost += now - begun.pop(of, now)
+                back = now + 60 * (fleet.away + fleet.load)
+                heapq.heappush(moments, (back, "free", node, epoch[node], of, 0.0))
+            heapq.heappush(moments, (now + draw.expovariate(fleet.losses / 3600), "loss", 0, 0, 0, 0.0))
+            continue
+        if at_epoch != epoch[node]:
+            continue
+        if kind == "done":
+            useful, done = useful + seconds, done + 1
+            begun.pop(worker)
+        starts = max(now, free_driver) + fleet.driver
+        free_driver, busy_driver = starts, busy_driver + fleet.driver
+        waits.append(starts - now)
+        takes = 60 * fleet.minutes * draw.uniform(1 - fleet.spread, 1 + fleet.spread)
+        begun[worker] = starts
+        heapq.heappush(moments, (starts + takes, "done", node, epoch[node], worker, takes))
+    return {
+        "trials": done,
+        "utilisation": round(useful / (fleet.gpus * end), 3),
+        "lost_to_nodes": round(lost / (fleet.gpus * end), 3),
+        "driver_busy": round(busy_driver / end, 3),
+        "median_wait_seconds": round(float(np.median(waits)), 1),
+    }
+
+
+@app.command()
+def simulate() -> None:
+    """256 GPUs, trials of 20 minutes ± 30 %, a node lost once an hour: by each sampler's seconds, as measured."""
+    kept = json.loads(OUT.read_text())
+    own = max(kept["driver"]["seconds_a_trial"].values())
+    fleets = {"no driver's time": Fleet(0.0)}
+    for kind, seconds in kept["ask"]["seconds"].items():
+        fleets[f"{kind}, after {max(seconds, key=int)} trials"] = Fleet(own + seconds[max(seconds, key=int)])
+    slowest = max(fleets.values(), key=lambda of: of.driver)
+    most = int(slowest.minutes * 60 / slowest.driver)
+    found = {name: {"driver_seconds_a_trial": round(of.driver, 2), **simulated(of)} for name, of in fleets.items()}
+    publish("simulate", {"fleet": vars(Fleet(0.0)), "found": found, "most_gpus_of_the_slowest": most})
+
+
+@app.command()
+def report() -> None:
+    """Writes what was measured as a page."""
+    templates = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=False,  # noqa: S701  Markdown, of our own files
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    out = Path("reports/scale.md")
+    out.write_text(templates.get_template("scale.md.j2").render(json.loads(OUT.read_text())))
+    print(out)
 
 
 @app.command()

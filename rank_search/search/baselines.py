@@ -101,8 +101,8 @@ class Baselines:
 
     def missing(self, known: Sequence[FrozenTrial]) -> list[str]:
         """Those that no trial has begun, and that may still come: a large training that failed has no truncations."""
-        begun = {trial.user_attrs.get(NAME) for trial in known}
-        failed = any(trial.user_attrs.get(NAME) == self._large and trial.state == TrialState.FAIL for trial in known)
+        begun, large = {trial.user_attrs.get(NAME) for trial in known}, self._large
+        failed = any(trial.user_attrs.get(NAME) == large and trial.state == TrialState.FAIL for trial in known)
         out_of_reach = self.truncations if failed else []
         return [name for name in self.names if name not in begun and name not in out_of_reach]
 
@@ -135,8 +135,8 @@ class Baselines:
 
     def large_trial(self, known: Sequence[FrozenTrial]) -> int | None:
         """Number of the finished trial at the large rank, if there is one."""
-        complete = (trial for trial in known if trial.state == TrialState.COMPLETE)
-        return next((trial.number for trial in complete if trial.user_attrs.get(NAME) == self._large), None)
+        complete, large = (trial for trial in known if trial.state == TrialState.COMPLETE), self._large
+        return next((trial.number for trial in complete if trial.user_attrs.get(NAME) == large), None)
 
     def _truncation(self, name: str, large: int, values: Mapping[str, Sequence[float]]) -> Baseline:
         if name in self._prices:
