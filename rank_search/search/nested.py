@@ -42,7 +42,7 @@ NESTED = "nested"  # attribute of the main study: what nested scores have cost
 SCORE = "nested_score"  # attribute of a trial of the main study
 _STREAM = 3  # of seeds; others are in rank_search.search.loop
 _FIRST = 8  # maps that cut the super-adapter by the weight of its components, where the search begins
-_TELLING = 6  # fine-tuned candidates from which on their scores say whether nested ones mislead
+TELLING = 6  # fine-tuned candidates from which on their scores say whether nested ones mislead
 
 
 class Scorer(Protocol):
@@ -177,11 +177,9 @@ class NestedSearch:
 
     def misleads(self, known: Sequence[FrozenTrial]) -> bool:
         """Whether fine-tuned scores show that nested ones put maps in another order."""
-        in_space = [trial for trial in known if NAME not in trial.user_attrs]
-        complete = [trial for trial in in_space if trial.state == TrialState.COMPLETE and trial.values[1] > 0]
-        confirmed = sum(trial.user_attrs.get("kind") == CONFIRM for trial in complete)
+        complete = _telling(known)
         pairs = [(trial.user_attrs[SCORE], trial.values[0]) for trial in complete if SCORE in trial.user_attrs]
-        return confirmed >= _TELLING and not agreement(pairs) >= self.config.search.nested.least_tau
+        return confirmed(known) >= TELLING and not agreement(pairs) >= self.config.search.nested.least_tau
 
     def _next(self, most: int) -> list[Trial]:
         """Trials to score together: those that a dead driver left, then new ones until a pack is full."""
@@ -210,6 +208,17 @@ class NestedSearch:
 
     def _map(self, ranks: Mapping[str, float]) -> RankMap:
         return self.space.rank_map(ranks)
+
+
+def confirmed(known: Sequence[FrozenTrial]) -> int:
+    """How many candidates have a fine-tuned score."""
+    return sum(trial.user_attrs.get("kind") == CONFIRM for trial in _telling(known))
+
+
+def _telling(known: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+    """Complete trials in the space, but for the untrained model, whose scores are the same either way."""
+    in_space = [trial for trial in known if NAME not in trial.user_attrs]
+    return [trial for trial in in_space if trial.state == TrialState.COMPLETE and trial.values[1] > 0]
 
 
 def agreement(pairs: Sequence[tuple[float, float]]) -> float:

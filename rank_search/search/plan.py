@@ -10,7 +10,7 @@ from optuna.trial import TrialState
 from rank_search.search.baselines import NAME, UNIFORM, Baselines
 from rank_search.search.cuts import cut_path, spread
 from rank_search.search.levels import ROUND
-from rank_search.search.nested import CONFIRM, SCORE
+from rank_search.search.nested import CONFIRM, SCORE, TELLING, confirmed
 from rank_search.search.samplers import proposals
 
 if TYPE_CHECKING:
@@ -84,10 +84,9 @@ class Plan:
         uniform = [self.space.uniform(rank) for rank in self.space.ladder]
         given = [(ranks, UNIFORM) for ranks in uniform] + ([(self.prior, SEARCH)] if self.prior else [])
         left = ((ranks, kind) for ranks, kind in given if not self._is_begun(ranks, known))
-        if room and self.nested is not None and len(self._first_trainings(known)) < len(uniform):
-            candidate = self.nested.candidate(known)
-            if candidate is not None:
-                return self._planned(candidate, UNIFORM if candidate in uniform else CONFIRM)
+        begins = room and len(self._first_trainings(known)) < len(uniform)
+        if begins and (candidate := self._candidate(known)) is not None:
+            return self._planned(candidate, UNIFORM if candidate in uniform else CONFIRM)
         if room and (next_ := next(left, None)) is not None:
             return self._planned(*next_)
         if (baseline := self.baselines.next(known, self.spectrum)) is not None:
@@ -95,7 +94,7 @@ class Plan:
         starts = (ranks for ranks in self._starts(known) if not self._is_begun(ranks, known))
         if room and (start := next(starts, None)) is not None:
             return self._planned(start, SEARCH)
-        if room and self.nested is not None and (candidate := self.nested.candidate(known)) is not None:
+        if room and (candidate := self._candidate(known)) is not None:
             return self._planned(candidate, CONFIRM)
         return None
 
@@ -140,6 +139,19 @@ class Plan:
         if self.nested is not None and (score := self.nested.score_of(ranks)) is not None:
             attributes[SCORE] = score
         return Planned(self.space.proposal(ranks), attributes)
+
+    def _candidate(self, known: Sequence[FrozenTrial]) -> RankMap | None:
+        """The next map that nested scores alone pick.
+
+        A sampler that starts from nested scores, and learns how far to believe them, does better than they alone; it
+        leaves them the first few, whose agreement is reported. Maps that start warm are not compared with others.
+        """
+        of = self.config.search
+        if self.nested is None:
+            return None
+        if of.sampler == "nehvi" and of.nested.confirm == "scratch" and confirmed(known) >= TELLING:
+            return None
+        return self.nested.candidate(known)
 
     def _is_begun(self, ranks: RankMap, known: Sequence[FrozenTrial]) -> bool:
         wanted = self.space.proposal(ranks)

@@ -135,6 +135,12 @@ def test_maps_are_scored_in_packs(bench) -> None:
     assert search.cost["scoring_seconds"] >= 0
 
 
+def test_sampler_that_starts_from_nested_scores_takes_over_once_they_have_told(bench) -> None:
+    search = nested(bench)
+    search.run()
+    assert kinds_of(bench.search(16, nested=search, sampler="nehvi")) == ["confirm"] * 6 + ["search"] * 6
+
+
 def test_score_that_is_not_finite_is_no_candidate(bench) -> None:
     search = nested(bench, Scorer(twist=lambda score: math.nan if score > 0.3 else score))
     search.run()
