@@ -7,7 +7,6 @@ and seed, so the study comes out as if nothing had happened.
 
 from __future__ import annotations
 
-import math
 import time
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -17,13 +16,14 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 from optuna.trial import Trial, TrialState
 
 from rank_search.errors import SearchStopped, TrainingFailed
-from rank_search.faults import failure, is_unreachable, patiently
+from rank_search.faults import patiently
 from rank_search.search import leases, rungs
-from rank_search.search.baselines import NAME, RANKS, UNIFORM, Baseline
+from rank_search.search.baselines import NAME, UNIFORM, Baseline
 from rank_search.search.executor import Pack
 from rank_search.search.levels import ROUND
 from rank_search.search.nested import CONFIRM
 from rank_search.search.samplers import DistinctSampler, derive_seed, is_full, maker, suggest
+from rank_search.search.telling import Teller
 from rank_search.training.result import Died, Job, Rungs, Stopped
 
 if TYPE_CHECKING:
@@ -135,7 +135,7 @@ class Search:
         self._at_work: dict[Pack, list[Trial]] = {}
         self._counted: dict[int, int] = {}  # attempts before this one, of trials that are about to begin
         self._kept = 0  # adapters, when it was last said which are worth keeping
-        self._failures: list[tuple[int, str]] = []  # trials that failed in a row, and why
+        self._teller = Teller(self.study, self.folder, self.space)
 
     def run(self) -> None:
         """Trains until the study has all that its plan holds, or the space is exhausted.
@@ -205,7 +205,9 @@ class Search:
             sound = [trial for trial in trials if self._counted[trial.number] < MAX_ATTEMPTS]
             for trial in trials:
                 if trial not in sound:
-                    self._record(trial, TrainingFailed(f"its process died {MAX_ATTEMPTS} times", "process died"))
+                    died = TrainingFailed(f"its process died {MAX_ATTEMPTS} times", "process died")
+                    if self._teller.tell(trial, self._job(trial), died):
+                        self.progress.trial_finished(self.study, trial.number)
             for trial in sound:
                 if self.executor.in_process:  # else nobody would be left to count it
                     trial.set_user_attr(ATTEMPTS, self._counted[trial.number] + 1)
@@ -295,10 +297,11 @@ class Search:
         del self._at_work[pack]
         if len(self.folder.adapters()) > 2 * self._kept:  # what is worth keeping takes long to say in a long study
             self._keep_adapters()
-        if len(self._failures) > self.config.search.max_failures:
-            number, reason = self._failures[-1]
+        failures = self._teller.failures
+        if len(failures) > self.config.search.max_failures:
+            number, reason = failures[-1]
             raise SearchStopped(
-                f"{len(self._failures)} trials failed in a row, the last one (trial {number}) because: {reason}; "
+                f"{len(failures)} trials failed in a row, the last one (trial {number}) because: {reason}; "
                 "mend that and run the same command to go on; if it takes another setting, name another study"
             )
 
@@ -347,75 +350,13 @@ class Search:
         return of.get("kind") == UNIFORM or NAME in of or bool(of.get(ROUND))
 
     def _tell(self, trial: Trial, outcome: FineTuned | Stopped | TrainingFailed) -> None:
-        """Tells the study of a trial, once all that belongs to it is written down.
+        """Tells the study of a trial.
 
-        Not where the trial is another driver's by now, or was told already: then this driver was away for long, or
-        did not hear of it.
+        Not where the trial is another driver's by now: then this driver was away for long.
         """
-        if not self._leases.holds(trial) or self._is_told(trial):
-            self._leases.forget(trial.number)
-            return
-        self._record(trial, outcome)
+        if self._leases.holds(trial) and self._teller.tell(trial, self._job(trial), outcome):
+            self.progress.trial_finished(self.study, trial.number)
         self._leases.forget(trial.number)
-
-    def _is_told(self, trial: Trial) -> bool:
-        return trial.storage.get_trial(trial._trial_id).state.is_finished()
-
-    def _record(self, trial: Trial, outcome: FineTuned | Stopped | TrainingFailed) -> None:
-        try:
-            values = self._write_down(trial, outcome)
-        except Exception as error:
-            if is_unreachable(error):
-                raise
-            failed = failure(error)
-            if self._is_told(trial):
-                return
-            trial.set_user_attr("failure", failed.kind)
-            trial.set_user_attr("reason", str(failed))
-            self.study.tell(trial, state=TrialState.FAIL)
-            if NAME not in trial.user_attrs:  # a model that EVA can't adapt may be searched all the same
-                self._failures.append((trial.number, str(failed)))
-        else:
-            if self._is_told(trial):
-                return
-            self.study.tell(trial, values, state=TrialState.PRUNED if values is None else TrialState.COMPLETE)
-            self._failures.clear()
-        self.progress.trial_finished(self.study, trial.number)
-
-    def _write_down(self, trial: Trial, outcome: FineTuned | Stopped | TrainingFailed) -> tuple[float, int] | None:
-        """Keeps what is known of a trial; returns its two objectives, or None where it was stopped.
-
-        Raises:
-            TrainingFailed: it has no finite score.
-        """
-        if isinstance(outcome, TrainingFailed):
-            raise outcome
-        trial.set_user_attr("seed", map_seed(self.config.seed, trial.number))
-        trial.set_user_attr("seconds", outcome.seconds)
-        if outcome.rungs:
-            trial.set_user_attr(rungs.ATTRIBUTE, outcome.rungs)
-        if isinstance(outcome, Stopped):
-            self.folder.write_result(trial.number, {"losses": outcome.losses})
-            return None
-        evaluation = outcome.evaluation
-        if not math.isfinite(evaluation.score):  # Optuna would fail a NaN, but take an infinity
-            raise TrainingFailed(
-                f"the score is {evaluation.score} after training; lower the learning rate", "not finite"
-            )
-        if outcome.save_adapter is not None:
-            outcome.save_adapter(self.folder.adapter(trial.number))
-        result = {
-            "values": evaluation.values,
-            "losses": outcome.losses,
-            "adapter": self.folder.adapter_digests(trial.number),
-        }
-        self.folder.write_result(trial.number, result)
-        trial.set_user_attr("score_se", evaluation.standard_error)
-        trial.set_user_attr("metrics", evaluation.means)
-        rank_map = outcome.rank_map or self._job(trial).rank_map
-        if NAME in trial.user_attrs:
-            trial.set_user_attr(RANKS, dict(rank_map.ranks))
-        return evaluation.score, self._parameters(rank_map)
 
     def _parameters(self, rank_map: RankMap) -> int:
         return self.space.parameters(rank_map)
