@@ -36,7 +36,7 @@ except ImportError:
     raise InputError("ray is not installed; pip install 'rank_search[ray]'", field="executor.kind") from None
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from rank_search.config import ExecutorConfig
@@ -91,8 +91,6 @@ class RayExecutor:
         self._desk, self._mail = desk, desk.mail.remote()
         self._idle: list[Any] = []
         self._at_work: dict[Any, tuple[Any, int, Pack]] = {}  # Ray's reference → worker, number, pack
-        self._heard: dict[int, float] = {}  # number of a pack → when its worker last said something
-        self._limit = 60 * (assignment.config.search.trial_minutes or math.inf)
         self._begun = 0
         self._super_adapter: Path | None = None
 
@@ -133,19 +131,7 @@ class RayExecutor:
             done = [reference for reference in ready if reference in self._at_work]
         if not done:
             self._dismiss_idle()
-        return [*(self._finished(reference) for reference in done), *self._given_up()]
-
-    def _given_up(self) -> Iterator[tuple[Pack, Sequence[Outcome]]]:
-        """Ends workers that hang: that have begun to train, and said nothing for as long as their trials may take."""
-        if ray.wait([self._mail], timeout=0)[0]:  # it lies there since the driver itself was away
-            self._serve()
-        for reference, (worker, number, pack) in [*self._at_work.items()]:
-            silent = time.monotonic() - self._heard.get(number, math.inf)
-            if silent > self._limit * len(pack.jobs):
-                ray.kill(worker)
-                del self._at_work[reference]
-                reason = f"its worker said nothing for {silent / 60:.1f} min, longer than search.trial_minutes allows"
-                yield pack, [TrainingFailed(reason, "time limit")] * len(pack.jobs)
+        return [self._finished(reference) for reference in done]
 
     def _dismiss_idle(self) -> None:
         """Ends workers without work: others, of this driver too, may wait for what they take of the cluster."""
@@ -254,7 +240,6 @@ class RayExecutor:
         self._mail = self._desk.mail.remote()
         packs = {number: pack for _, number, pack in self._at_work.values()}
         for number, steps, scores, content in letters:
-            self._heard[number] = time.monotonic()
             if scores is not None and number in packs:
                 self._desk.answer.remote(number, packs[number].rungs.keep(steps, scores))
             elif number in packs:

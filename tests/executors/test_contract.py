@@ -175,28 +175,6 @@ def test_pack_of_a_killed_worker_is_given_back_and_another_takes_it(ray_executor
     assert isinstance(outcome, FineTuned)
 
 
-class Hanging:
-    """A worker that begins to train, and is never heard of again."""
-
-    def __init__(self, _assignment) -> None:
-        pass
-
-    def train(self, _jobs, _rungs, line, _adapters, _super_adapter):
-        line.told(1)
-        time.sleep(600)
-
-
-def test_worker_that_hangs_is_ended(place, loaded, local, cluster) -> None:
-    study = config(place, search={"trial_minutes": 0.05})
-    executor = RayExecutor(study.executor, Assignment(study, "", "", ".", 1), local, Hanging)
-    ((failed, other),) = all_of(executor, pack(loaded[1], 1, 2))
-    assert isinstance(failed, TrainingFailed)
-    assert failed.kind == other.kind == "time limit"
-    assert "its worker said nothing for 0." in str(failed)
-    assert executor.room == 2
-    executor.close()
-
-
 def test_two_workers_train_at_once_and_load_once(ray_executor, loaded) -> None:
     def ends(*ranks):
         list(trained(ray_executor, [pack(loaded[1], rank) for rank in ranks]))
