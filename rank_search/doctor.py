@@ -75,13 +75,18 @@ def examine(
     if storage is None and (damage := _database_damage(folder)):
         return [Finding(str(folder.path / "study.db"), f"{damage}; restore it from a copy")]
     study, record = load_study(folder, storage)
-    facts = [*_facts(record, fingerprints)]
+    finished = _finished(study)
+    found = [*_trials(study, folder), *_files(study, folder), *_facts(record, fingerprints)]
     if not fix:
-        return [of.finding for of in [*_trials(study, folder), *_files(study, folder), *facts]]
+        return [of.finding for of in found]
     with folder.locked(shared=is_shared(storage)), Drivers(storage or folder.url, study.study_name).alone():
-        if is_running(study):
+        if is_running(study) or _finished(study) != finished:
             raise RankSearchError(f"{folder.path}: a run of this study is at work; stop it, or leave out --fix")
-        return [_mended(of) for of in [*_trials(study, folder), *_files(study, folder), *facts]]
+        return [_mended(of) for of in found]
+
+
+def _finished(study: Study) -> int:
+    return sum(trial.state.is_finished() for trial in study.get_trials(deepcopy=False))
 
 
 def _mended(of: _Fixable) -> Finding:

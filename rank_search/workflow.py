@@ -227,9 +227,8 @@ def _executor(config: StudyConfig, task: Task, space: Space) -> LocalExecutor | 
     Raises:
         InputError: the cluster can't be reached, or Ray is not installed.
     """
-    local = LocalExecutor(config, task, space)
     if config.executor.kind == "local":
-        return local
+        return LocalExecutor(config, task, space)
     from rank_search.executors.cluster import RayExecutor
     from rank_search.executors.worker import Assignment
 
@@ -238,7 +237,7 @@ def _executor(config: StudyConfig, task: Task, space: Space) -> LocalExecutor | 
     return RayExecutor(
         config.executor,
         Assignment(config, task.data_fingerprint, task.fingerprint, str(Path.cwd()), threads),
-        local,
+        LocalExecutor(config, task, space, trains=False),
     )
 
 

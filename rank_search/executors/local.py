@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import cached_property
 from typing import TYPE_CHECKING
 
 from rank_search.adapters import Spectrum, Start, UnpackableError, eva_directions, eva_start, loaded
@@ -26,8 +25,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Mapping, Sequence
     from pathlib import Path
 
-    from torch import Tensor
-
     from rank_search.config import StudyConfig
     from rank_search.search.executor import Pack
     from rank_search.space import Space
@@ -44,11 +41,15 @@ _WORTH_IT = 0.95  # of the time of a smaller pack, above which a larger one is n
 
 
 class LocalExecutor:
-    """Trains jobs on the task's base model; implements `rank_search.search.executor.Executor`."""
+    """Trains jobs on the task's base model; implements `rank_search.search.executor.Executor`.
+
+    Args:
+        trains: False on the driver of a cluster, which only reads adapters.
+    """
 
     in_process = True
 
-    def __init__(self, config: StudyConfig, task: Task, space: Space) -> None:
+    def __init__(self, config: StudyConfig, task: Task, space: Space, *, trains: bool = True) -> None:
         keep_freed_memory()
         self._config = config
         self._task = task
@@ -59,15 +60,11 @@ class LocalExecutor:
         self._nested: Nested | None = None
         self._warm_start: Start | None = None
         self._spectra: dict[Path, Spectrum] = {}
-
-    @cached_property
-    def _directions(self) -> Mapping[str, Tensor] | None:
-        """Where adapters begin by EVA; worked out by whoever trains, which the driver of a cluster does not."""
-        if self._config.adapter.init.method != "eva":
-            return None
-        largest = self._space.uniform(self._space.ladder[-1])
-        batches = self._task.calibration_batches(self._config.seed)
-        return eva_directions(self._task.backbone, largest, self._config.adapter, batches)
+        self._directions = None
+        if trains and config.adapter.init.method == "eva":
+            largest = space.uniform(space.ladder[-1])
+            batches = task.calibration_batches(config.seed)
+            self._directions = eva_directions(task.backbone, largest, config.adapter, batches)
 
     @property
     def room(self) -> int:

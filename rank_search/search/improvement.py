@@ -42,7 +42,9 @@ class ExpectedImprovement:
         base = draw_sobol_normal_samples(len(known) + 1, _DRAWS, dtype=known.dtype, seed=seed)
         with torch.no_grad():
             mean, covariance = self._law(known)
-            drawn = mean + base[:, :-1] @ psd_safe_cholesky(covariance).T
+            root = psd_safe_cholesky(covariance)
+            covariance = root @ root.T  # with what was added to its diagonal, so that a part of it has the same law
+            drawn = mean + base[:, :-1] @ root.T
             stand = _stand(drawn, reference[0])
             self._known, self._own = known[stand], base[:, -1:]
             self._root = psd_safe_cholesky(covariance[stand][:, stand])

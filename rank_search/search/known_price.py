@@ -182,7 +182,7 @@ class _Observed:
         if len(self.scores) <= most:
             return self
         objectives = np.column_stack([-self.scores, self.prices])
-        nearest = np.argsort(_fast_non_domination_rank(objectives, n_below=most // 2), kind="stable")[: most // 2]
+        nearest = _nearest(_fast_non_domination_rank(objectives, n_below=most // 2), self.prices, most // 2)
         others = np.setdiff1d(np.arange(len(self.scores)), nearest)
         kept = np.sort(np.concatenate([nearest, draw.choice(others, most - len(nearest), replace=False)]))
         variances = None if self.variances is None else self.variances[kept]
@@ -195,3 +195,13 @@ class _Observed:
         by_price = on_front[np.argsort(self.prices[on_front])]
         places = np.unique(np.linspace(0, len(by_price) - 1, min(most, len(by_price))).astype(int))
         return [self.proposals[i] for i in by_price[places]]
+
+
+def _nearest(ranks: np.ndarray, prices: np.ndarray, count: int) -> np.ndarray:
+    """Positions of the first so many by rank; of the rank that goes in part, some of every price."""
+    by_rank = np.argsort(ranks, kind="stable")
+    last = ranks[by_rank[count - 1]]
+    (whole,), (part,) = np.nonzero(ranks < last), np.nonzero(ranks == last)
+    by_price = part[np.argsort(prices[part], kind="stable")]
+    places = np.linspace(0, len(by_price) - 1, count - len(whole)).round().astype(int)
+    return np.concatenate([whole, by_price[places]])

@@ -109,8 +109,10 @@ class Leases:
 
     def let_go_part(self, name: str) -> None:
         """Gives up a part that is done."""
-        if (part := self._held.pop(name, None)) is not None:
-            part.set_user_attr(LEASE, None)
+        if isinstance(part := self._held.pop(name, None), _Part):
+            with self._alone():
+                if self.is_ours(part.lease):  # not where this driver was away for too long
+                    part.set_user_attr(LEASE, None)
 
     def forget(self, number: int) -> None:
         """Renews a trial's lease no more."""

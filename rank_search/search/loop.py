@@ -45,7 +45,7 @@ T = TypeVar("T")
 
 ATTEMPTS = "attempts"
 _POLL = 2.0  # seconds between two looks at the trials of other drivers
-_PATIENCE = 2  # starts of a pack, after which its trials are tried again in smaller ones
+_PATIENCE = 2  # attempts of a pack that end in a death; after more its trials are tried again in smaller ones
 _LIKELY = 0.01  # probability of standing on the front, below which an adapter is not kept
 MAX_ATTEMPTS = 10  # of one trial, that end in its process's death; it must not go on so for ever
 _MAP_STREAM, _DATA_STREAM = 1, 2  # seed streams; the sampler's is 0
@@ -150,8 +150,7 @@ class Search:
                         self._finish(pack, outcomes)
                 self._keep_adapters()
             except (KeyboardInterrupt, SearchStopped):  # no sign of a deadly trial
-                with suppress(Exception):  # a storage that is away: then the leases die with this process
-                    self._let_go(trial for trials in self._at_work.values() for trial in trials)
+                self._let_go(trial for trials in self._at_work.values() for trial in trials)
                 raise
 
     def _goes_on(self) -> bool:
@@ -318,9 +317,11 @@ class Search:
 
     def _let_go(self, trials: Iterable[Trial]) -> None:
         """Leaves trials to be trained again, which are not to blame for it."""
-        with self.drivers.alone():
+        # A storage may be away: then the leases die with this process. A trial may just have been told.
+        with suppress(Exception), self.drivers.alone():
             for trial in trials:
-                self._try_again(trial, _attempts(trial) - self.executor.in_process)
+                with suppress(Exception):
+                    self._try_again(trial, _attempts(trial) - self.executor.in_process)
 
     def _job(self, trial: Trial) -> Job:
         return job_of(trial, self.config, self.space, self.folder)

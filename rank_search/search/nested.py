@@ -96,7 +96,7 @@ class NestedSearch:
         """
         seed = derive_seed(self.config.seed, _STREAM)
         wanted = int(min(self.config.search.nested.evaluations, self._ranks_only.size))
-        if self._looked_at() >= wanted:
+        if self._patiently(self._looked_at) >= wanted:
             return
         with self._timed("training_seconds"):
             told = partial(self.progress.stage, "super-adapter: step")
@@ -106,9 +106,7 @@ class NestedSearch:
                 raise SearchStopped(f"{error}; lower training.learning_rate or adapter.alpha") from None
         self.study.sampler = DistinctSampler(SAMPLERS["nsga2"], seed, self._ranks_only)
         # A run may have ended between two of these.
-        if all(trial.state == TrialState.WAITING for trial in self.study.get_trials(deepcopy=False)):
-            for ranks in self._first_maps():
-                self.study.enqueue_trial(self._ranks_only.proposal(ranks), skip_if_exists=True)
+        self._patiently(self._enqueue_first)
         while (done := self._patiently(self._looked_at)) < wanted:
             self.progress.stage("nested scores", done, wanted)
             trials = self._patiently(partial(self._next, wanted - done))
@@ -117,6 +115,11 @@ class NestedSearch:
                 scores = self.scorer.score(maps)
             for trial, ranks, score in zip(trials, maps, scores, strict=True):
                 self._patiently(partial(self._tell, trial, ranks, score))
+
+    def _enqueue_first(self) -> None:
+        if all(trial.state == TrialState.WAITING for trial in self.study.get_trials(deepcopy=False)):
+            for ranks in self._first_maps():
+                self.study.enqueue_trial(self._ranks_only.proposal(ranks), skip_if_exists=True)
 
     def _tell(self, trial: Trial, ranks: RankMap, score: float) -> None:
         if trial.storage.get_trial(trial._trial_id).state.is_finished():  # it was told, and we did not hear of it
@@ -177,9 +180,11 @@ class NestedSearch:
 
     def misleads(self, known: Sequence[FrozenTrial]) -> bool:
         """Whether fine-tuned scores show that nested ones put maps in another order."""
-        complete = _telling(known)
+        in_space = [trial for trial in known if NAME not in trial.user_attrs]
+        complete = [trial for trial in in_space if trial.state == TrialState.COMPLETE and trial.values[1] > 0]
+        confirmed = sum(trial.user_attrs.get("kind") == CONFIRM for trial in complete)
         pairs = [(trial.user_attrs[SCORE], trial.values[0]) for trial in complete if SCORE in trial.user_attrs]
-        return confirmed(known) >= TELLING and not agreement(pairs) >= self.config.search.nested.least_tau
+        return confirmed >= TELLING and not agreement(pairs) >= self.config.search.nested.least_tau
 
     def _next(self, most: int) -> list[Trial]:
         """Trials to score together: those that a dead driver left, then new ones until a pack is full."""
@@ -208,17 +213,6 @@ class NestedSearch:
 
     def _map(self, ranks: Mapping[str, float]) -> RankMap:
         return self.space.rank_map(ranks)
-
-
-def confirmed(known: Sequence[FrozenTrial]) -> int:
-    """How many candidates have a fine-tuned score."""
-    return sum(trial.user_attrs.get("kind") == CONFIRM for trial in _telling(known))
-
-
-def _telling(known: Sequence[FrozenTrial]) -> list[FrozenTrial]:
-    """Complete trials in the space, but for the untrained model, whose scores are the same either way."""
-    in_space = [trial for trial in known if NAME not in trial.user_attrs]
-    return [trial for trial in in_space if trial.state == TrialState.COMPLETE and trial.values[1] > 0]
 
 
 def agreement(pairs: Sequence[tuple[float, float]]) -> float:

@@ -10,7 +10,7 @@ from optuna.trial import TrialState
 from rank_search.search.baselines import NAME, UNIFORM, Baselines
 from rank_search.search.cuts import cut_path, spread
 from rank_search.search.levels import ROUND
-from rank_search.search.nested import CONFIRM, SCORE, TELLING, confirmed
+from rank_search.search.nested import CONFIRM, SCORE, TELLING
 from rank_search.search.samplers import proposals
 
 if TYPE_CHECKING:
@@ -78,7 +78,8 @@ class Plan:
         """The next trial that comes before the sampler's proposals.
 
         Uniform maps in order of their rank, with as many candidates of a nested search before them; the prior; the
-        baselines outside the space; maps cut out of the large adapter, to start from; then all other nested candidates.
+        baselines outside the space; maps cut out of the large adapter, to start from; then all other nested candidates
+        that are not the sampler's to pick.
         """
         room = self.wants_proposal(known)
         uniform = [self.space.uniform(rank) for rank in self.space.ladder]
@@ -149,7 +150,9 @@ class Plan:
         of = self.config.search
         if self.nested is None:
             return None
-        if of.sampler == "nehvi" and of.nested.confirm == "scratch" and confirmed(known) >= TELLING:
+        first = [trial for trial in self._first_trainings(known) if trial.state != TrialState.FAIL]
+        begun = sum(trial.user_attrs.get("kind") == CONFIRM for trial in first)
+        if of.sampler == "nehvi" and of.nested.confirm == "scratch" and begun >= TELLING:
             return None
         return self.nested.candidate(known)
 

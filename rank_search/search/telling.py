@@ -49,8 +49,13 @@ class Teller:
         except Exception as error:
             if is_unreachable(error):
                 raise
-            self._tell_failure(trial, failure(error))
+            failed = failure(error)
+            if self._is_told(trial):  # by another driver, while this one was away
+                return False
+            self._tell_failure(trial, failed)
         else:
+            if self._is_told(trial):
+                return False
             self.study.tell(trial, values, state=TrialState.PRUNED if values is None else TrialState.COMPLETE)
             self.failures.clear()
         return True

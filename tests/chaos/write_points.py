@@ -110,7 +110,7 @@ def forked(act: Callable[[], None]) -> int:
     if not child:
         try:
             act()
-        except OutOfService:
+        except (OutOfService, OSError):  # which the command line says in one line
             os._exit(3)
         except BaseException:
             traceback.print_exc()

@@ -102,10 +102,29 @@ def test_maps_that_never_stand_on_the_front_change_nothing(modelled) -> None:
 
     left = pool[price(coding, pool).argsort()][:-60]
     few, many = (ExpectedImprovement(Known(), known, price(coding, known), REFERENCE, seed=0) for known in (x, both))
-    assert len(few._known) == len(many._known) <= len(x)
+    assert len(few._known) <= len(x)
+    assert len(many._known) <= len(x)
     gains = [of(left, price(coding, left)).clamp(min=0).numpy() for of in (few, many)]  # by other draws
     assert np.corrcoef(*gains)[0, 1] > 0.99
     assert gains[0].sum() == pytest.approx(gains[1].sum(), rel=0.15)
+
+
+def test_candidates_are_drawn_from_their_law_where_the_covariance_is_singular() -> None:
+    """Scores without noise of nearly all maps: its factor needs an addition to the diagonal."""
+    coding = Coding(SPACE)
+    every = coding.every()
+    seen = [every[i] for i in np.random.default_rng(0).permutation(len(every))[:200]]
+    scores = np.array([sum(SPACE.ladder[i] ** 0.5 for i in of.values()) / 8 for of in seen])
+    x, pool = coding.points(seen), coding.points([of for of in every if of not in seen])
+    with quiet():
+        model = score_model(x, scores, ranks=x.shape[-1] - 1, rungs=4)
+    with quiet(), torch.no_grad():
+        improvement = ExpectedImprovement(model, x, price(coding, x), REFERENCE, seed=0)
+        drawn = improvement._drawn(pool)
+        law = model.posterior(pool)
+    assert improvement._white.std() == pytest.approx(1, abs=0.2)
+    ratio = drawn.std(dim=0) / law.variance[:, 0].sqrt()
+    assert 0.7 < ratio.min() < ratio.max() < 1.3
 
 
 def test_it_is_the_same_in_blocks(modelled, monkeypatch) -> None:

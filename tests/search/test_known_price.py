@@ -142,6 +142,7 @@ def test_it_finds_the_front_sooner_than_chance() -> None:
     """After 20 of 256 maps, over five seeds; benchmarks/samplers.py compares it with Optuna's samplers."""
     ours, chance = ([hypervolume(searched(SPACE, 20, seed, kind)) for seed in range(5)] for kind in ("nehvi", "random"))
     assert sum(of > max(chance) for of in ours) >= 4
+    assert min(ours) > 0.95 * np.median(chance)
 
 
 @pytest.mark.parametrize("sign", [1, -1], ids=["true", "misleading"])
@@ -215,6 +216,15 @@ def test_model_of_a_long_study_sees_what_is_near_the_front_and_some_of_the_rest(
     for found, all_ in ((few.scores, scores), (few.prices, prices), (few.variances, scores / 10)):
         assert found.tolist() == all_[places].tolist()
     assert np.median(few.scores) > np.median(scores) > few.scores.min()
+
+
+def test_model_of_a_long_front_sees_some_of_every_price() -> None:
+    count = 300
+    front = _Observed([{"a": i} for i in range(count)], np.arange(count), np.arange(count), None, reference=0.0)
+    near = front.limited(40, np.random.default_rng(0)).scores
+    gaps = np.diff([0, *near, count])
+    assert len(near) == 40
+    assert gaps.max() <= 2 * count / 20
 
 
 def test_global_random_numbers_are_left_alone() -> None:

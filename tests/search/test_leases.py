@@ -94,3 +94,17 @@ def test_lease_that_another_driver_took_is_neither_renewed_nor_let_go(trial, hel
     assert lease_of(trial) == taken
     assert not held.holds(trial)
     assert other.holds(trial)
+
+
+def test_part_that_another_driver_took_meanwhile_stays_its() -> None:
+    study = optuna.create_study()
+    away, other = Leases(nullcontext), Leases(nullcontext)
+    with away:
+        assert away.take_part(study, "verdict")
+        assert not other.take_part(study, "verdict")
+        study.set_user_attr("lease:verdict", None)  # as if it had expired
+        assert other.take_part(study, "verdict")
+    assert other.is_ours(study.user_attrs["lease:verdict"])
+    with other:
+        pass
+    assert study.user_attrs["lease:verdict"] is None

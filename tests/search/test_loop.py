@@ -100,6 +100,21 @@ def test_too_many_failures_in_a_row_stop_the_search(bench) -> None:
     assert len(bench.search(16).trials) == 16
 
 
+class Elsewhere(Serial):
+    """As if it trained in other processes, the first of which die."""
+
+    in_process = False
+
+    def __init__(self, train, deaths=0) -> None:
+        super().__init__(train)
+        self.deaths = deaths
+
+    def finish(self):
+        done = super().finish()
+        self.deaths -= 1
+        return [(pack, [Died()] * len(pack.jobs)) for pack, _ in done] if self.deaths >= 0 else done
+
+
 class Killed(BaseException):
     """What no ``except Exception`` catches; the trial is left as a kill would leave it."""
 
@@ -152,10 +167,13 @@ def test_sole_driver_takes_over_whatever_the_lease_says(bench) -> None:
     assert [trial.state for trial in study.trials] == [TrialState.COMPLETE] * 4
 
 
-def test_interrupts_are_no_deaths(bench) -> None:
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_interrupts_are_no_deaths(bench, elsewhere) -> None:
     for _ in range(MAX_ATTEMPTS + 1):
+        executor = Landscape({0: KeyboardInterrupt()})
         with pytest.raises(KeyboardInterrupt):
-            bench.search(2, Landscape({0: KeyboardInterrupt()}), sole_driver=True)
+            bench.search(2, Elsewhere(executor.train) if elsewhere else executor, sole_driver=True)
+    assert bench.study().trials[0].user_attrs.get("attempts", 0) == 0
     study = bench.search(2, sole_driver=True)
     assert [trial.state for trial in study.trials] == [TrialState.COMPLETE] * 2
 
@@ -169,21 +187,6 @@ def test_trial_that_kills_its_process_is_given_up_in_the_end(bench) -> None:
     assert study.trials[0].state == TrialState.FAIL
     assert study.trials[0].user_attrs["reason"] == f"its process died {MAX_ATTEMPTS} times"
     assert all(trial.state == TrialState.COMPLETE for trial in study.trials[1:])
-
-
-class Elsewhere(Serial):
-    """As if it trained in other processes, the first of which die."""
-
-    in_process = False
-
-    def __init__(self, train, deaths=0) -> None:
-        super().__init__(train)
-        self.deaths = deaths
-
-    def finish(self):
-        done = super().finish()
-        self.deaths -= 1
-        return [(pack, [Died()] * len(pack.jobs)) for pack, _ in done] if self.deaths >= 0 else done
 
 
 def test_dead_drivers_are_no_fault_of_a_trial_that_trains_elsewhere(bench) -> None:
