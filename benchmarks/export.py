@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from pages import rendered
 
 from rank_search.export.certificate import BUNDLE_CONSUMERS
 from rank_search.export.manifest import Manifest
@@ -49,14 +49,8 @@ def main(
     """Exports a trial of each study in every form, and has every consumer read it."""
     bundles = out.with_suffix("")
     shutil.rmtree(bundles, ignore_errors=True)
-    templates = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=False,  # noqa: S701  Markdown, of our own files
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    text = templates.get_template("export.md.j2").render(
+    text = rendered(
+        "export.md.j2",
         commands=textwrap.dedent((__doc__ or "").partition("\n\n")[2].partition("\n\nConsumers")[0]),
         here=environment("cpu"),
         forms=list(BUNDLE_CONSUMERS),

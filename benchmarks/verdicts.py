@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from pages import rendered
 
 from rank_search.analysis.contest import BEST_UNIFORM
 from rank_search.modules import layer_of
@@ -30,14 +30,7 @@ def main(
 ) -> None:
     """Writes the file."""
     summaries = [json.loads((reports / study / "summary.json").read_text()) for study in studies or STUDIES]
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=False,  # noqa: S701  Markdown, of our own files
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    text = environment.get_template("verdicts.md.j2").render(summaries=[_view(of) for of in summaries], roles=ROLES)
+    text = rendered("verdicts.md.j2", summaries=[_view(of) for of in summaries], roles=ROLES)
     out.write_text(text)
     print(out)
 

@@ -85,7 +85,7 @@ class StudyFolder:
                 database was deleted.
         """
         owner = self._owner.read_text(encoding="utf-8").strip() if self._owner.is_file() else ""
-        if not record.identity.startswith(owner):  # a file that was cut short is no other study's
+        if not record.identity.startswith(owner):  # one that was cut short is taken for ours
             raise InputError(
                 "holds the files of another study of this name (from another --storage, or a deleted study.db); "
                 "move the folder away, or give the study another name",

@@ -110,9 +110,11 @@ def forked(act: Callable[[], None]) -> int:
     if not child:
         try:
             act()
-        except (OutOfService, OSError):  # which the command line says in one line
+        except OutOfService:
             os._exit(3)
-        except BaseException:
+        except BaseException as error:
+            if isinstance(error, OSError) and error.errno == errno.ENOSPC:  # the command line says so in one line
+                os._exit(3)
             traceback.print_exc()
             os._exit(1)
         os._exit(0)
