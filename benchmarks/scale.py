@@ -89,7 +89,7 @@ def cluster(cpus: int) -> Iterator[None]:
 
 
 @app.command()
-def workers(packs: int = 8, steps: int = 20, rounds: int = 3) -> None:
+def workers(packs: int = 6, steps: int = 10, rounds: int = 3) -> None:
     """Seconds of the same packs by one worker and by two, in turns; models are loaded before."""
     file = Path("configs/demo.yaml")
     changes = [f"training.steps={steps}", "task.validation_size=200", "executor.kind=ray"]
