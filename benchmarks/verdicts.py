@@ -16,7 +16,7 @@ import typer
 from pages import rendered
 
 from rank_search.analysis.contest import BEST_UNIFORM
-from rank_search.modules import layer_of
+from rank_search.names import layer_of
 from rank_search.report.page import ROLES
 
 STUDIES = ["demo", "classifier-banking77", "retriever-xquad"]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rank_search.errors import InputError
-from rank_search.modules import block_of, kind_of, layer_of
+from rank_search.names import block_of, kind_of, layer_of
 from rank_search.ranks import RankMap
 
 if TYPE_CHECKING:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
 from rank_search.errors import InputError, did_you_mean
+from rank_search.names import block_of, layer_of
 from rank_search.ranks import Shape
 from rank_search.space import JointSetting, Space
 
@@ -16,9 +16,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
     from rank_search.config import StudyConfig
-
-_ATTENTION = re.compile("attn|attention", re.IGNORECASE)
-_LAYER = re.compile(r"^(.*?\.\d+)\.(.+)$")
 
 
 def linear_modules(model: nn.Module) -> dict[str, Shape]:
@@ -30,25 +27,6 @@ def linear_modules(model: nn.Module) -> dict[str, Shape]:
         elif isinstance(module, Conv1D):
             shapes[name] = Shape(*module.weight.shape)
     return shapes
-
-
-def layer_of(name: str) -> str:
-    """The layer a module belongs to, such as ``encoder.layer.3``; a module outside layers is its own."""
-    match = _LAYER.match(name)
-    return match.group(1) if match else name
-
-
-def kind_of(name: str) -> str:
-    """A module's name within its layer, such as ``self_attn.q_proj``; of one outside layers, its whole name."""
-    return name.removeprefix(f"{layer_of(name)}.")
-
-
-def block_of(name: str) -> str:
-    """The module's layer and its half of it, such as ``encoder.layer.3/attention``."""
-    match = _LAYER.match(name)
-    if not match:
-        return name
-    return f"{match.group(1)}/{'attention' if _ATTENTION.search(match.group(2)) else 'feed-forward'}"
 
 
 def build_space(model: nn.Module, config: StudyConfig, head: Collection[str] = ()) -> Space:

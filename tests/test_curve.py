@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from rank_search.curve import Point, RankCurve
 from rank_search.errors import InputError
-from rank_search.modules import block_of, layer_of
+from rank_search.names import block_of, layer_of
 from rank_search.ranks import RankMap, Shape
 from rank_search.space import Space
 

@@ -14,7 +14,7 @@ from peft.utils.other import get_pattern_key
 
 from rank_search.adapters.lora import lora_config
 from rank_search.config import AdapterConfig
-from rank_search.modules import kind_of, layer_of
+from rank_search.names import kind_of, layer_of
 from rank_search.ranks import RankMap
 
 if TYPE_CHECKING:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -50,13 +51,22 @@ def hypervolume(maps: pd.DataFrame, reference: tuple[float, float]) -> float:
 def hypervolume_history(trials: pd.DataFrame, reference: tuple[float, float]) -> list[float]:
     """The hypervolume of the maps that were known after each trial, in order of the trials' numbers."""
     known = in_space(complete(trials))
+    repeats = known[known["round"] > 0]["number"]
+    repeated = int(repeats.iloc[0]) if len(repeats) else math.inf  # from here on a trial may move every map's mean
+    points = {of[0]: of[1:] for of in known[["number", "score", "trainable_parameters"]].itertuples(index=False)}
     history: list[float] = []
-    for number in trials["number"]:
-        before = known[known["number"] <= number]
-        if history and (before.empty or before["number"].iloc[-1] != number):
-            history.append(history[-1])  # it failed, or is outside the space
+    stair: list[tuple[float, float]] = []  # the front so far
+    for number in trials["number"].tolist():
+        if number not in points:  # it failed, or is outside the space
+            history.append(history[-1] if history else 0.0)
+        elif number >= repeated:
+            history.append(_hypervolume(map_means(known[known["number"] <= number]), reference))
+        elif any(score >= points[number][0] and price <= points[number][1] for score, price in stair):
+            history.append(history[-1])
         else:
-            history.append(_hypervolume(map_means(before), reference))
+            score, price = points[number]
+            stair = [of for of in stair if of[0] > score or of[1] < price] + [(score, price)]
+            history.append(_hypervolume(np.array(stair, dtype=float), reference))
     return history
 
 

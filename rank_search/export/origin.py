@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 from huggingface_hub import ModelCard, ModelCardData
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from rank_search.names import layer_of
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
@@ -100,8 +102,6 @@ def told(finding: Finding) -> str:
 
 def _by_layer(ranks: dict[str, int]) -> dict[str, str]:
     """Layer → its ranks, one where all its modules share it."""
-    from rank_search.modules import layer_of
-
     layers: dict[str, dict[str, int]] = {}
     for name, rank in ranks.items():
         layers.setdefault(layer_of(name), {})[name] = rank

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from rank_search.adapters import base_models
-from rank_search.modules import layer_of, linear_modules
+from rank_search.modules import linear_modules
+from rank_search.names import layer_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -15,7 +15,8 @@ from rank_search.export import gguf_file, installed
 from rank_search.export.certificate import refer
 from rank_search.export.gguf_file import FILE, write_dequantised, write_gguf
 from rank_search.export.probe import load_base
-from rank_search.modules import layer_of, linear_modules
+from rank_search.modules import linear_modules
+from rank_search.names import layer_of
 from rank_search.ranks import RankMap
 from tests.conftest import ROOT, filled
 
