@@ -101,7 +101,7 @@ class Bench:
         moments: list[float] = []
         jobs = [Job(rank_map, seed + k, data_seed=seed) for k, rank_map in enumerate(maps)]
         started = time.perf_counter()
-        outcomes = self.executor.train(jobs, lambda _steps: moments.append(time.perf_counter()), Rungs())
+        outcomes = self.executor.train(jobs, lambda _steps, _loss: moments.append(time.perf_counter()), Rungs())
         finished = time.perf_counter()
         if not all(isinstance(outcome, FineTuned) for outcome in outcomes):
             raise RuntimeError(f"a fine-tune failed: {outcomes}")
@@ -254,7 +254,7 @@ class Watch:
     def pack_started(self, numbers: Any, parameters: int) -> None:
         """Not of interest here."""
 
-    def step(self, numbers: Any, steps: int) -> None:
+    def step(self, numbers: Any, steps: int, loss: float) -> None:
         """Not of interest here."""
 
     def waiting(self, why: str) -> None:

@@ -22,7 +22,7 @@ from rank_search.models.source import choose_device
 from rank_search.modules import build_space
 from rank_search.search.record import environment
 from rank_search.tasks.load import load_task
-from rank_search.training.result import FineTuned, Job
+from rank_search.training.result import FineTuned, Job, unheard
 
 DEMO = Path(__file__).parent.parent / "configs" / "demo.yaml"
 
@@ -35,7 +35,7 @@ def main(seeds: int = 6, rank: int = 2, overrides: Annotated[list[str] | None, t
     executor = LocalExecutor(config, task, space)
 
     def scores(jobs: list[Job]) -> dict[str, object]:
-        outcomes = [executor.train([job], lambda _steps: None)[0] for job in jobs]
+        outcomes = [executor.train([job], unheard)[0] for job in jobs]
         found = [outcome.evaluation.score for outcome in outcomes if isinstance(outcome, FineTuned)]
         return {"scores": found, "mean": statistics.fmean(found), "standard_deviation": statistics.stdev(found)}
 

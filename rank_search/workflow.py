@@ -202,7 +202,7 @@ def retrain(begun: Finished, number: int, console: Console) -> None:
     again = f"training trial {number} again"
     with folder.locked(), console.status(again) as shown:
         (outcome,) = executor.train(
-            [job], lambda steps: shown.update(f"{again}: step {steps} of {config.training.steps}")
+            [job], lambda steps, _loss: shown.update(f"{again}: step {steps} of {config.training.steps}")
         )
         if isinstance(outcome, TrainingFailed):
             raise outcome

@@ -32,6 +32,8 @@ REPORT = {
     "pareto.svg",
     "rank_heatmap.png",
     "hypervolume.png",
+    "hypervolume_seconds.png",
+    "losses.png",
     "importance.png",
     "trials.csv",
     "summary.json",
@@ -134,7 +136,7 @@ class Silent:
     def pack_started(self, numbers, parameters):
         pass
 
-    def step(self, numbers, steps):
+    def step(self, numbers, steps, loss):
         pass
 
     def waiting(self, why):

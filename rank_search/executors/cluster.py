@@ -239,11 +239,11 @@ class RayExecutor:
         letters = ray.get(self._mail)
         self._mail = self._desk.mail.remote()
         packs = {number: pack for _, number, pack in self._at_work.values()}
-        for number, steps, scores, content in letters:
+        for number, steps, loss, scores, content in letters:
             if scores is not None and number in packs:
                 self._desk.answer.remote(number, packs[number].rungs.keep(steps, scores))
             elif number in packs:
-                packs[number].on_step(steps)
+                packs[number].on_step(steps, loss)
             elif told is not None and number == 0:
                 told(steps, content)
 
@@ -302,9 +302,9 @@ class RayLine:
         self._desk = desk
         self._number = number
 
-    def told(self, steps: int, checkpoint: bytes | None = None) -> None:
+    def told(self, steps: int, loss: float, checkpoint: bytes | None = None) -> None:
         """Leaves word of how far it is, and waits until it lies there, as Ray does not keep calls in order."""
-        ray.get(self._desk.told.remote(self._number, steps, checkpoint))
+        ray.get(self._desk.told.remote(self._number, steps, loss, checkpoint))
 
     def asked(self, steps: int, scores: Mapping[int, float]) -> set[int]:
         """Asks who goes on, and waits for the answer."""
@@ -316,17 +316,17 @@ class Desk:
     """Where workers leave what they have to say and to ask; the driver reads it, as nobody can call a driver."""
 
     def __init__(self) -> None:
-        self._letters: asyncio.Queue[tuple[int, int, Any, Any]] = asyncio.Queue()
+        self._letters: asyncio.Queue[tuple[int, int, float, Any, Any]] = asyncio.Queue()
         self._answers: dict[int, asyncio.Future[set[int]]] = {}
 
-    async def told(self, number: int, steps: int, checkpoint: bytes | None) -> None:
+    async def told(self, number: int, steps: int, loss: float, checkpoint: bytes | None) -> None:
         """Keeps word of a pack's steps."""
-        await self._letters.put((number, steps, None, checkpoint))
+        await self._letters.put((number, steps, loss, None, checkpoint))
 
     async def asked(self, number: int, steps: int, scores: dict[int, float]) -> set[int]:
         """Keeps a question, and waits for its answer."""
         self._answers[number] = asyncio.get_running_loop().create_future()
-        await self._letters.put((number, steps, scores, None))
+        await self._letters.put((number, steps, math.nan, scores, None))
         return await self._answers[number]
 
     async def answer(self, number: int, going_on: set[int]) -> None:
@@ -334,7 +334,7 @@ class Desk:
         if number in self._answers:
             self._answers.pop(number).set_result(going_on)
 
-    async def mail(self) -> list[tuple[int, int, Any, Any]]:
+    async def mail(self) -> list[tuple[int, int, float, Any, Any]]:
         """All letters; waits for the first."""
         letters = [await self._letters.get()]
         while not self._letters.empty():

@@ -22,14 +22,14 @@ from rank_search.training.result import FineTuned, Job
 from rank_search.training.trainer import fine_tune, rehearse, score
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Mapping, Sequence
+    from collections.abc import Hashable, Mapping, Sequence
     from pathlib import Path
 
     from rank_search.config import StudyConfig
     from rank_search.search.executor import Pack
     from rank_search.space import Space
     from rank_search.tasks.base import Evaluation, Split, Task
-    from rank_search.training.result import Outcome, Rungs
+    from rank_search.training.result import OnStep, Outcome, Rungs
 
 
 # Along the leading directions of their inputs, adapters learn fast. Times the study's learning rate: on the demo EVA
@@ -139,7 +139,7 @@ class LocalExecutor:
             self._spectra[folder] = Spectrum.of(folder, self._task.backbone, self._config.adapter, self._task.head)
         return self._spectra[folder]
 
-    def train(self, jobs: Sequence[Job], on_step: Callable[[int], None], rungs: Rungs | None = None) -> list[Outcome]:
+    def train(self, jobs: Sequence[Job], on_step: OnStep, rungs: Rungs | None = None) -> list[Outcome]:
         """Makes and scores the adapters of a pack of rank maps.
 
         Jobs that can't be trained on the same batches are packed apart. A pack in which something goes wrong is
@@ -166,9 +166,7 @@ class LocalExecutor:
         needed = memory_needed(error, self._device) / 2**30
         return TrainingFailed(f"{failed}; it takes more than {needed:.1f} GiB", failed.kind)
 
-    def _train_pack(
-        self, jobs: Sequence[Job], on_step: Callable[[int], None], rungs: Rungs | None
-    ) -> Sequence[Outcome]:
+    def _train_pack(self, jobs: Sequence[Job], on_step: OnStep, rungs: Rungs | None) -> Sequence[Outcome]:
         forget_peak(self._device)
         try:
             return self._made(jobs, on_step, rungs)
@@ -180,7 +178,7 @@ class LocalExecutor:
         middle = len(jobs) // 2
         return [*self._train_pack(jobs[:middle], on_step, rungs), *self._train_pack(jobs[middle:], on_step, rungs)]
 
-    def _made(self, jobs: Sequence[Job], on_step: Callable[[int], None], rungs: Rungs | None) -> Sequence[Outcome]:
+    def _made(self, jobs: Sequence[Job], on_step: OnStep, rungs: Rungs | None) -> Sequence[Outcome]:
         """What their recipe makes of jobs that are packed together."""
         first = jobs[0]
         if first.recipe == "adalora":

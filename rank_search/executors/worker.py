@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from dataclasses import dataclass, replace
@@ -34,8 +35,8 @@ _TOLD = 1.0  # seconds between two words of how far a training is
 class Line(Protocol):
     """A worker's line to the driver, while it trains."""
 
-    def told(self, steps: int, checkpoint: bytes | None = None) -> None:
-        """So many steps are done; and this may be kept of them."""
+    def told(self, steps: int, loss: float, checkpoint: bytes | None = None) -> None:
+        """So many steps are done, with this loss at the last one; and this may be kept of them."""
 
     def asked(self, steps: int, scores: Mapping[int, float]) -> set[int]:
         """Who goes on at a rung; waits for the driver's word."""
@@ -117,7 +118,7 @@ class Worker:
         """Trains the super-adapter, or goes on with it, and returns its file."""
         file = self._super_adapter_file(checkpoint)
         told = _Seldom(line, file)
-        self._ready().nested(file).train(seed, data_seed, lambda done, _of: told(done))
+        self._ready().nested(file).train(seed, data_seed, lambda done, _of: told(done, math.nan))
         return file.read_bytes()
 
     def score_nested(self, maps: Sequence[RankMap], super_adapter: bytes) -> list[float]:
@@ -172,14 +173,14 @@ class _Seldom:
         self._told = -_TOLD
         self._written = self._time()
 
-    def __call__(self, steps: int) -> None:
+    def __call__(self, steps: int, loss: float) -> None:
         if (now := time.monotonic()) - self._told < _TOLD:
             return
         self._told = now
         checkpoint = None
         if self._file is not None and (written := self._time()) != self._written:
             checkpoint, self._written = self._file.read_bytes(), written
-        self._line.told(steps, checkpoint)
+        self._line.told(steps, loss, checkpoint)
 
     def _time(self) -> Any:
         return self._file.stat().st_mtime_ns if self._file is not None and self._file.is_file() else None

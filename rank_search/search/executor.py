@@ -6,19 +6,15 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from rank_search.faults import failure
-from rank_search.training.result import Died, Rungs
+from rank_search.training.result import Died, Rungs, unheard
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from rank_search.training.result import Job, Outcome
+    from rank_search.training.result import Job, OnStep, Outcome
 
 
 _STARTS = 3  # of a pack whose process dies
-
-
-def _unheard(_steps: int) -> None:
-    """Nobody listens."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,12 +23,12 @@ class Pack:
 
     Attributes:
         jobs: what to train.
-        on_step: is called with the number of steps done.
+        on_step: hears how far it is.
         rungs: where maps may be stopped on their way.
     """
 
     jobs: Sequence[Job]
-    on_step: Callable[[int], None] = _unheard
+    on_step: OnStep = unheard
     rungs: Rungs = field(default_factory=Rungs)
 
 
@@ -73,7 +69,7 @@ class Serial:
         train: trains jobs, and may raise anything: that fails them, unless it is no fault of theirs.
     """
 
-    train: Callable[[Sequence[Job], Callable[[int], None], Rungs], Sequence[Outcome]]
+    train: Callable[[Sequence[Job], OnStep, Rungs], Sequence[Outcome]]
     _begun: Pack | None = None
     in_process = True
 

@@ -57,8 +57,8 @@ class Progress(Protocol):
     def pack_started(self, numbers: Sequence[int], parameters: int) -> None:
         """Trials begin to train this many parameters together."""
 
-    def step(self, numbers: Sequence[int], steps: int) -> None:
-        """These trials, which train together, have done so many steps."""
+    def step(self, numbers: Sequence[int], steps: int, loss: float) -> None:
+        """These trials, which train together, have done so many steps, with this mean loss at the last one."""
 
     def trial_finished(self, study: Study, number: int) -> None:
         """The trial of this number was told to the study."""

@@ -39,6 +39,7 @@ class ProgressBar:
         self._at_work: dict[int, float] = {}  # trial → share of its steps that is done
         self._finished = _finished(study)
         self._waited = ""
+        self._training = "training"
         self._bar = Progress(
             TextColumn("trials"),
             MofNCompleteColumn(),
@@ -70,12 +71,17 @@ class ProgressBar:
     def pack_started(self, numbers: Sequence[int], parameters: int) -> None:
         """Shows what is training."""
         self._at_work |= dict.fromkeys(numbers, 0.0)
-        self._bar.update(self._task, description=f"{self._found}; training {parameters:,} parameters")
+        self._training = f"training {parameters:,} parameters"
+        self._bar.update(self._task, description=f"{self._found}; {self._training}")
 
-    def step(self, numbers: Sequence[int], steps: int) -> None:
+    def step(self, numbers: Sequence[int], steps: int, loss: float) -> None:
         """Moves the bar by a step's share of the trials at work."""
         self._at_work |= dict.fromkeys(numbers, steps / self._steps)
-        self._bar.update(self._task, completed=self._finished + sum(self._at_work.values()))
+        self._bar.update(
+            self._task,
+            completed=self._finished + sum(self._at_work.values()),
+            description=f"{self._found}; {self._training}, loss {loss:.3g}",
+        )
 
     def waiting(self, why: str) -> None:
         """Shows why nothing is done."""

@@ -31,13 +31,13 @@ from rank_search.training.precision import frozen_in, training_dtype
 from rank_search.training.trainer import out_of_time, score
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
 
     from torch import Tensor
 
     from rank_search.config import StudyConfig
     from rank_search.tasks.base import Task
-    from rank_search.training.result import FineTuned, Job
+    from rank_search.training.result import FineTuned, Job, OnStep
 
 # PEFT leaves the attributes of its models and layers untyped.
 AdaLoraModel = Any
@@ -49,7 +49,7 @@ _FASTER = 5
 
 
 def train_adalora(
-    task: Task, job: Job, config: StudyConfig, *, sources: Mapping[str, str], on_step: Callable[[int], None]
+    task: Task, job: Job, config: StudyConfig, *, sources: Mapping[str, str], on_step: OnStep
 ) -> FineTuned:
     """Trains AdaLoRA to as many ranks as the job's map has, and scores what it came to.
 
@@ -79,7 +79,7 @@ def train_adalora(
                 raise out_of_time(config, step)
             (loss + sum(_orthogonality(model) for model in models.values())).backward()
             descent.step(partial(_allocate, models, step))
-            on_step(step)
+            on_step(step, losses[-1])
         rank_map, start = _taken_apart(models, job.rank_map, task.head)
     (found,) = score(task, [replace(job, rank_map=rank_map)], config, [start], sources=sources)
     return replace(found, losses=tuple(losses), seconds=time.perf_counter() - started)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from rank_search.errors import TrainingFailed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from rank_search.ranks import RankMap
@@ -105,3 +106,11 @@ class Rungs:
 
 
 Outcome = FineTuned | Stopped | TrainingFailed | Died
+
+
+# Hears how far a training is: steps done, and the mean of the last loss over the maps that train together.
+OnStep = Callable[[int, float], None]
+
+
+def unheard(_steps: int, _loss: float) -> None:
+    """Nobody listens."""

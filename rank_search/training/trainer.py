@@ -18,17 +18,17 @@ from rank_search.training.cost import step_flops
 from rank_search.training.descent import Descent
 from rank_search.training.memory import counting_activations
 from rank_search.training.precision import frozen_in, training_dtype
-from rank_search.training.result import FineTuned, Rungs, Stopped
+from rank_search.training.result import FineTuned, Rungs, Stopped, unheard
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from torch import Tensor
 
     from rank_search.adapters import Pack, Start
     from rank_search.config import StudyConfig
     from rank_search.tasks.base import Task
-    from rank_search.training.result import Job, Outcome
+    from rank_search.training.result import Job, OnStep, Outcome
 
 
 _LOOKED_AT = 1000  # batches, among which a rehearsal looks for the longest texts
@@ -61,7 +61,7 @@ def fine_tune(
     directions: Mapping[str, Tensor] | None = None,
     starts: Sequence[Start | None] = (),
     rungs: Rungs | None = None,
-    on_step: Callable[[int], None] = lambda _steps: None,
+    on_step: OnStep = unheard,
 ) -> list[Outcome]:
     """Fine-tunes a pack of rank maps on the same batches, and scores them on their split.
 
@@ -78,7 +78,7 @@ def fine_tune(
         directions: what `rank_search.adapters.eva_directions` found, for ``init.method: eva``.
         starts: where each job's adapter begins, if not by the study's init rule; empty where all do.
         rungs: where maps may be stopped.
-        on_step: called after each step with the number of steps done.
+        on_step: called after each step.
 
     Returns:
         What became of each job, in their order.
@@ -180,7 +180,7 @@ class _Training:
         self._outcomes: dict[int, Outcome] = {}
         self._config = config
 
-    def run(self, on_step: Callable[[int], None], sources: Mapping[str, str]) -> dict[int, Outcome]:
+    def run(self, on_step: OnStep, sources: Mapping[str, str]) -> dict[int, Outcome]:
         """Trains and scores; returns what became of each job."""
         augmented = self._common.augmentation != "none"
         batches = self._task.training_batches(self._common.steps, self._data_seed, augmented=augmented)
@@ -188,7 +188,7 @@ class _Training:
             for step, batch in enumerate(batches, start=1):
                 with self._timed():
                     self._step(step, batch)
-                on_step(step)
+                on_step(step, self._loss())
                 self._end_those_out_of_time(step)
                 if step in self._rungs.steps and self._pack.active:
                     self._look(step)
@@ -255,6 +255,11 @@ class _Training:
         for k in sound:
             self._courses[k].descent.step()
         self._pack.keep(sound)
+
+    def _loss(self) -> float:
+        """Mean over the maps in the pack of their last losses; NaN where none is left."""
+        last = [self._courses[k].losses[-1] for k in self._pack.active]
+        return sum(last) / len(last) if last else math.nan
 
     def _end_those_out_of_time(self, step: int) -> None:
         """Fails maps that have had more than their time; it is not looked at while texts are evaluated."""

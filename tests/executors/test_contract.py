@@ -15,7 +15,7 @@ from rank_search.executors.cluster import RayExecutor
 from rank_search.executors.shipping import Parcel
 from rank_search.executors.worker import Assignment
 from rank_search.search.executor import Pack, trained
-from rank_search.training.result import Died, FineTuned, Job, Rungs, Stopped
+from rank_search.training.result import Died, FineTuned, Job, Rungs, Stopped, unheard
 from tests.classifier import config
 
 
@@ -37,7 +37,7 @@ def executor(request, local):
     return local if request.param == "local" else request.getfixturevalue("ray_executor")
 
 
-def pack(space, *ranks, on_step=lambda _: None, rungs=None, **options) -> Pack:
+def pack(space, *ranks, on_step=unheard, rungs=None, **options) -> Pack:
     jobs = [Job(space.uniform(rank), seed=k, data_seed=0, number=k, **options) for k, rank in enumerate(ranks)]
     return Pack(jobs, on_step, rungs or Rungs())
 
@@ -112,12 +112,13 @@ def test_who_goes_on_at_a_rung_is_the_drivers_to_say(executor, loaded) -> None:
 
 
 def test_steps_are_told(executor, loaded) -> None:
-    steps: list[int] = []
+    told: list[tuple[int, float]] = []
     # The rung keeps the training until the driver has read its mail; what comes last may go unheard.
-    all_of(executor, pack(loaded[1], 1, on_step=steps.append, rungs=Rungs((6,))))
-    assert steps
-    assert steps == sorted(steps)
+    all_of(executor, pack(loaded[1], 1, on_step=lambda *step: told.append(step), rungs=Rungs((6,))))
+    steps, losses = zip(*told, strict=True)
+    assert list(steps) == sorted(steps)
     assert steps[-1] <= 9
+    assert all(0 < loss < 10 for loss in losses)
 
 
 def test_what_no_trial_can_help_stops_the_run(executor, place, loaded, local, monkeypatch, request) -> None:
