@@ -270,9 +270,27 @@ def doctor(
 
 
 @app.command()
-def report(study: StudyArgument, storage: StorageOption = None) -> None:
-    """Writes reports/STUDY/: the page, the figures, trials.csv and summary.json."""
-    _report(*_open(study, storage))
+def report(
+    studies: Annotated[
+        list[str], typer.Argument(help="Name under studies/, or path of a study's folder; several are compared.")
+    ],
+    watched: Annotated[bool, typer.Option("--watch", help="Keep the page fresh while the study runs.")] = False,
+    paper: Annotated[
+        bool, typer.Option("--paper", help="Beside it, single-column PDF figures and a LaTeX table of the front.")
+    ] = False,
+    storage: StorageOption = None,
+) -> None:
+    """Writes reports/STUDY/: the page, the figures, trials.csv and summary.json; or a page that compares studies."""
+    if len(studies) > 1:
+        if watched or paper:
+            raise InputError("is for one study", field="--watch" if watched else "--paper")
+        _compare(studies, storage)
+    elif watched:
+        from rank_search.report.watch import watch
+
+        watch(lambda: _open(studies[0], storage), REPORTS / _open(studies[0], storage)[2].name, print)
+    else:
+        _report(*_open(studies[0], storage), paper=paper)
 
 
 @app.command(name="choose")
@@ -321,6 +339,8 @@ def choose_command(
     _print_table(f"chosen by {rule}", ("dimension", "rank or value"), rows)
     for sentence in explanation:
         print(sentence)
+    if storage is None:
+        print(f"take it with you: python -m rank_search export {study} --rule {rule} --to peft --out adapter")
 
 
 @app.command()
@@ -456,12 +476,22 @@ def _trial(study: Study, record: StudyRecord, number: int) -> ScoredTrial:
     return trials[number]
 
 
-def _report(study: Study, record: StudyRecord, folder: StudyFolder) -> None:
+def _report(study: Study, record: StudyRecord, folder: StudyFolder, *, paper: bool = False) -> None:
     from rank_search.report.page import write_report
 
     out = REPORTS / folder.name
-    summary = write_report(study, record, folder, out)
+    summary = write_report(study, record, folder, out, paper=paper)
     print(summary.verdict.text)
+    print(f"report: {out / 'index.html'}")
+
+
+def _compare(studies: list[str], storage: str | None) -> None:
+    from rank_search.report.compare import write_comparison
+    from rank_search.report.summary import summarise
+
+    opened = [_open(study, storage) for study in studies]
+    out = REPORTS / "+".join(folder.name for _, _, folder in opened)
+    write_comparison([summarise(*of) for of in opened], out)
     print(f"report: {out / 'index.html'}")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
+from html import escape
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -66,6 +67,11 @@ class RankMap:
             KeyError: an adapted module has no shape.
         """
         return sum(rank * sum(shapes[name]) for name, rank in self.adapted.items())
+
+    def _repr_html_(self) -> str:
+        """A table of module and rank, where a notebook shows the map."""
+        rows = "".join(f"<tr><td>{escape(name)}</td><td>{rank}</td></tr>" for name, rank in self.ranks.items())
+        return f"<table><tr><th>module</th><th>rank</th></tr>{rows}</table>"
 
     def to_json(self) -> str:
         """A JSON object of module name → rank, zeros included."""

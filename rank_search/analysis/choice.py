@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 DEFAULT_RULE = "within-one-se"
-_PLAIN = ("knee", "best", DEFAULT_RULE)
+PLAIN_RULES = (DEFAULT_RULE, "best", "knee")  # those without a bound
 _BOUNDED = ("max-parameters", "min-score")
 
 
@@ -33,10 +33,10 @@ class Rule:
             InputError: it is none of these.
         """
         name, equals, bound = text.partition("=")
-        if name in _PLAIN and not equals:
+        if name in PLAIN_RULES and not equals:
             return cls(name)
         if name not in _BOUNDED:
-            known = [*_PLAIN, "max-parameters=N", "min-score=X"]
+            known = [*PLAIN_RULES, "max-parameters=N", "min-score=X"]
             raise InputError(f"{text!r} is no rule; {did_you_mean(text, known)}", field="--rule")
         try:
             number = float(bound.replace(",", "") if name == "max-parameters" else bound)

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from rank_search.analysis.choice import DEFAULT_RULE, Rule, choose
-from rank_search.analysis.trials import complete, scored
+from rank_search.analysis.trials import scored
 from rank_search.search.baselines import SVD, UNIFORM
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     import pandas as pd
 
@@ -74,13 +74,21 @@ def uniform_rival(maps: pd.DataFrame, chosen: ScoredTrial) -> ScoredTrial | None
     against the smallest of them; a study without any has the untrained model, if it was scored. A chosen
     map that is uniform itself is its own rival.
     """
-    if chosen.kind == UNIFORM:
-        return chosen
-    trained = _trained_uniform(maps)
+    return chosen if chosen.kind == UNIFORM else _rival(_uniform(maps), chosen)
+
+
+def uniform_rivals(maps: pd.DataFrame, of: Iterable[ScoredTrial]) -> dict[int, int]:
+    """Number of each trial → that of the uniform map that `uniform_rival` sets against it."""
+    uniform = _uniform(maps)
+    found = {trial.number: trial if trial.kind == UNIFORM else _rival(uniform, trial) for trial in of}
+    return {number: rival.number for number, rival in found.items() if rival is not None}
+
+
+def _rival(uniform: Sequence[ScoredTrial], chosen: ScoredTrial) -> ScoredTrial | None:
+    trained = [trial for trial in uniform if trial.top_rank > 0]
     affordable = [trial for trial in trained if trial.trainable_parameters <= chosen.trainable_parameters]
     if affordable:
         return max(affordable, key=lambda trial: (trial.score, -trial.trainable_parameters))
-    uniform = [trial for trial in scored(maps).values() if trial.kind == UNIFORM]
     return min(trained or uniform, key=lambda trial: trial.trainable_parameters, default=None)
 
 
@@ -93,8 +101,9 @@ def svd_rival(trials: pd.DataFrame, chosen: ScoredTrial) -> ScoredTrial | None:
 
 def best_uniform(maps: pd.DataFrame) -> ScoredTrial | None:
     """The best-scoring trained uniform map."""
-    return max(_trained_uniform(maps), key=lambda trial: (trial.score, -trial.trainable_parameters), default=None)
+    trained = [trial for trial in _uniform(maps) if trial.top_rank > 0]
+    return max(trained, key=lambda trial: (trial.score, -trial.trainable_parameters), default=None)
 
 
-def _trained_uniform(maps: pd.DataFrame) -> list[ScoredTrial]:
-    return [trial for trial in scored(complete(maps)).values() if trial.kind == UNIFORM and trial.top_rank > 0]
+def _uniform(maps: pd.DataFrame) -> list[ScoredTrial]:
+    return list(scored(maps[maps["kind"] == UNIFORM]).values())

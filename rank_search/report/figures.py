@@ -2,68 +2,75 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
+import matplotlib.style
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
-from rank_search.analysis.trials import complete, scored
-from rank_search.search.baselines import KINDS, UNIFORM
-from rank_search.search.nested import CONFIRM
-from rank_search.search.plan import SEARCH
+from rank_search.analysis.trials import complete, in_space, scored
+from rank_search.report.curves import thinned, training_minutes
+from rank_search.report.marks import BLUE, FAINTEST, MAPS, ORANGE, OUTSIDE, RED, thousands
+from rank_search.search.baselines import UNIFORM
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Collection, Mapping, Sequence
+    from contextlib import AbstractContextManager
 
     from matplotlib.axes import Axes
 
     from rank_search.analysis.trials import ScoredTrial
     from rank_search.report.summary import Summary
 
-# Okabe & Ito's palette: distinct to colour-blind readers.
-_BLUE, _ORANGE, _RED, _GREY = "#0072B2", "#E69F00", "#D55E00", "#555555"
-_GREEN, _PINK, _SKY = "#009E73", "#CC79A7", "#56B4E9"
-_MAPS = {
-    SEARCH: ("o", _BLUE, "searched map"),
-    CONFIRM: ("D", _BLUE, "map of the nested front"),
-    UNIFORM: ("s", _ORANGE, "uniform rank"),
-}
-_OUTSIDE = {
-    KINDS["svd"]: ("v", _GREEN, "SVD of one large training"),
-    KINDS["eva"]: ("P", _PINK, "EVA"),
-    KINDS["adalora"]: ("X", _SKY, "AdaLoRA"),
-}
-_FAINTEST = 0.25  # opacity of a map that is sure not to stand on the front
-_STYLE: dict[Any, Any] = {
-    "font.size": 10,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "grid.alpha": 0.3,
-    "legend.frameon": False,
-    "svg.hashsalt": "rank_search",
-    "svg.fonttype": "none",
-}
+_GREY = "#555555"
+_STYLE = Path(__file__).with_name("style.mplstyle")
 
 
-def write_figures(summary: Summary, folder: Path) -> list[str]:
-    """Draws every figure into a folder and returns the names of the PNG files."""
+def write_figures(summary: Summary, folder: Path) -> list[Path]:
+    """Draws every figure that there is something to draw in into a folder; returns the PNG files."""
+    figures = drawn(summary)
+    with styled():
+        for name, figure in figures.items():
+            figure.savefig(folder / f"{name}.png")
+        figures["pareto"].savefig(folder / "pareto.svg", metadata={"Date": None})
+    return [folder / f"{name}.png" for name in figures]
+
+
+def styled(settings: Mapping[str, Any] | None = None) -> AbstractContextManager[None]:
+    """Within it figures are drawn and saved in the style of ``style.mplstyle``.
+
+    Args:
+        settings: matplotlib's, above those.
+    """
+    return mpl.style.context([_STYLE, dict(settings or {})])
+
+
+def drawn(summary: Summary, names: Collection[str] = (), style: Mapping[str, Any] | None = None) -> dict[str, Figure]:
+    """Figures by name.
+
+    Args:
+        summary: the study.
+        names: of those that are wanted; all that there is something to draw in by default.
+        style: matplotlib's settings, above those of ``style.mplstyle``.
+    """
     drawings = {
         "pareto": _pareto,
         "rank_heatmap": _rank_heatmap,
         "hypervolume": _hypervolume,
+        "hypervolume_seconds": _hypervolume_seconds,
         "importance": _importance,
+        "losses": _losses,
+        **({"nested": _nested} if summary.nested else {}),
     }
-    with mpl.rc_context(_STYLE):
-        for name, draw in drawings.items():
-            figure = Figure(figsize=(7.5, 4.8), layout="constrained")
-            draw(figure.subplots(), summary)
-            figure.savefig(folder / f"{name}.png", dpi=160)
-            if name == "pareto":
-                figure.savefig(folder / "pareto.svg", metadata={"Date": None})
-    return [f"{name}.png" for name in drawings]
+    figures = {}
+    with styled(style):
+        for name in names or drawings:
+            figures[name] = Figure(layout="constrained")
+            drawings[name](figures[name].subplots(), summary)
+    return figures
 
 
 def _pareto(axes: Axes, summary: Summary) -> None:
@@ -72,21 +79,21 @@ def _pareto(axes: Axes, summary: Summary) -> None:
     Maps are the fainter the less likely they stand on the front.
     """
     adapted = summary.maps[summary.maps["trainable_parameters"] > 0]
-    for kind, (marker, colour, label) in _MAPS.items():
+    for kind, mark in MAPS.items():
         rows = adapted[adapted["kind"] == kind]
         if len(rows):
-            opacity = _FAINTEST + (1 - _FAINTEST) * rows["front_probability"].to_numpy(dtype=float)
-            colours = [(*mpl.colors.to_rgb(colour), float(share)) for share in opacity]
+            opacity = FAINTEST + (1 - FAINTEST) * rows["front_probability"].to_numpy(dtype=float)
+            colours = [(*mpl.colors.to_rgb(mark.colour), float(share)) for share in opacity]
             prices = rows["trainable_parameters"].astype(float)
             axes.errorbar(prices, rows["score"], yerr=rows["score_se"], fmt="none", ecolor=colours, lw=1)  # type: ignore[arg-type]
-            axes.scatter(prices, rows["score"], marker=marker, c=colours, s=36, zorder=3)
-            axes.plot([], [], marker, color=colour, label=f"{label} ± standard error")
+            axes.scatter(prices, rows["score"], marker=mark.symbol, c=colours, s=36, zorder=3)
+            axes.plot([], [], mark.symbol, color=mark.colour, label=f"{mark.label} ± standard error")
     outside = complete(summary.trials[summary.trials["baseline"].notna()])
-    for kind, (marker, colour, label) in _OUTSIDE.items():
+    for kind, mark in OUTSIDE.items():
         rows = outside[outside["kind"] == kind]
         if len(rows):
             prices = rows["trainable_parameters"].astype(float)
-            axes.plot(prices, rows["score"], marker, color=colour, ms=6, mew=0, label=label)
+            axes.plot(prices, rows["score"], mark.symbol, color=mark.colour, ms=6, mew=0, label=mark.label)
     steps = summary.front[summary.front["trainable_parameters"] > 0]
     axes.step(
         steps["trainable_parameters"].astype(float), steps["score"], where="post", color=_GREY, lw=1.2, label="front"
@@ -94,57 +101,49 @@ def _pareto(axes: Axes, summary: Summary) -> None:
     for trial in scored(summary.maps).values():
         if trial.trainable_parameters == 0:
             axes.axhline(trial.score, color=_GREY, ls="--", lw=1, label="rank 0 everywhere")
-        elif trial.kind == UNIFORM:
-            _label(axes, trial, f"r={trial.top_rank}", -12, _ORANGE)
-    _mark_choice(axes, summary)
+    chosen = summary.chosen
+    if chosen.trainable_parameters > 0:
+        label = f"chosen: trial {chosen.number} ({summary.rule})"
+        ring: dict[str, Any] = {"marker": "o", "ms": 14, "mfc": "none", "mec": RED, "mew": 2, "ls": "none"}
+        axes.plot([chosen.trainable_parameters], [chosen.score], label=label, **ring)
     if len(adapted) or len(outside):
-        axes.set_xscale("log")
-        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axes.xaxis.set_major_formatter(FuncFormatter(_thousands))
-        axes.xaxis.set_minor_formatter(NullFormatter())
+        price_axis(axes)
+        _uniform_axis(axes, [trial for trial in scored(adapted).values() if trial.kind == UNIFORM])
     axes.set_xlabel("trainable parameters (log scale)")
     axes.set_ylabel(f"{summary.record.config['task']['metric']}, validation")
     axes.set_title(f"{summary.name}: score against price of {len(summary.maps)} maps")
-    axes.figure.legend(loc="outside lower center", ncols=3, fontsize=8)
+    columns = 3 if _width(axes) > 5 else 2
+    axes.figure.legend(loc="outside lower center", ncols=columns, fontsize="small")
 
 
-def _mark_choice(axes: Axes, summary: Summary) -> None:
-    chosen = summary.chosen
-    if chosen.trainable_parameters == 0:
-        return
-    axes.plot(
-        [chosen.trainable_parameters],
-        [chosen.score],
-        marker="o",
-        ms=14,
-        mfc="none",
-        mec=_RED,
-        mew=2,
-        ls="none",
-        label=f"chosen ({summary.rule})",
-    )
-    _label(axes, chosen, f"trial {chosen.number}", 12, _RED)
+def _width(axes: Axes) -> float:
+    """Of the whole figure, in inches."""
+    figure = axes.get_figure(root=True)
+    return figure.get_figwidth() if figure else 0.0
 
 
-def _label(axes: Axes, trial: ScoredTrial, text: str, above: int, colour: str) -> None:
-    axes.annotate(
-        text,
-        (trial.trainable_parameters, trial.score),
-        xytext=(0, above),
-        textcoords="offset points",
-        ha="center",
-        va="bottom" if above > 0 else "top",
-        color=colour,
-        fontsize=8,
-        fontweight="bold",
-    )
+def price_axis(axes: Axes) -> None:
+    """Parameters on a log scale, with as many labels as there is room for."""
+    axes.set_xscale("log")
+    low, high = np.log10(axes.get_xlim())
+    subs = (1, 2, 5) if 3 * (high - low) < 2 * _width(axes) else (1,)
+    axes.xaxis.set_major_locator(LogLocator(subs=subs))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _position: thousands(value)))
+    axes.xaxis.set_minor_formatter(NullFormatter())
 
 
-def _thousands(value: float, _position: int) -> str:
-    for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if value >= size:
-            return f"{value / size:.3g}{unit}"
-    return f"{value:g}"
+def _uniform_axis(axes: Axes, uniform: Sequence[ScoredTrial]) -> None:
+    """Names the uniform ranks above their prices, where they are in nobody's way."""
+    low, high = np.log10(axes.get_xlim())
+    least = 0.35 / _width(axes) * (high - low)  # a third of an inch
+    named: list[ScoredTrial] = []
+    for trial in sorted(uniform, key=lambda trial: trial.trainable_parameters):
+        if not named or np.log10(trial.trainable_parameters / named[-1].trainable_parameters) > least:
+            named.append(trial)
+    top = axes.secondary_xaxis("top")
+    top.set_xticks([of.trainable_parameters for of in named], [f"r={of.top_rank}" for of in named], fontsize="small")
+    top.xaxis.set_minor_locator(NullLocator())
+    top.tick_params(colors=ORANGE)
 
 
 def _rank_heatmap(axes: Axes, summary: Summary) -> None:
@@ -160,17 +159,20 @@ def _rank_heatmap(axes: Axes, summary: Summary) -> None:
         for (row, column), rank in np.ndenumerate(ranks):
             light = rungs[row, column] > (len(ladder) - 1) * 0.6
             axes.text(column, row, str(rank), ha="center", va="center", fontsize=8, color="black" if light else "white")
-    shown = max(1, len(maps) // 12)
+    shown = max(1, round(1.5 * len(maps) / _width(axes)))
     labels = [
-        f"{number}\n{_thousands(float(parameters), 0)}"
+        f"{number}\n{thousands(float(parameters))}"
         for number, parameters in zip(summary.front["number"], summary.front["trainable_parameters"], strict=True)
     ]
     axes.set_xticks(range(0, len(maps), shown), labels[::shown], fontsize=8)
     for tick, number in zip(axes.get_xticklabels(), summary.front["number"].tolist()[::shown], strict=True):
         if number == summary.chosen.number:
-            tick.set_color(_RED)
+            tick.set_color(RED)
             tick.set_fontweight("bold")
-    axes.set_yticks(range(len(dimensions)), list(dimensions), fontsize=max(4, min(9, 240 // len(dimensions))))
+    thinned_rows = 1 + len(dimensions) // 40
+    axes.set_yticks(
+        range(0, len(dimensions), thinned_rows), list(dimensions)[::thinned_rows], fontsize=_row_font(len(dimensions))
+    )
     axes.grid(visible=False)
     axes.set_xlabel("trial and its trainable parameters; the chosen one in colour")
     axes.set_title("Ranks of the maps on the front")
@@ -182,15 +184,46 @@ def _rank_heatmap(axes: Axes, summary: Summary) -> None:
 def _hypervolume(axes: Axes, summary: Summary) -> None:
     """Hypervolume after each trial, with the first map that was searched marked."""
     numbers = summary.trials["number"]
-    axes.step(numbers + 1, summary.hypervolume, where="post", color=_BLUE)
+    axes.step(numbers + 1, summary.hypervolume, where="post", color=BLUE)
     searched = numbers[~summary.trials["kind"].str.startswith("baseline:")]
     if len(searched) and searched.iloc[0] > 0:
         axes.axvline(searched.iloc[0], color=_GREY, ls="--", lw=1)
         axes.annotate(" search starts", (searched.iloc[0], axes.get_ylim()[0]), va="bottom", fontsize=8, color=_GREY)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("trials")
+    _label_hypervolume(axes, summary)
+
+
+def _hypervolume_seconds(axes: Axes, summary: Summary) -> None:
+    """Hypervolume against what was trained until then."""
+    axes.step(training_minutes(summary.trials), summary.hypervolume, where="post", color=BLUE)
+    axes.set_xlabel("minutes of training and evaluation")
+    _label_hypervolume(axes, summary)
+
+
+def _label_hypervolume(axes: Axes, summary: Summary) -> None:
     axes.set_ylabel("hypervolume (score × parameters)")
     axes.set_title(f"Hypervolume against ({summary.reference[0]:.4f}, {summary.reference[1]:,.0f})")
+
+
+def _losses(axes: Axes, summary: Summary) -> None:
+    """Training loss of the chosen map and its rivals, each a mean over a few steps."""
+    drawn = {of.trial: of.role for of in reversed(summary.contenders) if summary.losses.get(of.trial)}
+    for number, role in reversed(drawn.items()):
+        axes.plot(*zip(*thinned(summary.losses[number]), strict=True), label=f"trial {number}, {role}")
+    if drawn:
+        axes.legend()
+    axes.set_xlabel("step")
+    axes.set_ylabel("training loss")
+
+
+def _nested(axes: Axes, summary: Summary) -> None:
+    """Scores by truncating the super-adapter against those of the same maps' own fine-tunes."""
+    both = in_space(complete(summary.trials)).dropna(subset=["nested_score"])
+    axes.scatter(both["nested_score"], both["score"], color=BLUE)
+    axes.set_xlabel("nested score")
+    axes.set_ylabel("fine-tuned score")
+    axes.set_title(f"Kendall's τ {summary.nested['tau']:.2f} over {summary.nested['pairs']:.0f} maps")
 
 
 def _importance(axes: Axes, summary: Summary) -> None:
@@ -202,6 +235,11 @@ def _importance(axes: Axes, summary: Summary) -> None:
         return
     largest = list(summary.importance.items())[:30]
     names = [name for name, _ in reversed(largest)]
-    axes.barh(names, [summary.importance[name] for name in names], color=_BLUE)
-    axes.tick_params(axis="y", labelsize=max(5, min(9, 240 // len(names))))
+    axes.barh(names, [summary.importance[name] for name in names], color=BLUE)
+    axes.tick_params(axis="y", labelsize=_row_font(len(names)))
     axes.set_xlabel("share")
+
+
+def _row_font(rows: int) -> float:
+    """Points of a font in which so many labels stand one above the other."""
+    return max(4.0, min(9.0, 240 / rows))

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import yaml
-from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
 from rank_search.analysis.contest import BEST_UNIFORM, SVD_RIVAL, UNIFORM_RIVAL
-from rank_search.files import whole_folder
+from rank_search.files import whole_folder, write_text
 from rank_search.report.figures import write_figures
+from rank_search.report.html import as_json, page
+from rank_search.report.interactive import figures
+from rank_search.report.page_data import page_data
+from rank_search.report.paper import write_paper
 from rank_search.report.summary import summarise, summary_json, test_scores
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from pathlib import Path
+    from collections.abc import Mapping, Sequence
 
     from optuna import Study
 
@@ -32,39 +36,52 @@ ROLES = {
 }
 
 
-def write_report(study: Study, record: StudyRecord, folder: StudyFolder, out: Path) -> Summary:
-    """Analyses a study and writes its report into ``out``, in place of an older one.
+def write_report(study: Study, record: StudyRecord, folder: StudyFolder, out: Path, *, paper: bool = False) -> Summary:
+    """Analyses a study and writes its report into ``out``, in place of an older one; with figures for a ``paper``.
 
     Raises:
         RankSearchError: the study has no scored trial yet.
     """
     summary = summarise(study, record, folder)
     with whole_folder(out, replace=True) as partial:
-        figures = write_figures(summary, partial)
+        pictures = write_figures(summary, partial)
         (partial / "summary.json").write_text(summary_json(summary), encoding="utf-8")
         table = summary.trials.assign(
             **{column: summary.trials[column].map(json.dumps) for column in ("ranks", "settings", "rungs")}
         )
         table.to_csv(partial / "trials.csv", index=False)
-        (partial / "index.html").write_text(_page(summary, figures), encoding="utf-8")
+        (partial / "index.html").write_text(_page(summary, pictures, None), encoding="utf-8")
+        if paper:
+            write_paper(summary, partial)
     return summary
 
 
-def _page(summary: Summary, figures: list[str]) -> str:
-    environment = Environment(
-        loader=PackageLoader("rank_search.report"),
-        autoescape=select_autoescape(default=True),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("index.html.j2").render(
+def write_page(summary: Summary, path: Path, refresh: int | None) -> None:
+    """Writes the page alone, which needs no other file but for its links.
+
+    Args:
+        summary: what it shows.
+        path: the file.
+        refresh: seconds after which it loads itself anew; None where it does not.
+    """
+    with TemporaryDirectory() as place:
+        write_text(path, _page(summary, write_figures(summary, Path(place)), refresh))
+
+
+def _page(summary: Summary, pictures: Sequence[Path], refresh: int | None) -> str:
+    return page(
+        "index.html.j2",
+        summary.name,
+        pictures,
+        figures(summary),
+        ["plots.js", "page.js"],
         summary=summary,
         chosen=summary.chosen,
         layers=_by_dimension(summary, summary.chosen.ranks),
         roles=ROLES,
         seeds_sigma=_noise(summary),
-        figures=figures,
+        refresh=refresh,
+        data=as_json({**page_data(summary), "refresh": refresh}),
         scores=test_scores(summary),
         metrics=summary.test.get("metrics", {}),
         cut={kind: counts for kind, counts in summary.record.cut.items() if counts[0]},

@@ -116,6 +116,7 @@ class Summary:
         verdict_seconds: what fresh trainings took.
         nested: what nested scores have cost, and how they agree with fine-tuned ones; empty without them.
         test: what the run measured on the test split for this choice; empty if it did not get there.
+        losses: trial → training loss of each step, where it is on record.
     """
 
     name: str
@@ -135,6 +136,7 @@ class Summary:
     verdict_seconds: float
     nested: Mapping[str, float]
     test: Mapping[str, Any]
+    losses: Mapping[int, Sequence[float]]
 
 
 def summarise(study: Study, record: StudyRecord, folder: StudyFolder) -> Summary:
@@ -168,6 +170,7 @@ def summarise(study: Study, record: StudyRecord, folder: StudyFolder) -> Summary
         verdict_seconds=fresh.seconds,
         nested=_nested(study, trials),
         test=test,
+        losses={number: folder.read_result(number).get("losses", ()) for number in trials["number"].tolist()},
     )
 
 
@@ -317,7 +320,7 @@ def summary_json(summary: Summary) -> str:
         "model_fingerprint": summary.record.model_fingerprint,
         "environment": dict(summary.record.environment),
     }
-    return json.dumps(_plain(content), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    return json.dumps(plain(content), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def test_scores(summary: Summary) -> dict[str, float]:
@@ -326,11 +329,11 @@ def test_scores(summary: Summary) -> dict[str, float]:
     return {name: sum(scores) / len(scores) for name, scores in values.items() if scores}
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """The same in JSON's own types, with null for what is missing or no number."""
     if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
+        return {key: plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     value = value.item() if isinstance(value, np.generic) else value
     return None if value is pd.NA or (isinstance(value, float) and not math.isfinite(value)) else value

@@ -61,33 +61,36 @@ def test_failures_are_reported_and_numbers_stay_json(bench, tmp_path) -> None:
     assert json.loads(table["ranks"][3])["layer.0.w"] == 4
 
 
-def test_page_opens_offline(bench, tmp_path) -> None:
+def test_links_of_the_page_lead_to_files_beside_it(bench, tmp_path) -> None:
     out = tmp_path / "report"
     reported(bench, out)
-    page = (out / "index.html").read_text()
-    links = re.findall(r'(?:src|href)="([^"]+)"', page)
-    assert links
-    assert all((out / link).is_file() for link in links)
-    assert "http" not in page
+    text = (out / "index.html").read_text().partition("<script")[0]
+    links = re.findall(r'(?:src|href)="([^"]+)"', text)
+    beside = [link for link in links if not link.startswith("data:image/png;base64,")]
+    assert 0 < len(beside) < len(links)
+    assert [link for link in beside if not (out / link).is_file()] == []
 
 
-def test_page_shows_the_examples_of_the_test_split(bench, tmp_path) -> None:
-    study, summary, _ = reported(bench, tmp_path / "report")
+def measured(summary):
+    """The contest of a study and what its adapters are said to do on the test split, with one example."""
     passages = [{"text": "def f(): pass", "right": True}, {"text": "<script>", "right": False}]
     shown = {"passages": passages, "answer": {"text": "forty-two", "right": True}}
     contest = {of.role: of.trial for of in summary.contenders}
     values = {"untrained": [0.1, 0.2], **{role: [0.3, 0.4] for role in contest}}
-    test = {
-        "values": values,
-        "metrics": {name: {"ndcg@10": 0.5} for name in values},
-        "examples": [{"title": "largest gain", "text": "find f", "expected": "42", "before": shown, "after": shown}],
-    }
+    example = {"title": "largest gain", "text": "find f", "expected": "42", "before": shown, "after": shown}
+    metrics = {name: {"ndcg@10": 0.5} for name in values}
+    return contest, {"values": values, "metrics": metrics, "examples": [example]}
+
+
+def test_page_shows_the_examples_of_the_test_split(bench, tmp_path) -> None:
+    study, summary, _ = reported(bench, tmp_path / "report")
+    contest, test = measured(summary)
     bench.folder.write_test(contest, test)
     again = write_report(study, record(), bench.folder, tmp_path / "report")
     page = (tmp_path / "report" / "index.html").read_text()
     assert "find f" in page
-    assert '<pre class="relevant">1. def f(): pass</pre>' in page
-    assert '<pre class="relevant">forty-two</pre>' in page
+    assert '<pre tabindex="0" class="relevant">1. def f(): pass</pre>' in page
+    assert '<pre tabindex="0" class="relevant">forty-two</pre>' in page
     assert "right: <b>42</b>" in page
     assert "&lt;script&gt;" in page
     assert again.verdict.split == "test"

@@ -1,0 +1,48 @@
+"""Figures and a table for a paper: single-column PDF, and LaTeX with booktabs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rank_search.report.figures import drawn, styled
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from rank_search.report.summary import Summary
+
+_COLUMN = {"figure.figsize": (3.4, 2.9), "font.size": 7, "lines.markersize": 4}
+_FIGURES = ("pareto", "rank_heatmap", "hypervolume")
+
+
+def write_paper(summary: Summary, folder: Path) -> list[Path]:
+    """Writes ``paper/`` into a report: figures without titles, which are a caption's business, and ``front.tex``."""
+    out = folder / "paper"
+    out.mkdir()
+    files = []
+    with styled(_COLUMN):
+        for name, figure in drawn(summary, _FIGURES, _COLUMN).items():
+            figure.axes[0].set_title("")
+            files.append(out / f"{name}.pdf")
+            figure.savefig(files[-1], metadata={"CreationDate": None})
+    (out / "front.tex").write_text(front_table(summary), encoding="utf-8")
+    return [*files, out / "front.tex"]
+
+
+def front_table(summary: Summary) -> str:
+    """The front as a LaTeX table; the chosen map is in bold."""
+    rows = []
+    for of in summary.front.to_dict(orient="records"):
+        cells = [
+            str(of["number"]),
+            f"{of['trainable_parameters']:,}",
+            rf"{of['score']:.4f} $\pm$ {of['score_se']:.4f}",
+            str(of["seeds"]),
+            f"{of['front_probability']:.2f}",
+        ]
+        chosen = of["number"] == summary.chosen.number
+        rows.append(" & ".join(rf"\textbf{{{cell}}}" if chosen else cell for cell in cells) + r" \\")
+    metric = summary.record.config["task"]["metric"].replace("%", r"\%").replace("_", r"\_")
+    head = f"trial & parameters & {metric} & seeds & on the front" + r" \\"
+    lines = [r"\begin{tabular}{rrrrr}", r"\toprule", head, r"\midrule", *rows, r"\bottomrule", r"\end{tabular}"]
+    return "\n".join(lines) + "\n"

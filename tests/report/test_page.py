@@ -1,0 +1,204 @@
+"""The page, as a reader uses it: in a browser, offline."""
+
+import re
+import shlex
+from dataclasses import replace
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+
+from rank_search.analysis.choice import Rule, choose
+from rank_search.report.page import write_page, write_report
+from tests.bench import Bench, StudyFolder, record
+from tests.browser import opened
+from tests.conftest import in_process
+from tests.report.test_report import measured
+
+
+@pytest.fixture(scope="module")
+def reported(tmp_path_factory):
+    """A study of forty maps with all baselines, some repeated, with its summary, and its report beside it."""
+    home = tmp_path_factory.mktemp("home")
+    folder = StudyFolder(home / "studies" / "small")
+    folder.path.mkdir(parents=True)
+    study = Bench(folder).search(40, baselines=["svd", "eva", "adalora"], repeats=6)
+    out = home / "reports" / "small"
+    folder.write_test(*measured(write_report(study, record(), folder, out)))
+    return home, write_report(study, record(), folder, out)
+
+
+@pytest.fixture
+def page(browser, reported):
+    """The page; it asks for nothing, and complains about nothing."""
+    with opened(browser, reported[0] / "reports" / "small" / "index.html") as found:
+        yield found
+    assert (found.asked, found.said) == ([], [])
+
+
+def alone(summary) -> int:
+    """A map of the front, other than the chosen one, whose mark no other one hides."""
+    places = summary.trials[["score", "trainable_parameters"]]
+    hidden = set(summary.trials["number"][places.duplicated(keep=False)])
+    return next(n for n in reversed(summary.front["number"].tolist()) if n not in {*hidden, summary.chosen.number})
+
+
+def chosen(page) -> int:
+    return int(re.match(r"trial (\d+):", page.page.locator("#choice").text_content()).group(1))
+
+
+def slide(page, name: str, step: int) -> None:
+    page.page.locator(f"#{name}").evaluate(
+        "(slider, step) => { slider.value = step; slider.dispatchEvent(new Event('input')); }", step
+    )
+
+
+def rule_shown(page) -> str:
+    return page.page.locator("#choose-command").text_content().rpartition(" ")[2]
+
+
+def test_every_map_and_baseline_is_a_mark(page, reported) -> None:
+    summary = reported[1]
+    adapted = (summary.maps["trainable_parameters"] > 0).sum()
+    outside = summary.trials["baseline"].notna().sum()
+    assert page.page.locator("#pareto .scatterlayer .points path.point").count() == adapted + outside
+    legend = page.page.locator("#pareto .legendtext").all_text_contents()
+    assert legend == ["searched map", "uniform rank", "SVD of one large training", "EVA", "AdaLoRA", "front"]
+
+
+def test_pointing_at_a_map_shows_its_ranks(page, reported) -> None:
+    number = alone(reported[1])
+    page.point(number).hover(force=True)
+    assert page.page.locator("#tip b").text_content() == f"trial {number}"
+    assert page.page.locator("#tip .strip span").count() == 4
+    page.page.mouse.move(1, 1)
+    page.page.locator("#tip").wait_for(state="hidden")
+
+
+def test_click_pins_a_map_beside_its_rivals(page, reported) -> None:
+    summary = reported[1]
+    rows = summary.maps.set_index("number")
+    pinned, choice = alone(summary), summary.chosen.number
+    page.point(pinned).click(force=True)
+    titles = page.page.locator("#maps h3").all_text_contents()
+    assert titles[:2] == [f"trial {pinned}, pinned", f"trial {choice}, chosen"]
+    cells = page.page.locator("#maps table").nth(0).locator("td:not(:empty)").all_text_contents()
+    assert [int(cell) for cell in cells] == list(rows["ranks"][pinned].values())
+    for cell, rank, other in zip(
+        page.page.locator("#maps table").nth(1).locator("td:not(:empty)").all_text_contents(),
+        rows["ranks"][choice].values(),
+        rows["ranks"][pinned].values(),
+        strict=True,
+    ):
+        difference = f" {other - rank:+d}".replace("-", "−") if other != rank else ""
+        assert cell == f"{rank}{difference}"
+    assert f"--trial {pinned} " in page.page.locator("#export-command").text_content()
+    page.page.reload()  # what is pinned stays
+    assert page.page.locator("#maps h3").first.text_content() == f"trial {pinned}, pinned"
+    page.page.locator("#unpin").click()
+    assert page.page.locator("#maps h3").first.text_content() == f"trial {choice}, chosen"
+
+
+def test_uniform_map_of_no_more_parameters_stands_beside(page, reported) -> None:
+    summary = reported[1]
+    uniform = summary.maps[(summary.maps["kind"] == "baseline:uniform") & (summary.maps["trainable_parameters"] > 0)]
+    number = int(summary.maps.sort_values("trainable_parameters")["number"].iloc[-2])
+    price = summary.maps.set_index("number")["trainable_parameters"][number]
+    best = uniform[uniform["trainable_parameters"] <= price].sort_values("score")["number"].iloc[-1]
+    page.page.locator(f"#trials tr[data-trial='{number}'] button").click()
+    titles = page.page.locator("#maps h3").all_text_contents()
+    assert f"trial {best}, best uniform of no more parameters" in titles
+
+
+@pytest.mark.parametrize("name", ["max-parameters", "min-score"])
+def test_sliders_choose_as_the_rules_do(page, reported, name) -> None:
+    found = set()
+    for step in range(0, 401, 20):
+        slide(page, name, step)
+        rule = rule_shown(page)
+        assert rule.startswith(f"{name}=")
+        assert chosen(page) == choose(reported[1].maps, Rule.parse(rule)).number
+        assert page.page.locator(f"input[value={name}]").is_checked()
+        found.add(chosen(page))
+    assert found > {min(found)}
+    ends = reported[1].front["number"].iloc[[0, -1]].tolist()
+    assert set(ends) <= found
+
+
+@pytest.mark.parametrize("rule", ["within-one-se", "best", "knee"])
+def test_other_rules_choose_as_choose_does(page, reported, rule) -> None:
+    page.page.locator(f"input[value={rule}]").check()
+    assert chosen(page) == choose(reported[1].maps, Rule.parse(rule)).number
+
+
+def test_copied_command_chooses_what_the_page_shows(page, reported, monkeypatch) -> None:
+    monkeypatch.chdir(reported[0])
+    slide(page, "max-parameters", 150)
+    page.page.locator("button[data-copy=choose-command]").click()
+    copied = page.page.evaluate("navigator.clipboard.readText()")
+    assert copied == page.page.locator("#choose-command").text_content()
+    status, out, _ = in_process(*shlex.split(copied)[3:])
+    assert status == 0
+    shown = page.page.locator("#choice").text_content()
+    assert re.sub(r" \(.*?\)", "", out.splitlines()[0]) == shown
+    page.page.locator("button[data-copy=export-command]").click()
+    assert out.splitlines()[-1] == f"take it with you: {page.page.evaluate('navigator.clipboard.readText()')}"
+
+
+def test_table_sorts(page, reported) -> None:
+    scores = page.page.locator("#trials tbody tr td:nth-child(5)")
+    head = page.page.locator("#trials thead th:nth-child(5)")
+    for order in ("ascending", "descending"):
+        head.locator("button").click()
+        assert head.get_attribute("aria-sort") == order
+        values = [float(text) for text in scores.all_text_contents() if text]
+        assert values == sorted(values, reverse=order == "descending")
+    page.page.locator("#trials thead th:nth-child(7) button").click()
+    prices = page.page.locator("#trials tbody tr td:nth-child(7)").all_text_contents()
+    values = [int(text.replace(",", "")) for text in prices if text]
+    assert values == sorted(values)
+
+
+def test_losses_of_a_pinned_map_are_drawn(page, reported) -> None:
+    number = next(n for n in reported[1].front["number"] if n not in {of.trial for of in reported[1].contenders})
+    page.page.locator(f"#trials tr[data-trial='{number}'] button").click()
+    assert f"trial {number}" in page.page.locator("#losses .legendtext").all_text_contents()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 390])
+def test_page_is_accessible_and_fits(browser, reported, scheme, width) -> None:
+    with opened(browser, reported[0] / "reports" / "small" / "index.html", width=width, scheme=scheme) as found:
+        number = int(reported[1].front["number"].iloc[-1])
+        found.page.locator(f"#trials tr[data-trial='{number}'] button").click()
+        findings = Axe().run(found.page).response["violations"]
+        assert [of["id"] for of in findings if of["impact"] in ("serious", "critical")] == []
+        assert found.page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_without_scripts_figures_and_tables_are_there(browser, reported) -> None:
+    with opened(browser, reported[0] / "reports" / "small" / "index.html", script=False) as found:
+        pictures = found.page.locator("figure img")
+        assert pictures.count() == 6
+        for picture in pictures.all():
+            assert picture.is_visible()
+            assert picture.bounding_box()["height"] > 100
+        assert found.page.locator("#trials tbody tr").count() == len(reported[1].trials)
+        assert not found.page.locator("#choose-command").is_visible()
+        assert found.asked == []
+
+
+def test_page_is_one_small_file(reported) -> None:
+    page = reported[0] / "reports" / "small" / "index.html"
+    assert page.stat().st_size < 6_000_000
+
+
+def test_page_of_a_running_study_loads_itself_anew(browser, reported, tmp_path) -> None:
+    summary, path = reported[1], tmp_path / "index.html"
+    write_page(summary, path, 1)
+    with opened(browser, path) as found:
+        number = alone(summary)
+        found.page.locator(f"#trials tr[data-trial='{number}'] button").click()
+        write_page(replace(summary, name="renamed"), path, None)
+        found.page.get_by_role("heading", name="renamed").wait_for()
+        assert found.page.locator("#maps h3").first.text_content() == f"trial {number}, pinned"
+        assert (found.asked, found.said) == ([], [])
