@@ -1,0 +1,35 @@
+"""The pictures of README and docs/, of the demo's report; `make pictures` runs the demo before."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from playwright.sync_api import sync_playwright
+
+ROOT = Path(__file__).parent.parent
+REPORT = ROOT / "reports" / "demo"
+HEIGHT = 1500  # of what is shown of the page
+
+
+def main() -> None:
+    """Writes the front, and the page in light and dark, wide and narrow."""
+    shutil.copy(REPORT / "pareto.png", ROOT / "docs" / "demo-front.png")
+    with sync_playwright() as playwright:
+        chromium = shutil.which("chromium") or shutil.which("google-chrome")
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        for scheme in ("light", "dark"):
+            for width in (1280, 390):
+                page = browser.new_page(viewport={"width": width, "height": HEIGHT}, color_scheme=scheme)
+                page.goto((REPORT / "index.html").as_uri())
+                number = page.evaluate("data.front.at(-2)")  # to stand beside the chosen map
+                page.locator(f"#trials tr[data-trial='{number}'] button").click()
+                page.evaluate("scrollTo(0, 0)")
+                page.wait_for_timeout(500)
+                page.screenshot(path=ROOT / "docs" / "page" / f"{scheme}-{width}.png")
+                page.close()
+        browser.close()
+
+
+if __name__ == "__main__":
+    main()
