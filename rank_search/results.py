@@ -101,15 +101,6 @@ class Results:
 
 
 def load(study: str, storage: str | None = None) -> Results:
-    """Reads a study and analyses it; neither model nor data are loaded.
-
-    Args:
-        study: its name under ``studies/``, or the path of its folder.
-        storage: URL of another storage than the folder's own SQLite file.
-
-    Raises:
-        InputError: there is no such study.
-        RankSearchError: it has no scored trial yet.
-    """
+    """See `rank_search.load`; neither model nor data are loaded."""
     folder = StudyFolder.of(study)
     return Results(summarise(*load_study(folder, storage), folder))
