@@ -53,7 +53,7 @@ from rank_search.search.storage import BESIDE, StudyFolder, create_study
 from rank_search.tasks.load import load_task
 from rank_search.training.cost import matmul_peak
 from rank_search.training.memory import keep_freed_memory
-from rank_search.training.result import FineTuned, Job, Rungs
+from rank_search.training.result import FineTuned, Job, Rungs, unheard
 from rank_search.training.trainer import rehearse
 
 if TYPE_CHECKING:
@@ -232,7 +232,7 @@ def scripted(bench: Bench, trials: int, corner: np.ndarray, seed: int) -> tuple[
 def trained_again(bench: Bench, maps: list[RankMap], corner: np.ndarray) -> float:
     """Hypervolume of maps, each trained as a trial of our study would be: on the batches that all share."""
     seed = data_seed(bench.config.seed)
-    outcomes = [bench.executor.train([Job(ranks, k, seed)], lambda _: None)[0] for k, ranks in enumerate(maps)]
+    outcomes = [bench.executor.train([Job(ranks, k, seed)], unheard)[0] for k, ranks in enumerate(maps)]
     scores = [outcome.evaluation.score for outcome in outcomes if isinstance(outcome, FineTuned)]
     return volume([(score, bench.space.parameters(of)) for score, of in zip(scores, maps, strict=True)], corner)
 

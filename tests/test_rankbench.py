@@ -12,7 +12,7 @@ from rank_search.config import load_config
 from rank_search.executors.local import LocalExecutor
 from rank_search.search.loop import data_seed
 from rank_search.tasks.load import load_task
-from rank_search.training.result import Job
+from rank_search.training.result import Job, unheard
 from tests.conftest import ROOT
 
 FOLDER = ROOT / "benchmarks" / "rankbench"
@@ -82,7 +82,7 @@ def test_random_rows_are_trained_again(bench) -> None:
         Job(bench.space.rank_map(row), seed=row["seed_0"], data_seed=data_seed(config.seed), number=number)
         for number, row in enumerate(rows.to_dict(orient="records"))
     ]
-    outcomes = LocalExecutor(config, task, bench.space).train(jobs, lambda _steps: None)
+    outcomes = LocalExecutor(config, task, bench.space).train(jobs, unheard)
     noise = bench.table["score_se"].iloc[0] * math.sqrt(2)  # of one training; the table's is that of a mean of two
     scores = [outcome.evaluation.score for outcome in outcomes]
     assert scores == pytest.approx(rows["score_0"].tolist(), abs=3 * noise, rel=0), rows

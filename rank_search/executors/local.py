@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import time
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from rank_search.adapters import Spectrum, Start, UnpackableError, eva_directions, eva_start, loaded
@@ -38,6 +39,27 @@ _EVA_LEARNS_AT = 0.25
 _TIMED = 2  # steps
 _MEMORY = 0.8  # of what is left, that activations may take
 _WORTH_IT = 0.95  # of the time of a smaller pack, above which a larger one is not worth its memory
+
+
+@dataclass(frozen=True)
+class _Begun:
+    """A job that is ready to be trained.
+
+    Attributes:
+        job: with the ranks that it is trained at.
+        start: where its training begins; None for the study's init rule.
+        seconds: what it took to find these.
+    """
+
+    job: Job
+    start: Start | None
+    seconds: float
+
+    def ended(self, outcome: Outcome) -> Outcome:
+        """What became of it, with what went before."""
+        if isinstance(outcome, FineTuned):
+            return replace(outcome, rank_map=self.job.rank_map, seconds=self.seconds + outcome.seconds)
+        return outcome
 
 
 class LocalExecutor:
@@ -189,20 +211,22 @@ class LocalExecutor:
         begun = [self._begun(job) for job in jobs]
         outcomes = fine_tune(
             self._task,
-            [job for job, _ in begun],
+            [of.job for of in begun],
             self._config,
             sources=self._sources,
             directions=self._directions,
-            starts=[start for _, start in begun],
+            starts=[of.start for of in begun],
             rungs=rungs,
             on_step=on_step,
         )
-        return [
-            replace(outcome, rank_map=job.rank_map) if isinstance(outcome, FineTuned) else outcome
-            for outcome, (job, _) in zip(outcomes, begun, strict=True)
-        ]
+        return [of.ended(outcome) for of, outcome in zip(begun, outcomes, strict=True)]
 
-    def _begun(self, job: Job) -> tuple[Job, Start | None]:
+    def _begun(self, job: Job) -> _Begun:
+        started = time.perf_counter()
+        given, start = self._started(job)
+        return _Begun(given, start, time.perf_counter() - started)
+
+    def _started(self, job: Job) -> tuple[Job, Start | None]:
         """A job with the ranks that it is trained at, and where its training begins."""
         if job.recipe == "warm" and self._nested is not None:
             self._warm_start = self._warm_start or self._nested.start()

@@ -4,7 +4,7 @@ import torch
 from rank_search.errors import InputError, TrainingFailed
 from rank_search.executors import local
 from rank_search.executors.local import LocalExecutor
-from rank_search.training.result import FineTuned, Job
+from rank_search.training.result import FineTuned, Job, unheard
 from rank_search.training.trainer import Rehearsal, rehearse
 from tests.bench import study_config
 from tests.training.test_trainer import TRAINING
@@ -29,7 +29,7 @@ def test_pack_that_does_not_fit_is_halved(small_task, small_space, monkeypatch) 
 
     train = local.fine_tune
     monkeypatch.setattr(local, "fine_tune", scarce)
-    outcomes = executor(small_task, small_space).train(jobs(small_space, 5), lambda _steps: None)
+    outcomes = executor(small_task, small_space).train(jobs(small_space, 5), unheard)
     assert tried == [[0, 1, 2, 3, 4], [0, 1], [2, 3, 4], [2], [3, 4]]
     assert all(isinstance(outcome, FineTuned) for outcome in outcomes)
 
@@ -42,7 +42,7 @@ def test_map_that_raises_fails_alone(small_task, small_space, monkeypatch) -> No
 
     train = local.fine_tune
     monkeypatch.setattr(local, "fine_tune", broken)
-    outcomes = executor(small_task, small_space).train(jobs(small_space, 4), lambda _steps: None)
+    outcomes = executor(small_task, small_space).train(jobs(small_space, 4), unheard)
     assert [isinstance(outcome, FineTuned) for outcome in outcomes] == [True, True, False, True]
     assert isinstance(outcomes[2], TrainingFailed)
     assert str(outcomes[2]) == "ValueError: of this map alone"
@@ -58,7 +58,7 @@ def test_jobs_on_other_batches_are_packed_apart(small_task, small_space, monkeyp
     train = local.fine_tune
     monkeypatch.setattr(local, "fine_tune", watched)
     mixed = [Job(small_space.uniform(1), 0, data_seed=k % 2, number=k) for k in range(4)]
-    outcomes = executor(small_task, small_space).train(mixed, lambda _steps: None)
+    outcomes = executor(small_task, small_space).train(mixed, unheard)
     assert packs == [[0, 2], [1, 3]]
     assert outcomes[0].losses == pytest.approx(outcomes[2].losses)
     assert outcomes[0].losses[0] != pytest.approx(outcomes[1].losses[0], rel=1e-6)
@@ -118,7 +118,7 @@ def test_model_that_mixes_the_rows_of_maps_is_refused_a_pack(small_task, small_s
     monkeypatch.setattr(layer, "forward", with_positions)
     with pytest.raises(InputError, match=r"search\.pack: this model does not keep several maps apart .* write 1"):
         made.check_packs()
-    (alone,) = made.train(jobs(small_space, 1), lambda _steps: None)
+    (alone,) = made.train(jobs(small_space, 1), unheard)
     assert isinstance(alone, FineTuned)
     nested = executor(small_task, small_space, search={"strategy": "nested"})
     with pytest.raises(InputError, match=r"search\.strategy: .* write finetune"):
@@ -129,7 +129,19 @@ def test_warm_jobs_start_from_the_super_adapter(small_task, small_space, tmp_pat
     made = executor(small_task, small_space)
     scorer = made.nested(tmp_path / "nested.safetensors")
     scorer.train(0, 0, lambda done, of: None)
-    warm, cold = (
-        made.train(jobs(small_space, 1, recipe=recipe), lambda _steps: None)[0].losses for recipe in ("warm", "fresh")
-    )
+    warm, cold = (made.train(jobs(small_space, 1, recipe=recipe), unheard)[0].losses for recipe in ("warm", "fresh"))
     assert warm[0] != pytest.approx(cold[0], rel=1e-4)
+
+
+def test_what_comes_before_a_training_counts_as_its_time(small_task, small_space, monkeypatch) -> None:
+    clock = [0.0]
+
+    def slow(*arguments):
+        clock[0] += 100
+        return found(*arguments)
+
+    found = local.eva_start
+    monkeypatch.setattr(local, "eva_start", slow)
+    monkeypatch.setattr(local.time, "perf_counter", lambda: clock[0])
+    outcomes = executor(small_task, small_space).train(jobs(small_space, 2, recipe="eva"), unheard)
+    assert [outcome.seconds for outcome in outcomes] == [100, 100]

@@ -19,7 +19,7 @@ from rank_search.models.load import load
 from rank_search.modules import build_space
 from rank_search.tasks.base import Evaluation
 from rank_search.tasks.classification import ClassificationTask, score_classes
-from rank_search.training.result import Job
+from rank_search.training.result import Job, unheard
 from tests.bench import study_config
 from tests.conftest import train
 from tests.tasks.conftest import SIZES, TRAINING, classifier, labelled, tokenizer
@@ -117,7 +117,7 @@ def test_head_learns_at_a_rate_of_its_own_whatever_the_recipe(classification, re
         config = study_config(training=training, task=CLASSIFIED)
         space = build_space(classification.backbone, config, classification.head)
         job = Job(space.uniform(2), 0, 0, recipe=recipe)
-        (outcome,) = LocalExecutor(config, classification, space).train([job], lambda _steps: None)
+        (outcome,) = LocalExecutor(config, classification, space).train([job], unheard)
         outcome.save_adapter(tmp_path / f"{rate}")
         head = load_file(tmp_path / f"{rate}" / "adapter_model.safetensors")["base_model.model.classifier.weight"]
         changes[rate] = (head - classification.backbone.classifier.weight).abs().mean().item()

@@ -8,7 +8,7 @@ import torch
 from rank_search.errors import TrainingFailed
 from rank_search.executors.local import LocalExecutor
 from rank_search.ranks import RankMap
-from rank_search.training.result import FineTuned, Job
+from rank_search.training.result import FineTuned, Job, unheard
 from tests.conftest import study_config
 
 CONFIG = study_config(training={"steps": 24, "precision": "float32", "batch_size": 4, "learning_rate": 1e-2})
@@ -20,7 +20,7 @@ def executor(small_task, small_space):
 
 
 def made(executor, *jobs) -> list[FineTuned]:
-    return executor.train(jobs, lambda _steps: None)
+    return executor.train(jobs, unheard)
 
 
 def weights(task) -> dict[str, torch.Tensor]:
