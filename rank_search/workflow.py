@@ -29,15 +29,16 @@ from rank_search.ranks import RankMap
 from rank_search.search.baselines import NAME, Baselines
 from rank_search.search.confirmation import Confirmation
 from rank_search.search.contender import Contender
+from rank_search.search.display import Display
 from rank_search.search.drivers import Drivers
 from rank_search.search.leases import Leases
 from rank_search.search.loop import Search, data_seed, job_of
 from rank_search.search.nested import NESTED, NestedSearch
 from rank_search.search.plan import Plan
-from rank_search.search.progress import ProgressBar
 from rank_search.search.record import StudyRecord, environment, refuse_change
 from rank_search.search.storage import BESIDE, StudyFolder, check_storage, create_study, find_study, is_shared
 from rank_search.search.table import trials_table
+from rank_search.search.time_left import Workload
 from rank_search.tasks.load import load_skeleton, load_task
 from rank_search.training.result import FineTuned
 
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
     from rank_search.tasks.base import Evaluation, Task
 
 _LARGEST_PACK = 16
+_RIVALS = 3  # contenders of a verdict, the chosen map among them: two to four, as one map may have several roles
 _POLL = 2.0  # seconds between two looks at what another driver does
 
 
@@ -126,8 +128,8 @@ def _run(
             folder.claim(record)
             write_text(folder.path / "study.yaml", config.to_yaml())
         finished = Finished(study, record, folder)
-        bar = ProgressBar(console, study, _expected(config, space), config.training.steps)
-        with bar as progress, Leases(drivers.alone) as parts:
+        display = Display(console, study, workload(config, space), config.training.steps)
+        with display as progress, Leases(drivers.alone) as parts:
             pack = _pack(study, config, executor, console)
             nested = None
             if config.search.strategy == "nested":
@@ -307,12 +309,17 @@ def _prior(config: StudyConfig, space: Space) -> RankMap | None:
     return RankCurve.read(Path(config.space.prior)).rank_map(space) if config.space.prior else None
 
 
-def _expected(config: StudyConfig, space: Space) -> int:
-    """Trials of a whole study, baselines outside the space included."""
+def workload(config: StudyConfig, space: Space) -> Workload:
+    """A whole study, baselines outside the space included."""
     maps = min(config.search.maps, space.size)
     baselines = Baselines(space, config.search.baselines)
     at_choice = 1 if baselines.truncations else 0
-    return int(maps) + config.search.repeats_planned + len(baselines.names) + at_choice
+    return Workload(
+        trials=int(maps) + config.search.repeats_planned + len(baselines.names) + at_choice,
+        alone=len(Baselines(space, {"adalora"} & set(config.search.baselines)).names),
+        scored=len(baselines.truncations) + at_choice + (1 if space.ladder[0] == 0 else 0),
+        verdict=_RIVALS * config.search.verdict_seeds,
+    )
 
 
 def _contenders(contest: Contest) -> list[Contender]:
@@ -323,7 +330,7 @@ def _confirmation(begun: Finished, config: StudyConfig) -> Confirmation:
     return Confirmation(begun.folder, config.seed, config.search.verdict_seeds)
 
 
-def _confirm(begun: Finished, config: StudyConfig, executor: Executor, progress: ProgressBar) -> None:
+def _confirm(begun: Finished, config: StudyConfig, executor: Executor, progress: Display) -> None:
     """Trains the chosen map and its rivals on fresh seeds."""
     told = partial(progress.stage, "verdict: fresh training")
     _confirmation(begun, config).run(_contenders(begun.contest()), executor, told)

@@ -4,7 +4,8 @@ import json
 import subprocess
 import sys
 
-from tests.conftest import ROOT, SMALL, small_run
+from tests.browser import chromium
+from tests.conftest import ROOT, SMALL, missing, small_run
 
 
 def benchmark(name, folder, *arguments):
@@ -98,3 +99,37 @@ def test_joint(demo) -> None:
     assert len(result["differences"]) == 5
     for difference in result["differences"].values():
         assert difference["ci_low"] <= difference["mean"] <= difference["ci_high"]
+
+
+def test_scale(tmp_path) -> None:
+    """All parts, each cut short, and the page of them."""
+    (tmp_path / "configs").symlink_to(ROOT / "configs")
+    (tmp_path / "reports").mkdir()
+    benchmark("scale.py", tmp_path, "workers", "--packs", "2", "--steps", "2", "--rounds", "1")
+    benchmark("scale.py", tmp_path, "overhead", "--trials", "12")
+    for part in (["ask"], ["driver", "--trials", "3"], ["study"]):
+        benchmark("scale.py", tmp_path, *part, "--longest", "100")
+    benchmark("scale.py", tmp_path, "simulate")
+    benchmark("scale.py", tmp_path, "report")
+    found = json.loads((tmp_path / "reports" / "benchmarks" / "scale.json").read_text())
+    written = (tmp_path / "reports" / "scale.md").read_text()
+    assert found.keys() == json.loads((ROOT / "reports" / "benchmarks" / "scale.json").read_text()).keys()
+    assert f"Two workers are {found['workers']['times_faster']} times as fast" in written
+    for kind, seconds in found["ask"]["seconds"].items():
+        assert f"| {kind} | {seconds['100']} |" in written
+
+
+def test_page(tmp_path) -> None:
+    if chromium() is None:
+        missing("Chromium is not here; apt-get install chromium")
+    benchmark("report_page.py", tmp_path, "--trials", "60", "--picks", "2")
+    found = json.loads((tmp_path / "reports" / "benchmarks" / "report_page.json").read_text())
+    assert found["megabytes"] < 6
+    assert found["pick_milliseconds"].keys() == {"pin", "budget", "score"}
+
+
+def test_time_left(demo) -> None:
+    benchmark("time_left.py", demo.folder, "demo")
+    found = json.loads((demo.folder / "reports" / "benchmarks" / "time_left.json").read_text())["demo"]
+    assert [of["trials"] for of in found["told"]] == sorted({of["trials"] for of in found["told"]})
+    assert 0 <= found["within_20_percent"] <= 1

@@ -15,7 +15,7 @@ from rank_search.ranks import RankMap
 from rank_search.search.cuts import cut_to_energy, cut_to_price
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from optuna.trial import FrozenTrial
 
@@ -86,7 +86,7 @@ class Baselines:
     """
 
     space: Space
-    which: Sequence[str]
+    which: Collection[str]
 
     @property
     def names(self) -> list[str]:

@@ -1,0 +1,79 @@
+"""How well a run foretells its end: replays finished studies, and compares what was said with what came.
+
+    python benchmarks/time_left.py demo classifier-banking77 retriever-xquad
+
+A study is to have been run in one sitting, as its clock is that of its trials; the end is when the verdict's scores on
+the test split were written. Foretold after each finished pack from the first tenth of the trials on.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import optuna
+import typer
+
+from rank_search.config import StudyConfig
+from rank_search.search.storage import StudyFolder, load_study
+from rank_search.search.time_left import seconds_left, seconds_of
+from rank_search.workflow import workload
+
+if TYPE_CHECKING:
+    from optuna.trial import FrozenTrial
+
+_TOGETHER = 2.0  # seconds within which trials of a pack are told
+
+
+def main(
+    studies: Annotated[list[str], typer.Argument(help="Finished studies.")],
+    out: Annotated[Path, typer.Option(help="The file to write.")] = Path("reports/benchmarks/time_left.json"),
+) -> None:
+    """Writes the errors, as parts of what was left."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    found = {name: replayed(name) for name in studies}
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(
+        json.dumps({"command": f"python benchmarks/time_left.py {' '.join(studies)}", **found}, indent=1) + "\n"
+    )
+    print(json.dumps({name: of["within_20_percent"] for name, of in found.items()}, indent=1))
+
+
+def replayed(name: str) -> dict[str, Any]:
+    """What would have been said, and what came."""
+    folder = StudyFolder.of(name)
+    study, record = load_study(folder, None)
+    trials = sorted(study.get_trials(deepcopy=False), key=_end)
+    work = workload(StudyConfig.model_validate(record.config), record.space)
+    start = min(trial.datetime_start for trial in trials if trial.datetime_start)
+    end = datetime.fromtimestamp((folder.path / "test.json").stat().st_mtime)  # noqa: DTZ006  # as Optuna writes it
+    told = []
+    for count in range(1, len(trials)):
+        now = _end(trials[count - 1])
+        if count < len(trials) / 10 or (_end(trials[count]) - now).total_seconds() < _TOGETHER:
+            continue
+        seconds = seconds_left(work, trials[:count])
+        if seconds is None:
+            continue
+        pace = (now - start).total_seconds() / sum(sum(of) for of in seconds_of(trials[:count]).values())
+        came = (end - now).total_seconds()
+        told.append({"trials": count, "said": round(pace * seconds), "came": round(came)})
+    errors = [of["said"] / of["came"] - 1 for of in told]
+    return {
+        "seconds": round((end - start).total_seconds()),
+        "within_20_percent": round(sum(abs(of) <= 0.2 for of in errors) / len(errors), 3),
+        "median_error": round(statistics.median(errors), 3),
+        "told": told,
+    }
+
+
+def _end(trial: FrozenTrial) -> datetime:
+    assert trial.datetime_complete is not None  # noqa: S101  # the study is finished
+    return trial.datetime_complete
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,127 @@
+"""What a run shows, and how long it says that it will take."""
+
+import io
+from types import SimpleNamespace
+
+import pytest
+from optuna.trial import TrialState, create_trial
+from rich.console import Console
+
+from rank_search.search import display as displays
+from rank_search.search.display import Display, front_plot
+from rank_search.search.time_left import Workload, kind_of, seconds_left
+
+WORK = Workload(trials=10, alone=2, scored=3, verdict=4)
+
+
+def trial(seconds, parameters=10, state=TrialState.COMPLETE, **attributes):
+    values = [0.5, parameters] if state == TrialState.COMPLETE else None
+    given = {"seconds": seconds, **attributes} if seconds is not None else attributes
+    return create_trial(state=state, values=values, user_attrs=given)
+
+
+@pytest.mark.parametrize(
+    ("kind", "made"),
+    [
+        ("trained", trial(1)),
+        ("scored", trial(1, parameters=0)),
+        ("scored", trial(1, recipe="truncated")),
+        ("alone", trial(1, kind="baseline:adalora")),
+        ("trained", trial(1, state=TrialState.PRUNED)),
+    ],
+)
+def test_kinds(kind, made) -> None:
+    assert kind_of(made) == kind
+
+
+def test_nothing_is_said_before_a_training() -> None:
+    assert seconds_left(WORK, []) is None
+    assert seconds_left(WORK, [trial(1, parameters=0)]) is None
+
+
+def test_time_left_is_what_each_kind_has_taken() -> None:
+    known = [trial(10), trial(20), trial(2, parameters=0), trial(40, kind="baseline:adalora")]
+    # 5 trained, 2 alone and 3 scored in all; then 4 for the verdict.
+    assert seconds_left(WORK, known) == 3 * 15 + 1 * 40 + 2 * 2 + 4 * 15
+
+
+def test_what_was_not_seen_yet_is_guessed_from_a_training() -> None:
+    assert seconds_left(WORK, [trial(10)]) == pytest.approx(4 * 10 + 2 * 16 + 3 * 3 + 4 * 10)
+
+
+def test_failed_and_surplus_trials_leave_nothing_to_do() -> None:
+    failed = [trial(None, state=TrialState.FAIL) for _ in range(4)]
+    assert seconds_left(Workload(5, 0, 0, 0), [trial(10), *failed]) == 0
+    assert seconds_left(Workload(1, 0, 0, 0), [trial(10), trial(10)]) == 0
+    assert seconds_left(Workload(2, 0, 0, 0), [trial(10), trial(None, state=TrialState.RUNNING)]) == 10
+
+
+@pytest.fixture
+def shown(bench, monkeypatch):
+    """A display on a terminal whose clock is ours, of a study of two trials so far; and what it shows."""
+    clock = SimpleNamespace(now=0.0)
+    monkeypatch.setattr(displays.time, "monotonic", lambda: clock.now)
+    study = bench.search(4)
+    console = Console(file=io.StringIO(), force_terminal=True, width=160)
+    made = Display(console, study, Workload(8, 0, 1, 2), steps=10)
+
+    def text() -> str:
+        with console.capture() as captured:
+            console.print(made.shown())
+        return captured.get()
+
+    return SimpleNamespace(display=made, clock=clock, text=text, bench=bench)
+
+
+def test_packs_in_training_are_shown_until_they_are_done(shown) -> None:
+    shown.display.pack_started([4, 5], 1234)
+    shown.display.step([4, 5], 3, 0.8125)
+    assert "in training: 4, 5" in shown.text()
+    assert "1,234 parameters" in shown.text()
+    assert "step 3 of 10" in shown.text()
+    assert "loss 0.812" in shown.text()
+    study = shown.bench.search(6)
+    shown.display.trial_finished(study, 4)
+    assert "in training" not in shown.text()
+    assert "6/8" in shown.text()
+
+
+def test_time_left_is_by_this_runs_clock(shown) -> None:
+    assert "left" not in shown.text()
+    shown.display.pack_started([4], 1)
+    study = shown.bench.search(5)
+    (told,) = study.trials[4:]
+    shown.clock.now = 1000 * told.user_attrs["seconds"] * 60  # a thousand minutes of the wall for a minute of training
+    shown.display.trial_finished(study, 4)
+    seconds = seconds_left(Workload(8, 0, 1, 2), study.trials)
+    minutes = seconds * 1000
+    assert f"about {minutes:.0f} min left" in shown.text()
+    shown.clock.now += 60 * (minutes - 3)
+    assert "about 3 min left" in shown.text()
+    shown.clock.now += 6000
+    assert "about 1 min left" in shown.text()
+
+
+def test_front_is_drawn_in_characters() -> None:
+    front = [create_trial(values=values) for values in ([0.7, 1000], [0.75, 10_000], [0.8, 1e6])]
+    drawn = front_plot(front)
+    assert drawn.count("o") >= 3
+    assert "(parameters)" in drawn
+    assert "0.7" in drawn
+    lines = drawn.splitlines()
+    columns = [(row, line.index("o", 12)) for row, line in enumerate(lines[:-3]) if "o" in line[12:]]
+    assert [column for _, column in sorted(columns, reverse=True)] == sorted(column for _, column in columns)
+
+
+def test_log_files_get_a_line_for_each_trial(bench) -> None:
+    study = bench.search(3)
+    said = io.StringIO()
+    with Display(Console(file=said, width=200), study, WORK, steps=3) as made:
+        made.trial_finished(study, 2)
+        made.waiting("waiting for others")
+        made.waiting("waiting for others")
+        made.stage("verdict: fresh training", 1, 2)
+        made.stage("verdict: fresh training", 2, 2)
+    first, *rest = said.getvalue().splitlines()
+    assert first.startswith("trial 3/10: 0.")
+    assert rest == ["waiting for others", "verdict: fresh training 2 of 2"]
