@@ -127,7 +127,7 @@ def run(
     with _naming(config, overrides):
         finished = run_study(settings, storage, _console())
     if finished is not None:
-        _report(finished.study, finished.record, finished.folder)
+        _report(finished.study, finished.record, finished.folder, elsewhere=storage is not None)
 
 
 @app.command()
@@ -288,9 +288,12 @@ def report(
     elif watched:
         from rank_search.report.watch import watch
 
-        watch(lambda: _open(studies[0], storage), REPORTS / _open(studies[0], storage)[2].name, print)
+        if paper:
+            raise InputError("is for a report that is whole, without --watch", field="--paper")
+        opened, record, folder = _open(studies[0], storage)
+        watch(opened, record, folder, REPORTS / folder.name, print, elsewhere=storage is not None)
     else:
-        _report(*_open(studies[0], storage), paper=paper)
+        _report(*_open(studies[0], storage), elsewhere=storage is not None, paper=paper)
 
 
 @app.command(name="choose")
@@ -339,8 +342,12 @@ def choose_command(
     _print_table(f"chosen by {rule}", ("dimension", "rank or value"), rows)
     for sentence in explanation:
         print(sentence)
-    if storage is None:
-        print(f"take it with you: python -m rank_search export {study} --rule {rule} --to peft --out adapter")
+    if folder.adapter(trial.number).is_dir() or trial.trainable_parameters:
+        from rank_search.report.page import called
+
+        retrain = "" if folder.adapter(trial.number).is_dir() else " --retrain"
+        name = called(folder, elsewhere=storage is not None)
+        print(f"take it with you: python -m rank_search export {name} --rule {rule} --to peft --out adapter{retrain}")
 
 
 @app.command()
@@ -476,11 +483,11 @@ def _trial(study: Study, record: StudyRecord, number: int) -> ScoredTrial:
     return trials[number]
 
 
-def _report(study: Study, record: StudyRecord, folder: StudyFolder, *, paper: bool = False) -> None:
+def _report(study: Study, record: StudyRecord, folder: StudyFolder, *, elsewhere: bool, paper: bool = False) -> None:
     from rank_search.report.page import write_report
 
     out = REPORTS / folder.name
-    summary = write_report(study, record, folder, out, paper=paper)
+    summary = write_report(study, record, folder, out, elsewhere=elsewhere, paper=paper)
     print(summary.verdict.text)
     print(f"report: {out / 'index.html'}")
 

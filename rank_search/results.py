@@ -87,11 +87,11 @@ class Results:
         Raises:
             InputError: there is no such figure.
         """
-        from rank_search.report.figures import drawn
+        from rank_search.report.figures import drawn, names_of
 
-        if name not in (figures := drawn(self.summary)):
-            raise InputError(f"{name!r} is no figure; {did_you_mean(name, figures)}")
-        return figures[name]
+        if name not in (names := names_of(self.summary)):
+            raise InputError(f"{name!r} is no figure; {did_you_mean(name, names)}")
+        return drawn(self.summary, [name])[name]
 
     def _repr_html_(self) -> str:
         """Verdict and front, where a notebook shows the object."""

@@ -12,6 +12,7 @@ from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 
+import hypothesis
 import optuna
 import pytest
 import torch
@@ -46,6 +47,9 @@ from tests.bench import EMBEDDED, Bench, study_config
 from tests.postgres import Postgres
 
 ROOT = Path(__file__).parent.parent
+
+hypothesis.settings.register_profile("unhurried", deadline=None)  # other work on the machine is no failure
+hypothesis.settings.load_profile("unhurried")
 
 # Settings that cut the demo short.
 SMALL = [

@@ -100,7 +100,8 @@ def test_links_lead_somewhere() -> None:
         targets = re.findall(r"\]\((?!http)([^)]+)\)", page.read_text())
         for target in targets:
             file, _, anchor = target.partition("#")
-            assert Path(page.parent, file).exists(), (page, target)
+            generated = target in {"reference/cli.md", "reference/study-file.md"}  # by docs/hooks.py
+            assert generated or Path(page.parent, file).exists(), (page, target)
             headings = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
             anchors = {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
             assert not anchor or file or anchor in anchors, (page, target)

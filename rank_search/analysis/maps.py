@@ -40,9 +40,7 @@ def maps_table(trials: pd.DataFrame, values: Values = lambda _number: ()) -> pd.
         trials: a study's table of trials; baselines outside the space are left out.
         values: what each trial scored for each example.
     """
-    rows = in_space(complete(trials))
-    names = _names(rows)
-    rows = rows.assign(name=names)
+    rows = named(in_space(complete(trials)))
     levels = level(rows)
     grouped = rows.groupby("name", sort=False)
     maps = rows.drop_duplicates("name").set_index("name", drop=False)
@@ -64,15 +62,16 @@ def map_means(rows: pd.DataFrame) -> np.ndarray:
     """(score, parameters) of each map that these trainings are of, ``[maps, 2]``."""
     if not rows["round"].any():
         return rows[["score", "trainable_parameters"]].to_numpy(dtype=float)
-    named = rows.assign(name=_names(rows))
-    first = named.drop_duplicates("name")
-    scores = first["name"].map(level(named).mean)
+    trainings = named(rows)
+    first = trainings.drop_duplicates("name")
+    scores = first["name"].map(level(trainings).mean)
     return np.column_stack([scores.astype(float), first["trainable_parameters"].astype(float)])
 
 
-def _names(rows: pd.DataFrame) -> list[str]:
-    """What tells maps apart: their ranks, and the settings that were searched beside them."""
-    return [f"{key} {sorted(settings.items())}" for key, settings in zip(rows["key"], rows["settings"], strict=True)]
+def named(rows: pd.DataFrame) -> pd.DataFrame:
+    """Trainings with the ``name`` of their map: its ranks, and the settings that were searched beside them."""
+    pairs = zip(rows["key"], rows["settings"], strict=True)
+    return rows.assign(name=[f"{key} {sorted(settings.items())}" for key, settings in pairs])
 
 
 def front_probability(maps: pd.DataFrame, values: Values) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,10 +33,9 @@ _STYLE = Path(__file__).with_name("style.mplstyle")
 def write_figures(summary: Summary, folder: Path) -> list[Path]:
     """Draws every figure that there is something to draw in into a folder; returns the PNG files."""
     figures = drawn(summary)
-    with styled():
-        for name, figure in figures.items():
-            figure.savefig(folder / f"{name}.png")
-        figures["pareto"].savefig(folder / "pareto.svg", metadata={"Date": None})
+    for name, figure in figures.items():
+        figure.savefig(folder / f"{name}.png")
+    figures["pareto"].savefig(folder / "pareto.svg", metadata={"Date": None})
     return [folder / f"{name}.png" for name in figures]
 
 
@@ -48,7 +48,28 @@ def styled(settings: Mapping[str, Any] | None = None) -> AbstractContextManager[
     return mpl.style.context([_STYLE, dict(settings or {})])
 
 
-def drawn(summary: Summary, names: Collection[str] = (), style: Mapping[str, Any] | None = None) -> dict[str, Figure]:
+class StyledFigure(Figure):
+    """A figure that is saved, and shown in notebooks, in the style in which it was drawn."""
+
+    def savefig(self, *arguments: Any, **options: Any) -> None:
+        """See matplotlib's own."""
+        with styled():
+            super().savefig(*arguments, **options)
+
+    def _repr_png_(self) -> bytes:
+        content = io.BytesIO()
+        self.savefig(content, format="png")
+        return content.getvalue()
+
+
+def names_of(summary: Summary) -> list[str]:
+    """Figures that there is something to draw in."""
+    return [name for name in _DRAWINGS if name != "nested" or summary.nested]
+
+
+def drawn(
+    summary: Summary, names: Collection[str] = (), style: Mapping[str, Any] | None = None
+) -> dict[str, StyledFigure]:
     """Figures by name.
 
     Args:
@@ -56,20 +77,11 @@ def drawn(summary: Summary, names: Collection[str] = (), style: Mapping[str, Any
         names: of those that are wanted; all that there is something to draw in by default.
         style: matplotlib's settings, above those of ``style.mplstyle``.
     """
-    drawings = {
-        "pareto": _pareto,
-        "rank_heatmap": _rank_heatmap,
-        "hypervolume": _hypervolume,
-        "hypervolume_seconds": _hypervolume_seconds,
-        "importance": _importance,
-        "losses": _losses,
-        **({"nested": _nested} if summary.nested else {}),
-    }
     figures = {}
     with styled(style):
-        for name in names or drawings:
-            figures[name] = Figure(layout="constrained")
-            drawings[name](figures[name].subplots(), summary)
+        for name in names or names_of(summary):
+            figures[name] = StyledFigure(layout="constrained")
+            _DRAWINGS[name](figures[name].subplots(), summary)
     return figures
 
 
@@ -243,3 +255,14 @@ def _importance(axes: Axes, summary: Summary) -> None:
 def _row_font(rows: int) -> float:
     """Points of a font in which so many labels stand one above the other."""
     return max(4.0, min(9.0, 240 / rows))
+
+
+_DRAWINGS = {
+    "pareto": _pareto,
+    "rank_heatmap": _rank_heatmap,
+    "hypervolume": _hypervolume,
+    "hypervolume_seconds": _hypervolume_seconds,
+    "importance": _importance,
+    "losses": _losses,
+    "nested": _nested,
+}

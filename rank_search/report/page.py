@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -10,13 +11,16 @@ from typing import TYPE_CHECKING
 import yaml
 
 from rank_search.analysis.contest import BEST_UNIFORM, SVD_RIVAL, UNIFORM_RIVAL
+from rank_search.analysis.maps import named
+from rank_search.analysis.trials import complete, in_space
 from rank_search.files import whole_folder, write_text
 from rank_search.report.figures import write_figures
 from rank_search.report.html import as_json, page
 from rank_search.report.interactive import figures
 from rank_search.report.page_data import page_data
 from rank_search.report.paper import write_paper
-from rank_search.report.summary import summarise, summary_json, test_scores
+from rank_search.report.summary import plain, summarise, summary_json
+from rank_search.search.levels import level
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -36,8 +40,18 @@ ROLES = {
 }
 
 
-def write_report(study: Study, record: StudyRecord, folder: StudyFolder, out: Path, *, paper: bool = False) -> Summary:
-    """Analyses a study and writes its report into ``out``, in place of an older one; with figures for a ``paper``.
+def write_report(
+    study: Study, record: StudyRecord, folder: StudyFolder, out: Path, *, elsewhere: bool = False, paper: bool = False
+) -> Summary:
+    """Analyses a study and writes its report into ``out``, in place of an older one.
+
+    Args:
+        study: the study.
+        record: its settings, space and machine.
+        folder: its files.
+        out: the folder to write.
+        elsewhere: its database is named by ``--storage``, which the page's commands then need, too.
+        paper: figures and a table for a paper are wanted beside the page.
 
     Raises:
         RankSearchError: the study has no scored trial yet.
@@ -50,25 +64,38 @@ def write_report(study: Study, record: StudyRecord, folder: StudyFolder, out: Pa
             **{column: summary.trials[column].map(json.dumps) for column in ("ranks", "settings", "rungs")}
         )
         table.to_csv(partial / "trials.csv", index=False)
-        (partial / "index.html").write_text(_page(summary, pictures, None), encoding="utf-8")
+        page_text = _page(summary, pictures, called(folder, elsewhere=elsewhere), None)
+        (partial / "index.html").write_text(page_text, encoding="utf-8")
         if paper:
             write_paper(summary, partial)
     return summary
 
 
-def write_page(summary: Summary, path: Path, refresh: int | None) -> None:
-    """Writes the page alone, which needs no other file but for its links.
+def write_page(summary: Summary, out: Path, study: str, refresh: int | None) -> None:
+    """Writes the page alone into a folder, in one step; it needs no other file but for its links.
 
     Args:
         summary: what it shows.
-        path: the file.
+        out: the folder.
+        study: how a command names it.
         refresh: seconds after which it loads itself anew; None where it does not.
+
+    Raises:
+        FileNotFoundError: the folder is gone.
     """
     with TemporaryDirectory() as place:
-        write_text(path, _page(summary, write_figures(summary, Path(place)), refresh))
+        text = _page(summary, write_figures(summary, Path(place)), study, refresh)
+    beside = out.with_name(f".{out.name}.index.html")  # as whoever replaces the folder must not find it there
+    write_text(beside, text)
+    beside.replace(out / "index.html")
 
 
-def _page(summary: Summary, pictures: Sequence[Path], refresh: int | None) -> str:
+def called(folder: StudyFolder, *, elsewhere: bool) -> str:
+    """How commands name a study: the URL of its storage, which may hold a password, is left to fill in."""
+    return f"{folder.called} --storage URL" if elsewhere else folder.called
+
+
+def _page(summary: Summary, pictures: Sequence[Path], study: str, refresh: int | None) -> str:
     return page(
         "index.html.j2",
         summary.name,
@@ -81,12 +108,12 @@ def _page(summary: Summary, pictures: Sequence[Path], refresh: int | None) -> st
         roles=ROLES,
         seeds_sigma=_noise(summary),
         refresh=refresh,
-        data=as_json({**page_data(summary), "refresh": refresh}),
-        scores=test_scores(summary),
+        called=study,
+        data=as_json({**page_data(summary, study), "refresh": refresh}),
         metrics=summary.test.get("metrics", {}),
         cut={kind: counts for kind, counts in summary.record.cut.items() if counts[0]},
         examples=summary.test.get("examples", []),
-        trials=summary.trials.to_dict(orient="records"),
+        trials=plain(summary.trials.to_dict(orient="records")),
         stopped=int((summary.trials["state"] == "PRUNED").sum()),
         on_front=set(summary.front["number"]),
         config=yaml.safe_dump(dict(summary.record.config), sort_keys=False, allow_unicode=True),
@@ -96,8 +123,8 @@ def _page(summary: Summary, pictures: Sequence[Path], refresh: int | None) -> st
 
 def _noise(summary: Summary) -> float | None:
     """Standard deviation of a single training's score around its map's mean; None where nothing was repeated."""
-    once = summary.maps[summary.maps["seeds"] == 1]["se_seeds"].dropna()
-    return float(once.iloc[0]) if len(once) else None
+    sigma = level(named(in_space(complete(summary.trials)))).sigma
+    return sigma if math.isfinite(sigma) else None
 
 
 def _by_dimension(summary: Summary, ranks: Mapping[str, int]) -> list[tuple[str, int, int, int]]:

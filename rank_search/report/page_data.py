@@ -17,13 +17,14 @@ if TYPE_CHECKING:
     from rank_search.report.summary import Summary
 
 
-def page_data(summary: Summary) -> dict[str, Any]:
+def page_data(summary: Summary, called: str) -> dict[str, Any]:
     """Everything that can be hovered over, pinned or chosen.
 
-    ``maps``: every map of the space and every scored baseline outside it, with ``ranks`` in the order of ``modules``
-    and the ``rival``, the best uniform map of no more parameters; ``grid``: row and column of each module; ``front``:
-    numbers by ascending parameters, and so by score, from which a bound chooses; ``choices`` of the other rules;
-    ``contenders`` of the verdict; ``losses``: step and mean loss until there, of what was trained.
+    ``called``: how a command names the study. ``maps``: every map of the space and every scored baseline outside it,
+    with ``ranks`` in the order of ``modules``; ``rival``, the best uniform map of no more parameters; ``weights``,
+    whether they are there to export. ``grid``: row and column of each module. ``front``: numbers by ascending
+    parameters, and so by score, from which a bound chooses. ``choices`` of the other rules. ``contenders`` of the
+    verdict. ``losses``: step and mean loss until there, of what was trained.
     """
     modules = list(summary.record.space.shapes)
     outside = scored(complete(summary.trials[summary.trials["baseline"].notna()]))
@@ -42,11 +43,12 @@ def page_data(summary: Summary) -> dict[str, Any]:
             "ranks": [of.ranks[module] for module in modules],
             "settings": dict(of.settings),
             "rival": rivals.get(of.number),
+            "weights": "kept" if of.number in summary.kept else "retrain" if of.trainable_parameters else "none",
         }
         for of in shown.values()
     ]
     return {
-        "study": summary.name,
+        "called": called,
         "maps": found,
         "front": summary.front["number"].tolist(),
         "choices": {name: choose(summary.maps, Rule(name)).number for name in PLAIN_RULES},

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
-from rank_search.report.figures import drawn, styled
+from rank_search.report.figures import drawn
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,11 +21,10 @@ def write_paper(summary: Summary, folder: Path) -> list[Path]:
     out = folder / "paper"
     out.mkdir()
     files = []
-    with styled(_COLUMN):
-        for name, figure in drawn(summary, _FIGURES, _COLUMN).items():
-            figure.axes[0].set_title("")
-            files.append(out / f"{name}.pdf")
-            figure.savefig(files[-1], metadata={"CreationDate": None})
+    for name, figure in drawn(summary, _FIGURES, _COLUMN).items():
+        figure.axes[0].set_title("")
+        files.append(out / f"{name}.pdf")
+        figure.savefig(files[-1], metadata={"CreationDate": None})
     (out / "front.tex").write_text(front_table(summary), encoding="utf-8")
     return [*files, out / "front.tex"]
 
@@ -36,7 +36,7 @@ def front_table(summary: Summary) -> str:
         cells = [
             str(of["number"]),
             f"{of['trainable_parameters']:,}",
-            rf"{of['score']:.4f} $\pm$ {of['score_se']:.4f}",
+            f"{of['score']:.4f}" + (rf" $\pm$ {of['score_se']:.4f}" if math.isfinite(of["score_se"]) else ""),
             str(of["seeds"]),
             f"{of['front_probability']:.2f}",
         ]

@@ -28,7 +28,7 @@ from rank_search.search.storage import DIRECTIONS
 from rank_search.search.table import trials_table
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from optuna import Study
 
@@ -117,6 +117,7 @@ class Summary:
         nested: what nested scores have cost, and how they agree with fine-tuned ones; empty without them.
         test: what the run measured on the test split for this choice; empty if it did not get there.
         losses: trial → training loss of each step, where it is on record.
+        kept: trials whose weights are there.
     """
 
     name: str
@@ -137,6 +138,7 @@ class Summary:
     nested: Mapping[str, float]
     test: Mapping[str, Any]
     losses: Mapping[int, Sequence[float]]
+    kept: Collection[int]
 
 
 def summarise(study: Study, record: StudyRecord, folder: StudyFolder) -> Summary:
@@ -171,6 +173,7 @@ def summarise(study: Study, record: StudyRecord, folder: StudyFolder) -> Summary
         nested=_nested(study, trials),
         test=test,
         losses={number: folder.read_result(number).get("losses", ()) for number in trials["number"].tolist()},
+        kept=folder.adapters().keys(),
     )
 
 

@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 from rank_search.errors import RankSearchError
-from rank_search.report.page import write_page
+from rank_search.report.page import called, write_page
 from rank_search.report.summary import summarise
 from rank_search.search.table import is_running
 
@@ -19,41 +19,59 @@ if TYPE_CHECKING:
     from rank_search.search.record import StudyRecord
     from rank_search.search.storage import StudyFolder
 
-    Look = Callable[[], tuple[Study, StudyRecord, StudyFolder]]
-
 _EVERY = 5.0  # seconds between two looks at the study
-_IDLE = 60.0  # seconds without a trial in training after which a study is at rest: proposals take some
+IDLE = 60.0  # seconds without a trial in training after which a study is at rest: proposals take some
 _REFRESH = 15  # seconds after which the page loads itself anew
 
 
-def watch(look: Look, out: Path, told: Callable[[str], None], idle: float = _IDLE) -> None:
+def watch(
+    study: Study,
+    record: StudyRecord,
+    folder: StudyFolder,
+    out: Path,
+    told: Callable[[str], None],
+    *,
+    elsewhere: bool = False,
+    idle: float = IDLE,
+) -> None:
     """Writes a study's page whenever trials were finished, until nothing has been in training for a while.
 
     Only ``index.html`` is written, in one step; the rest of the report is the run's, at its end. While the study runs
-    the page loads itself anew; what is pinned and chosen on it stays.
+    the page loads itself anew; what is pinned and chosen on it stays. However this ends, the page is left without that.
 
     Args:
-        look: opens the study.
+        study: the study.
+        record: its settings, space and machine.
+        folder: its files.
         out: the folder of its report.
         told: is given lines for people.
+        elsewhere: the study's database is named by ``--storage``.
         idle: seconds.
     """
-    seen, active = None, time.monotonic()
-    while True:
-        study, record, folder = look()
-        if is_running(study):
-            active = time.monotonic()
-        rests = time.monotonic() - active >= idle
-        finished = sum(trial.state.is_finished() for trial in study.get_trials(deepcopy=False))
-        if (finished, rests) != seen:
-            seen = (finished, rests)
-            try:
-                write_page(summarise(study, record, folder), out / "index.html", None if rests else _REFRESH)
-                told(f"{finished} trials: {out / 'index.html'}")
-            except RankSearchError as error:
-                told(str(error))
-            except FileNotFoundError:  # the run has just put its own report in the place of the folder
-                seen = None
-        if rests:
-            return
-        time.sleep(min(_EVERY, idle))
+    out.mkdir(parents=True, exist_ok=True)
+
+    def write(refresh: int | None) -> None:
+        try:
+            write_page(summarise(study, record, folder), out, called(folder, elsewhere=elsewhere), refresh)
+            told(f"{_finished(study)} trials: {out / 'index.html'}")
+        except RankSearchError as error:
+            told(str(error))
+        except FileNotFoundError:  # the run is just putting its own report in the place of the folder
+            told(f"{out} is being written by the run")
+
+    shown, active, begun = None, None, time.monotonic()
+    try:
+        while time.monotonic() - (active or begun) < idle:
+            if is_running(study):
+                active = time.monotonic()
+            state = (_finished(study), active is not None)
+            if state != shown:
+                write(_REFRESH if active else None)
+                shown = state
+            time.sleep(min(_EVERY, idle))
+    finally:
+        write(None)
+
+
+def _finished(study: Study) -> int:
+    return sum(trial.state.is_finished() for trial in study.get_trials(deepcopy=False))

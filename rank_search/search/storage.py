@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import shlex
 import shutil
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -71,6 +72,11 @@ class StudyFolder:
     def name(self) -> str:
         """The study's name."""
         return self.path.resolve().name
+
+    @property
+    def called(self) -> str:
+        """How a command names it."""
+        return shlex.quote(self.name if self.path.parent == STUDIES else str(self.path))
 
     @property
     def url(self) -> str:

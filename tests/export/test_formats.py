@@ -90,7 +90,7 @@ PARTS = st.sampled_from(
 )
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(PARTS, min_size=1, max_size=4))
 def test_export_writes_in_its_folder_alone_whatever_path_is_named(choice_of, parts) -> None:
     """Folders that are full, files, links that lead out or nowhere, and ways up, in any order."""

@@ -8,8 +8,10 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 
 from rank_search.analysis.choice import Rule, choose
+from rank_search.ranks import Shape
 from rank_search.report.page import write_page, write_report
-from tests.bench import Bench, StudyFolder, record
+from rank_search.space import Space
+from tests.bench import Bench, Landscape, StudyFolder, record
 from tests.browser import opened
 from tests.conftest import in_process
 from tests.report.test_report import measured
@@ -144,6 +146,77 @@ def test_copied_command_chooses_what_the_page_shows(page, reported, monkeypatch)
     assert out.splitlines()[-1] == f"take it with you: {page.page.evaluate('navigator.clipboard.readText()')}"
 
 
+def test_table_says_of_every_trial_what_it_is(page, reported) -> None:
+    trials, maps = reported[1].trials, reported[1].maps
+    sure = dict(zip(maps["number"], maps["front_probability"], strict=True))
+    rows = page.page.locator("#trials tbody tr")
+    cells = [[cell.strip() for cell in row.split("\t")] for row in rows.all_inner_texts()]
+    assert len(cells) == len(trials)
+    for row, trial in zip(cells, trials.to_dict(orient="records"), strict=True):
+        outside = isinstance(trial["baseline"], str)
+        assert row[1] == (trial["baseline"] if outside else trial["kind"])
+        if trial["number"] in sure:
+            assert row[8].removesuffix(" ✓") == f"{sure[trial['number']]:.2f}"
+        assert (row[8] == "") == outside
+        assert row[9] == ""
+
+
+def test_least_score_is_reached_by_the_best_map(page) -> None:
+    """Rounded down even where the product of the rounding is rounded up."""
+    bounds = page.page.evaluate(
+        """scores => scores.map((best) => {
+          front.at(-1).score = best;
+          return Number(leastScoreAt(STEPS)) <= best;
+        })""",
+        [0.8524999999999999, 0.9349999999999999, 0.9099999999999999, -1.25, 0.8],
+    )
+    assert bounds == [True] * 5
+
+
+def test_budgets_begin_with_the_smallest_map_that_has_parameters(page, reported) -> None:
+    prices = reported[1].front["trainable_parameters"].tolist()
+    assert prices[0] == 0
+    budgets = [page.page.evaluate(f"budgetAt({step})") for step in (0, 1, 200, 400)]
+    assert budgets[:2] == prices[:2]
+    assert budgets[3] == prices[-1]
+    assert budgets == sorted(budgets)
+
+
+def test_commands_name_the_study_and_say_what_it_takes(browser, reported, tmp_path) -> None:
+    summary = reported[1]
+    dear = int(summary.maps["trainable_parameters"].idxmax())
+    number = int(summary.maps["number"][dear])
+    forgetful = replace(summary, kept={of for of in summary.kept if of != number})
+    write_page(forgetful, tmp_path, "elsewhere/small --storage URL", None)
+    with opened(browser, tmp_path / "index.html") as found:
+        assert "choose elsewhere/small --storage URL --rule" in found.page.locator("#choose-command").text_content()
+        found.page.locator(f"#trials tr[data-trial='{number}'] button").click()
+        export = found.page.locator("#export-command")
+        assert export.text_content().endswith(f"--storage URL --trial {number} --to peft --out adapter --retrain")
+        untrained = int(summary.maps.query("trainable_parameters == 0")["number"].iloc[0])
+        found.page.locator(f"#trials tr[data-trial='{untrained}'] button").click()
+        assert not export.is_visible()
+        assert found.page.locator("#no-weights").is_visible()
+
+
+def test_ranks_of_many_kinds_of_module_are_within_reach(browser, tmp_path) -> None:
+    """Wider than a narrow screen: it scrolls, by the keyboard too."""
+    kinds = [f"attention.projection_{i}" for i in range(14)]
+    shapes = {f"model.layers.{layer}.{kind}": Shape(8, 8) for layer in range(3) for kind in kinds}
+    space = Space(shapes, {name: (name,) for name in shapes}, (0, 1, 2, 4))
+    folder = StudyFolder(tmp_path / "wide")
+    folder.path.mkdir()
+    study = Bench(folder).search(6, Landscape(weights=(0.5,) * len(shapes)), space)
+    write_report(study, record(space), folder, tmp_path / "report")
+    with opened(browser, tmp_path / "report" / "index.html", width=390) as found:
+        table = found.page.locator("#maps table").first
+        assert table.locator("tbody tr").count() == 3
+        assert table.locator("thead th").all_text_contents() == kinds
+        assert found.page.evaluate("document.documentElement.scrollWidth") <= 390
+        findings = Axe().run(found.page).response["violations"]
+        assert [of["id"] for of in findings if of["impact"] in ("serious", "critical")] == []
+
+
 def test_table_sorts(page, reported) -> None:
     scores = page.page.locator("#trials tbody tr td:nth-child(5)")
     head = page.page.locator("#trials thead th:nth-child(5)")
@@ -193,12 +266,13 @@ def test_page_is_one_small_file(reported) -> None:
 
 
 def test_page_of_a_running_study_loads_itself_anew(browser, reported, tmp_path) -> None:
-    summary, path = reported[1], tmp_path / "index.html"
-    write_page(summary, path, 1)
+    summary, path = reported[1], tmp_path / "page" / "index.html"
+    path.parent.mkdir()
+    write_page(summary, tmp_path / "page", "small", 1)
     with opened(browser, path) as found:
         number = alone(summary)
         found.page.locator(f"#trials tr[data-trial='{number}'] button").click()
-        write_page(replace(summary, name="renamed"), path, None)
+        write_page(replace(summary, name="renamed"), tmp_path / "page", "small", None)
         found.page.get_by_role("heading", name="renamed").wait_for()
         assert found.page.locator("#maps h3").first.text_content() == f"trial {number}, pinned"
         assert (found.asked, found.said) == ([], [])

@@ -1,13 +1,14 @@
 """The page of a study that is at work."""
 
 import itertools
+from types import SimpleNamespace
 
 import pytest
 
 from rank_search.errors import TrainingFailed
 from rank_search.report import watch as watching
-from rank_search.report.watch import watch
 from tests.bench import Landscape, record
+from tests.conftest import in_process
 
 REFRESH = '<meta http-equiv="refresh"'
 
@@ -18,19 +19,16 @@ def looks(bench, monkeypatch):
     found: list[str] = []
 
     def run(out, works: int, between=lambda _: None) -> list[str]:
-        numbers = itertools.count()
+        numbers, clock, told = itertools.count(), itertools.count(), []
         monkeypatch.setattr(watching, "is_running", lambda _study: next(numbers) < works)
-        told: list[str] = []
 
         def slept(_seconds) -> None:
             page = out / "index.html"
             found.append(page.read_text() if page.exists() else "")
             between(len(found))
 
-        monkeypatch.setattr(watching.time, "sleep", slept)
-        clock = itertools.count()
-        monkeypatch.setattr(watching.time, "monotonic", lambda: next(clock))
-        watch(lambda: (bench.study(), record(), bench.folder), out, told.append, idle=2)
+        monkeypatch.setattr(watching, "time", SimpleNamespace(sleep=slept, monotonic=lambda: next(clock)))
+        watching.watch(bench.study(), record(), bench.folder, out, told.append, idle=5)
         return told
 
     return found, run
@@ -41,7 +39,7 @@ def test_page_follows_the_study_until_it_rests(bench, tmp_path, looks) -> None:
     out = tmp_path / "reports" / "small"
     bench.search(3)
     told = run(out, 3, lambda look: bench.search(5) if look == 2 else None)
-    assert [REFRESH in page for page in found[:3]] == [True] * 3
+    assert all(REFRESH in page for page in found)
     assert "3 trials so far" in found[0]
     assert "5 trials so far" in found[2]
     last = (out / "index.html").read_text()
@@ -51,10 +49,58 @@ def test_page_follows_the_study_until_it_rests(bench, tmp_path, looks) -> None:
     assert told == [f"{count} trials: {out / 'index.html'}" for count in (3, 5, 5)]
 
 
+def test_study_at_rest_is_not_said_to_be_at_work(bench, tmp_path, looks) -> None:
+    found, run = looks
+    bench.search(3)
+    run(tmp_path / "report", 0)
+    assert found
+    assert not any(REFRESH in page for page in found)
+
+
+def test_page_does_not_go_on_by_itself_when_watching_is_broken_off(bench, tmp_path, looks) -> None:
+    found, run = looks
+    out = tmp_path / "report"
+    bench.search(3)
+
+    def interrupted(_look) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(out, 99, interrupted)
+    assert REFRESH in found[0]
+    assert REFRESH not in (out / "index.html").read_text()
+
+
 def test_study_without_scores_is_waited_for(bench, tmp_path, looks) -> None:
     found, run = looks
     out = tmp_path / "report"
     bench.search(1, Landscape({0: TrainingFailed("x")}))
-    told = run(out, 2, lambda look: bench.search(3) if look == 1 else None)
+    told = run(out, 3, lambda look: bench.search(3) if look == 1 else None)
     assert "no trial of the study has a score yet" in told[0]
     assert (found[0], REFRESH in found[1]) == ("", True)
+
+
+def test_folder_that_the_run_replaces_is_left_to_it(bench, tmp_path, looks) -> None:
+    _, run = looks
+    out = tmp_path / "reports" / "small"
+    bench.search(3)
+
+    def taken(look) -> None:
+        if look == 1:
+            bench.search(4)
+            out.rename(tmp_path / "old")
+
+    told = run(out, 3, taken)
+    assert f"{out} is being written by the run" in told
+    assert not out.exists()
+
+
+def test_verb(bench, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(watching.watch, "__kwdefaults__", {"elsewhere": False, "idle": 0.1})
+    bench.search(3)
+    status, out, said = in_process("report", str(bench.folder.path), "--watch")
+    assert (status, out, said) == (0, "3 trials: reports/small/index.html\n" * 2, "")
+    assert (tmp_path / "reports" / "small" / "index.html").is_file()
+    status, _, said = in_process("report", str(bench.folder.path), "--watch", "--paper")
+    assert (status, said) == (2, "rank_search: --paper: is for a report that is whole, without --watch\n")

@@ -60,7 +60,7 @@ def test_failed_and_surplus_trials_leave_nothing_to_do() -> None:
 def shown(bench, monkeypatch):
     """A display on a terminal whose clock is ours, of a study of two trials so far; and what it shows."""
     clock = SimpleNamespace(now=0.0)
-    monkeypatch.setattr(displays.time, "monotonic", lambda: clock.now)
+    monkeypatch.setattr(displays, "time", SimpleNamespace(monotonic=lambda: clock.now))
     study = bench.search(4)
     console = Console(file=io.StringIO(), force_terminal=True, width=160)
     made = Display(console, study, Workload(8, 0, 1, 2), steps=10)

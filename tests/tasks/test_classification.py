@@ -32,7 +32,7 @@ def mean(values: list[float]) -> float:
     return sum(values) / len(values)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(2, 5), st.integers(2, 30), st.data())
 def test_means_are_scikit_learns_metrics(classes, count, data) -> None:
     right = data.draw(st.lists(st.integers(0, classes - 1), min_size=count, max_size=count))

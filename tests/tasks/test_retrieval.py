@@ -35,7 +35,7 @@ def test_metrics_of_one_relevant_document_follow_from_its_rank(count, data) -> N
     assert found == pytest.approx(expected)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(1, 60), st.data())
 def test_metrics_equal_an_independent_librarys(count, data) -> None:
     """trec_eval, on random rankings with several right documents of different gains."""

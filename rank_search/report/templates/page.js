@@ -19,20 +19,21 @@ function chosenBy(rule) {
   return maps.get(data.choices[name]);
 }
 
-// A budget from the smallest map of the front to the largest, in equal ratios.
+// A budget: first the smallest map of the front; then from the smallest with parameters to the largest, in equal ratios.
 function budgetAt(step) {
-  const least = front[0].parameters;
-  const most = front.at(-1).parameters;
-  if (step === 0) return least;
-  if (step === STEPS) return most;
-  const from = Math.log(Math.max(1, least));
-  return Math.round(Math.exp(from + ((Math.log(Math.max(1, most)) - from) * step) / STEPS));
+  const prices = front.map((map) => map.parameters).filter((price) => price > 0);
+  if (step === 0 || prices.length === 0) return front[0].parameters;
+  if (step === STEPS) return prices.at(-1);
+  const from = Math.log(prices[0]);
+  return Math.ceil(Math.exp(from + ((Math.log(prices.at(-1)) - from) * (step - 1)) / (STEPS - 1)));
 }
 
 // A score from that of the front's smallest map to its best, rounded down, so that some map reaches it.
 function leastScoreAt(step) {
-  const lowest = front[0].score;
-  return (Math.floor((lowest + ((front.at(-1).score - lowest) * step) / STEPS) * 1e4) / 1e4).toFixed(4);
+  const [lowest, best] = [front[0].score, front.at(-1).score];
+  const wanted = Math.min(best, lowest + ((best - lowest) * step) / STEPS);
+  const rounded = Math.floor(wanted * 1e4) / 1e4;
+  return (rounded > wanted ? rounded - 1e-4 : rounded).toFixed(4); // the product may have been rounded up
 }
 
 function choose(rule) {
@@ -45,6 +46,7 @@ function choose(rule) {
 function pin(number) {
   state.pinned = state.pinned === number ? null : number;
   render();
+  keep();
 }
 
 // ---- showing
@@ -111,7 +113,7 @@ function showMaps(choice) {
     ...panels.map(([map, role], i) =>
       element(
         "div",
-        {},
+        { tabIndex: 0, role: "region", ariaLabel: `ranks of trial ${map.number}` },
         element("h3", {}, `trial ${map.number}, ${role}`),
         element("p", { className: "soft" }, told(map)),
         rankTable(map, i > 0 ? first : null),
@@ -150,10 +152,14 @@ function showRings(choice) {
 }
 
 function showCommands(choice) {
-  const start = `python -m rank_search`;
+  const start = "python -m rank_search";
   const which = state.pinned === null ? `--rule ${state.rule}` : `--trial ${state.pinned}`;
-  byId("choose-command").textContent = `${start} choose ${data.study} --rule ${state.rule}`;
-  byId("export-command").textContent = `${start} export ${data.study} ${which} --to peft --out adapter`;
+  const { weights } = maps.get(state.pinned) ?? choice;
+  const retrain = weights === "retrain" ? " --retrain" : "";
+  byId("choose-command").textContent = `${start} choose ${data.called} --rule ${state.rule}`;
+  byId("export-command").textContent = `${start} export ${data.called} ${which} --to peft --out adapter${retrain}`;
+  byId("export-command").parentElement.hidden = weights === "none";
+  byId("no-weights").hidden = weights !== "none";
   byId("choice").textContent = `trial ${choice.number}: ${told(choice)}`;
   byId("pinned").textContent = state.pinned === null ? "nothing" : `trial ${state.pinned}: ${told(maps.get(state.pinned))}`;
 }
@@ -161,7 +167,10 @@ function showCommands(choice) {
 function showRules() {
   const name = state.rule.split("=")[0];
   for (const radio of document.querySelectorAll("input[name=rule]")) radio.checked = radio.value === name;
-  for (const [slider, bound] of Object.entries(state.bounds)) byId(`${slider}-bound`).textContent = count(Number(bound));
+  for (const [slider, bound] of Object.entries(state.bounds)) {
+    byId(`${slider}-bound`).textContent = count(Number(bound));
+    byId(slider).ariaValueText = count(Number(bound));
+  }
 }
 
 function render() {
@@ -174,7 +183,12 @@ function render() {
   for (const row of document.querySelectorAll("#trials tbody tr")) {
     row.classList.toggle("chosen", Number(row.dataset.trial) === choice.number);
   }
-  history.replaceState(null, "", `#${new URLSearchParams({ rule: state.rule, ...(state.pinned !== null && { pin: state.pinned }) })}`);
+}
+
+// In the address, where it outlives a reload; not at every step of a slider, as browsers count these.
+function keep() {
+  const kept = { rule: state.rule, ...(state.pinned !== null && { pin: state.pinned }) };
+  history.replaceState(null, "", `#${new URLSearchParams(kept)}`);
 }
 
 // ---- pointing
@@ -207,14 +221,18 @@ function drawAll() {
 
 function listen() {
   for (const radio of document.querySelectorAll("input[name=rule]")) {
-    radio.addEventListener("change", () => (byId(radio.value) ? slide(radio.value) : choose(radio.value)));
+    radio.addEventListener("change", () => {
+      choose(radio.value in state.bounds ? `${radio.value}=${state.bounds[radio.value]}` : radio.value);
+      keep();
+    });
   }
   for (const name of ["max-parameters", "min-score"]) {
-    state.bounds[name] ??= boundOf(name);
+    standAt(name);
     byId(name).addEventListener("input", () => slide(name));
+    byId(name).addEventListener("change", keep);
   }
   for (const button of document.querySelectorAll("button[data-copy]")) {
-    button.addEventListener("click", () => copy(byId(button.dataset.copy).textContent, button));
+    button.addEventListener("click", () => copy(byId(button.dataset.copy), button));
   }
   byId("unpin").addEventListener("click", () => state.pinned !== null && pin(state.pinned));
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawAll);
@@ -225,11 +243,29 @@ function boundOf(name) {
   return String(name === "max-parameters" ? budgetAt(step) : leastScoreAt(step));
 }
 
+// A slider stands where the recalled bound is, or else gives the bound.
+function standAt(name) {
+  const slider = byId(name);
+  if (state.bounds[name] === undefined) {
+    state.bounds[name] = boundOf(name);
+    return;
+  }
+  const wanted = Number(state.bounds[name]);
+  const at = name === "max-parameters" ? budgetAt : leastScoreAt;
+  const steps = Array.from({ length: STEPS + 1 }, (_, step) => step);
+  slider.value = steps.reduce((best, step) => (Math.abs(at(step) - wanted) < Math.abs(at(best) - wanted) ? step : best), 0);
+}
+
 const slide = (name) => choose(`${name}=${boundOf(name)}`);
 
-async function copy(text, button) {
-  await navigator.clipboard.writeText(text);
-  button.textContent = "copied";
+async function copy(source, button) {
+  try {
+    await navigator.clipboard.writeText(source.textContent);
+    button.textContent = "copied";
+  } catch {
+    getSelection().selectAllChildren(source); // no clipboard, as over plain http
+    button.textContent = "press Ctrl+C";
+  }
   setTimeout(() => (button.textContent = "copy"), 1500);
 }
 
@@ -269,8 +305,10 @@ function makePinnable(table) {
 // Loads the page anew while its study runs, but not under somebody's hands.
 function keepFresh() {
   let touched = 0;
-  addEventListener("pointermove", () => (touched = Date.now()));
-  setInterval(() => Date.now() - touched > 5000 && location.reload(), 1000 * data.refresh);
+  for (const name of ["pointermove", "pointerdown", "keydown", "focusin", "scroll"]) {
+    addEventListener(name, () => (touched = Date.now()), { passive: true });
+  }
+  setInterval(() => !byId("paused").checked && Date.now() - touched > 5000 && location.reload(), 1000 * data.refresh);
 }
 
 function recall() {

@@ -15,6 +15,9 @@ function theme(layout) {
 
 function draw(name) {
   const { data: traces, layout } = figures[name];
-  byId(name).replaceChildren();
+  const place = byId(name);
+  const picture = place.querySelector("img");
+  if (picture) Object.assign(place, { role: "group", ariaLabel: picture.alt });
+  place.replaceChildren();
   Plotly.newPlot(name, traces, { ...layout, ...theme(layout) }, CONFIG);
 }
