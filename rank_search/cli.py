@@ -343,10 +343,8 @@ def choose_command(
     for sentence in explanation:
         print(sentence)
     if folder.adapter(trial.number).is_dir() or trial.trainable_parameters:
-        from rank_search.report.page import called
-
         retrain = "" if folder.adapter(trial.number).is_dir() else " --retrain"
-        name = called(folder, elsewhere=storage is not None)
+        name = folder.called(elsewhere=storage is not None)
         print(f"take it with you: python -m rank_search export {name} --rule {rule} --to peft --out adapter{retrain}")
 
 

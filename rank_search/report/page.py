@@ -64,7 +64,7 @@ def write_report(
             **{column: summary.trials[column].map(json.dumps) for column in ("ranks", "settings", "rungs")}
         )
         table.to_csv(partial / "trials.csv", index=False)
-        page_text = _page(summary, pictures, called(folder, elsewhere=elsewhere), None)
+        page_text = _page(summary, pictures, folder.called(elsewhere=elsewhere), None)
         (partial / "index.html").write_text(page_text, encoding="utf-8")
         if paper:
             write_paper(summary, partial)
@@ -88,11 +88,6 @@ def write_page(summary: Summary, out: Path, study: str, refresh: int | None) -> 
     beside = out.with_name(f".{out.name}.index.html")  # as whoever replaces the folder must not find it there
     write_text(beside, text)
     beside.replace(out / "index.html")
-
-
-def called(folder: StudyFolder, *, elsewhere: bool) -> str:
-    """How commands name a study: the URL of its storage, which may hold a password, is left to fill in."""
-    return f"{folder.called} --storage URL" if elsewhere else folder.called
 
 
 def _page(summary: Summary, pictures: Sequence[Path], study: str, refresh: int | None) -> str:

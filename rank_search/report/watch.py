@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 from rank_search.errors import RankSearchError
-from rank_search.report.page import called, write_page
+from rank_search.report.page import write_page
 from rank_search.report.summary import summarise
 from rank_search.search.table import is_running
 
@@ -52,7 +52,7 @@ def watch(
 
     def write(refresh: int | None) -> None:
         try:
-            write_page(summarise(study, record, folder), out, called(folder, elsewhere=elsewhere), refresh)
+            write_page(summarise(study, record, folder), out, folder.called(elsewhere=elsewhere), refresh)
             told(f"{_finished(study)} trials: {out / 'index.html'}")
         except RankSearchError as error:
             told(str(error))

@@ -73,10 +73,14 @@ class StudyFolder:
         """The study's name."""
         return self.path.resolve().name
 
-    @property
-    def called(self) -> str:
-        """How a command names it."""
-        return shlex.quote(self.name if self.path.parent == STUDIES else str(self.path))
+    def called(self, *, elsewhere: bool) -> str:
+        """How a command names it.
+
+        Args:
+            elsewhere: its database is named by ``--storage``; the URL, which may hold a password, is left to fill in.
+        """
+        name = shlex.quote(self.name if self.path.parent == STUDIES else str(self.path))
+        return f"{name} --storage URL" if elsewhere else name
 
     @property
     def url(self) -> str:
