@@ -62,7 +62,7 @@ def out_of_service(error: Exception) -> OutOfService | None:
         what = f"{error.filename}: {what}" if error.filename else what
     elif isinstance(error, StorageInternalError | SQLAlchemyError):
         # What a server's driver says may hold the URL, and with it the password; SQLite knows of none.
-        cause = error.__cause__ or error
+        cause = (error.__cause__ or error) if isinstance(error, StorageInternalError) else error
         own = cause.orig if isinstance(cause, DBAPIError) else None
         what = f"the storage failed ({own if isinstance(own, sqlite3.Error) else _name(own or cause)})"
     else:

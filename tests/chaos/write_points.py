@@ -24,7 +24,7 @@ from typing import Any
 import optuna
 from sqlalchemy.engine.default import DefaultDialect
 
-from rank_search.errors import OutOfService
+from rank_search.faults import out_of_service
 from rank_search.search.confirmation import Confirmation
 from rank_search.search.contender import Contender
 from rank_search.search.executor import Serial
@@ -105,15 +105,13 @@ def state(folder: Path) -> dict[str, Any]:
 
 
 def forked(act: Callable[[], None]) -> int:
-    """Status of a child that does something; 0 if it came through."""
+    """Status of a child that does something; 0 if it came through, 3 if it says that the disk is full."""
     child = os.fork()
     if not child:
         try:
             act()
-        except OutOfService:
-            os._exit(3)
-        except BaseException as error:
-            if isinstance(error, OSError) and error.errno == errno.ENOSPC:  # the command line says so in one line
+        except Exception as error:
+            if "disk is full" in str(out_of_service(error)):  # what the command line says in one line
                 os._exit(3)
             traceback.print_exc()
             os._exit(1)
