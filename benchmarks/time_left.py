@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import optuna
 import typer
 
-from rank_search.config import StudyConfig
+from rank_search.config import load_config
 from rank_search.search.storage import StudyFolder, load_study
 from rank_search.search.time_left import seconds_left, seconds_of
 from rank_search.workflow import workload
@@ -47,7 +47,7 @@ def replayed(name: str) -> dict[str, Any]:
     folder = StudyFolder.of(name)
     study, record = load_study(folder, None)
     trials = sorted(study.get_trials(deepcopy=False), key=_end)
-    work = workload(StudyConfig.model_validate(record.config), record.space)
+    work = workload(load_config(folder.path / "study.yaml"), record.space)  # its record leaves out the budget
     start = min(trial.datetime_start for trial in trials if trial.datetime_start)
     end = datetime.fromtimestamp((folder.path / "test.json").stat().st_mtime)  # noqa: DTZ006  # as Optuna writes it
     told = []

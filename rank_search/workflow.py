@@ -39,6 +39,7 @@ from rank_search.search.record import StudyRecord, environment, refuse_change
 from rank_search.search.storage import BESIDE, StudyFolder, check_storage, create_study, find_study, is_shared
 from rank_search.search.table import trials_table
 from rank_search.search.time_left import Workload
+from rank_search.search.tracking import Trackers, check_installed
 from rank_search.tasks.load import load_skeleton, load_task
 from rank_search.training.result import FineTuned
 
@@ -88,12 +89,14 @@ def run_study(config: StudyConfig, storage: str | None, console: Console) -> Fin
         SearchStopped: too many trials failed in a row.
     """
     quiet()
+    check_installed(config.trackers)
     folder = StudyFolder.of(config.study)
     if (known := find_study(folder, storage)) is not None:
         study, record = known
         folder.check_owner(record)
         refuse_change(dict(record.config), config.frozen())
         if _is_done(study, record, config, folder):
+            Trackers(config.trackers, study, folder, record.space, console.print).send()
             console.print(f"{config.study}: all {len(study.trials)} trials are finished; nothing to train")
             return Finished(study, record, folder)
     check_storage(folder, storage)
@@ -143,7 +146,8 @@ def _run(
                 parts.let_go_part(NESTED)
             plan = _plan_of(finished, config, executor, nested)
             sole = storage is None
-            Search(study, folder, config, space, executor, progress, plan, drivers, pack, sole_driver=sole).run()
+            trackers = Trackers(config.trackers, study, folder, space, console.print)
+            Search(study, folder, config, space, executor, progress, plan, drivers, pack, sole, trackers.send).run()
             if not _took(parts, drivers, study, "verdict"):
                 console.print("all trials are finished; another driver trains for the verdict, and writes the report")
                 return None
@@ -316,7 +320,8 @@ def workload(config: StudyConfig, space: Space) -> Workload:
     at_choice = 1 if baselines.truncations else 0
     return Workload(
         trials=int(maps) + config.search.repeats_planned + len(baselines.names) + at_choice,
-        alone=len(Baselines(space, {"adalora"} & set(config.search.baselines)).names),
+        eva=len(Baselines(space, {"eva"} & set(config.search.baselines)).names),
+        adalora=len(Baselines(space, {"adalora"} & set(config.search.baselines)).names),
         scored=len(baselines.truncations) + at_choice + (1 if space.ladder[0] == 0 else 0),
         verdict=_RIVALS * config.search.verdict_seeds,
     )

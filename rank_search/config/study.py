@@ -229,6 +229,9 @@ class StudyConfig(Section):
     training: TrainingConfig = Field(TrainingConfig(), description="the fine-tune that every proposal gets")
     search: SearchConfig = Field(SearchConfig(), description="the Optuna study")
     executor: ExecutorConfig = Field(ExecutorConfig(), description="where training runs")
+    trackers: tuple[Literal["tensorboard", "trackio", "wandb", "mlflow"], ...] = Field(
+        (), description="experiment trackers that get each trained trial as a run. Default: none"
+    )
 
     @model_validator(mode="after")
     def _parts_agree(self) -> StudyConfig:
@@ -276,9 +279,9 @@ class StudyConfig(Section):
         )
 
     def frozen(self) -> dict[str, Any]:
-        """What a study keeps to for life: everything but its budget, which a later run may raise, and where it runs."""
+        """What a study keeps to for life: all but its budget, which may be raised, where it runs and whom it tells."""
         budget = {"trials", "repeats", "verdict_seeds", "trial_minutes", "max_failures", "pack"}
-        return self.model_dump(mode="json", exclude={"search": budget, "executor": True})
+        return self.model_dump(mode="json", exclude={"search": budget, "executor": True, "trackers": True})
 
     def to_yaml(self) -> str:
         """The resolved study file, defaults written out."""

@@ -114,6 +114,7 @@ class Search:
         drivers: all drivers of the study.
         pack: how many maps are trained at once.
         sole_driver: no other driver can be at work on this study, since this one holds its lock.
+        after_pack: is called when the study was told of a pack, other drivers not kept waiting.
     """
 
     study: Study
@@ -126,6 +127,7 @@ class Search:
     drivers: Drivers
     pack: int = 1
     sole_driver: bool = False
+    after_pack: Callable[[], None] = lambda: None
 
     def __post_init__(self) -> None:
         nested = self.plan.nested.scored() if self.plan.nested else ()
@@ -294,6 +296,7 @@ class Search:
                 self._alone(partial(self._tell, trial, outcome))
             trials.remove(trial)
         del self._at_work[pack]
+        self.after_pack()
         if len(self.folder.adapters()) > 2 * self._kept:  # what is worth keeping takes long to say in a long study
             self._keep_adapters()
         failures = self._teller.failures

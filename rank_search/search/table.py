@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 from optuna.trial import TrialState
@@ -17,8 +17,10 @@ from rank_search.search.plan import SEARCH
 
 if TYPE_CHECKING:
     from optuna import Study
+    from optuna.trial import FrozenTrial
 
     from rank_search.search.record import StudyRecord
+    from rank_search.space import Space
 
 COLUMNS = (
     "number",
@@ -52,40 +54,40 @@ def trials_table(study: Study, record: StudyRecord) -> pd.DataFrame:
     ``nested_score`` by truncating the super-adapter; ``rungs``, steps → score on the way; ``finished``, the moment;
     ``failure``, its kind, and ``reason`` of one that failed. What a trial does not have is NaN or None.
     """
-    rows = []
-    space = record.space
-    for trial in study.get_trials(deepcopy=False):
-        complete = trial.state == TrialState.COMPLETE
-        proposed = trial.params.keys() == space.dimensions.keys() | space.joint.keys()
-        rank_map = space.rank_map(trial.params) if proposed else None
-        attributes = trial.user_attrs
-        if NAME in attributes:
-            rank_map = RankMap(attributes[RANKS])
-        rows.append(
-            {
-                "number": trial.number,
-                "state": trial.state.name,
-                "kind": attributes.get("kind", SEARCH),
-                "baseline": attributes.get(NAME),
-                "round": attributes.get(ROUND, 0),
-                "score": trial.values[0] if complete else None,
-                "score_se": attributes.get("score_se"),
-                "trainable_parameters": space.parameters(rank_map) if rank_map else None,
-                "ranks": dict(rank_map.ranks) if rank_map else None,
-                "key": rank_map.key if rank_map else None,
-                "settings": space.settings(trial.params) if proposed else {},
-                "seed": attributes.get("seed"),
-                "seconds": attributes.get("seconds"),
-                "nested_score": attributes.get(SCORE),
-                "rungs": attributes.get(rungs.ATTRIBUTE, {}),
-                "finished": trial.datetime_complete,
-                "failure": attributes.get("failure"),
-                "reason": attributes.get("reason"),
-            }
-        )
+    rows = [trial_row(trial, record.space) for trial in study.get_trials(deepcopy=False)]
     numbers = dict.fromkeys(("score", "score_se", "seconds", "nested_score"), "float64")
     counts = dict.fromkeys(("trainable_parameters", "seed"), "Int64")
     return pd.DataFrame(rows, columns=list(COLUMNS)).astype({**numbers, **counts})
+
+
+def trial_row(trial: FrozenTrial, space: Space) -> dict[str, Any]:
+    """A trial's row of the table."""
+    complete = trial.state == TrialState.COMPLETE
+    proposed = trial.params.keys() == space.dimensions.keys() | space.joint.keys()
+    rank_map = space.rank_map(trial.params) if proposed else None
+    attributes = trial.user_attrs
+    if NAME in attributes:
+        rank_map = RankMap(attributes[RANKS])
+    return {
+        "number": trial.number,
+        "state": trial.state.name,
+        "kind": attributes.get("kind", SEARCH),
+        "baseline": attributes.get(NAME),
+        "round": attributes.get(ROUND, 0),
+        "score": trial.values[0] if complete else None,
+        "score_se": attributes.get("score_se"),
+        "trainable_parameters": space.parameters(rank_map) if rank_map else None,
+        "ranks": dict(rank_map.ranks) if rank_map else None,
+        "key": rank_map.key if rank_map else None,
+        "settings": space.settings(trial.params) if proposed else {},
+        "seed": attributes.get("seed"),
+        "seconds": attributes.get("seconds"),
+        "nested_score": attributes.get(SCORE),
+        "rungs": attributes.get(rungs.ATTRIBUTE, {}),
+        "finished": trial.datetime_complete,
+        "failure": attributes.get("failure"),
+        "reason": attributes.get("reason"),
+    }
 
 
 def is_running(study: Study) -> bool:

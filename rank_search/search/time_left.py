@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from statistics import fmean
 from typing import TYPE_CHECKING, Literal
@@ -13,11 +14,11 @@ if TYPE_CHECKING:
 
     from optuna.trial import FrozenTrial
 
-# AdaLoRA trains alone, by PEFT: 1.5 to 1.7 times the seconds of other trainings in three studies (reports/verdicts.md).
-_ALONE = 1.6
-_SCORED = 0.3  # of a training, until one was scored without
+Kind = Literal["trained", "eva", "adalora", "scored"]
 
-Kind = Literal["trained", "alone", "scored"]
+# Seconds of a trial, as parts of those of a training, until one of its kind is done. AdaLoRA trains alone, by PEFT: 1.5
+# to 1.7 in three studies (reports/verdicts.md). What EVA takes to find its ranks depends on the model and the data.
+_GUESSED: dict[Kind, float] = {"trained": 1.0, "eva": 1.0, "adalora": 1.6, "scored": 0.3}
 
 
 @dataclass(frozen=True)
@@ -26,33 +27,38 @@ class Workload:
 
     Attributes:
         trials: of all kinds, baselines outside the space included.
-        alone: of these, AdaLoRA's, which are trained one at a time.
+        eva: of these, EVA's, which come with a search for their ranks.
+        adalora: of these, AdaLoRA's, which are trained one at a time.
         scored: of these, those without a training: truncations, and rank 0 everywhere.
         verdict: fresh trainings at the end, about as many.
     """
 
     trials: int
-    alone: int
+    eva: int
+    adalora: int
     scored: int
     verdict: int
 
     def planned(self, kind: Kind) -> int:
         """Trials of a kind."""
-        found = {"alone": self.alone, "scored": self.scored}
-        return found.get(kind, self.trials - self.alone - self.scored)
+        others: dict[Kind, int] = {"eva": self.eva, "adalora": self.adalora, "scored": self.scored}
+        return others.get(kind, self.trials - sum(others.values()))
 
 
 def kind_of(trial: FrozenTrial) -> Kind:
     """What a trial's time is like."""
-    if trial.user_attrs.get("kind") == KINDS["adalora"]:
-        return "alone"
+    name = trial.user_attrs.get("kind")
+    if name == KINDS["eva"]:
+        return "eva"
+    if name == KINDS["adalora"]:
+        return "adalora"
     cut = trial.user_attrs.get(RECIPE) == "truncated"
     return "scored" if cut or (trial.values and trial.values[1] == 0) else "trained"
 
 
 def seconds_of(trials: Sequence[FrozenTrial]) -> dict[Kind, list[float]]:
     """Seconds of the trials that are done, by kind."""
-    found: dict[Kind, list[float]] = {"trained": [], "alone": [], "scored": []}
+    found: dict[Kind, list[float]] = {kind: [] for kind in _GUESSED}
     for trial in trials:
         if trial.state.is_finished() and "seconds" in trial.user_attrs:
             found[kind_of(trial)].append(trial.user_attrs["seconds"])
@@ -70,14 +76,7 @@ def seconds_left(work: Workload, trials: Sequence[FrozenTrial]) -> float | None:
     if not known["trained"]:
         return None
     trained = fmean(known["trained"])
-    each: dict[Kind, float] = {
-        "trained": trained,
-        "alone": fmean(known["alone"] or [_ALONE * trained]),
-        "scored": fmean(known["scored"] or [_SCORED * trained]),
-    }
-    finished: dict[Kind, int] = {"trained": 0, "alone": 0, "scored": 0}
-    for trial in trials:
-        if trial.state.is_finished():
-            finished[kind_of(trial)] += 1
+    each = {kind: fmean(known[kind] or [part * trained]) for kind, part in _GUESSED.items()}
+    finished = Counter(kind_of(trial) for trial in trials if trial.state.is_finished())
     of_trials = sum(max(0, work.planned(kind) - finished[kind]) * each[kind] for kind in each)
     return of_trials + work.verdict * trained

@@ -11,7 +11,7 @@ from rank_search.search import display as displays
 from rank_search.search.display import Display, front_plot
 from rank_search.search.time_left import Workload, kind_of, seconds_left
 
-WORK = Workload(trials=10, alone=2, scored=3, verdict=4)
+WORK = Workload(trials=11, eva=1, adalora=2, scored=3, verdict=4)
 
 
 def trial(seconds, parameters=10, state=TrialState.COMPLETE, **attributes):
@@ -26,7 +26,8 @@ def trial(seconds, parameters=10, state=TrialState.COMPLETE, **attributes):
         ("trained", trial(1)),
         ("scored", trial(1, parameters=0)),
         ("scored", trial(1, recipe="truncated")),
-        ("alone", trial(1, kind="baseline:adalora")),
+        ("eva", trial(1, kind="baseline:eva")),
+        ("adalora", trial(1, kind="baseline:adalora")),
         ("trained", trial(1, state=TrialState.PRUNED)),
     ],
 )
@@ -41,19 +42,24 @@ def test_nothing_is_said_before_a_training() -> None:
 
 def test_time_left_is_what_each_kind_has_taken() -> None:
     known = [trial(10), trial(20), trial(2, parameters=0), trial(40, kind="baseline:adalora")]
-    # 5 trained, 2 alone and 3 scored in all; then 4 for the verdict.
-    assert seconds_left(WORK, known) == 3 * 15 + 1 * 40 + 2 * 2 + 4 * 15
+    # 5 trained, 1 of EVA's, 2 of AdaLoRA's and 3 scored in all; then 4 for the verdict.
+    assert seconds_left(WORK, known) == 3 * 15 + 15 + 1 * 40 + 2 * 2 + 4 * 15
+
+
+def test_the_search_for_ranks_of_eva_is_not_expected_of_others() -> None:
+    known = [trial(10), trial(100, kind="baseline:eva")]
+    assert seconds_left(WORK, known) == seconds_left(WORK, known[:1]) - 10
 
 
 def test_what_was_not_seen_yet_is_guessed_from_a_training() -> None:
-    assert seconds_left(WORK, [trial(10)]) == pytest.approx(4 * 10 + 2 * 16 + 3 * 3 + 4 * 10)
+    assert seconds_left(WORK, [trial(10)]) == pytest.approx(4 * 10 + 10 + 2 * 16 + 3 * 3 + 4 * 10)
 
 
 def test_failed_and_surplus_trials_leave_nothing_to_do() -> None:
     failed = [trial(None, state=TrialState.FAIL) for _ in range(4)]
-    assert seconds_left(Workload(5, 0, 0, 0), [trial(10), *failed]) == 0
-    assert seconds_left(Workload(1, 0, 0, 0), [trial(10), trial(10)]) == 0
-    assert seconds_left(Workload(2, 0, 0, 0), [trial(10), trial(None, state=TrialState.RUNNING)]) == 10
+    assert seconds_left(Workload(5, 0, 0, 0, 0), [trial(10), *failed]) == 0
+    assert seconds_left(Workload(1, 0, 0, 0, 0), [trial(10), trial(10)]) == 0
+    assert seconds_left(Workload(2, 0, 0, 0, 0), [trial(10), trial(None, state=TrialState.RUNNING)]) == 10
 
 
 @pytest.fixture
@@ -63,7 +69,7 @@ def shown(bench, monkeypatch):
     monkeypatch.setattr(displays, "time", SimpleNamespace(monotonic=lambda: clock.now))
     study = bench.search(4)
     console = Console(file=io.StringIO(), force_terminal=True, width=160)
-    made = Display(console, study, Workload(8, 0, 1, 2), steps=10)
+    made = Display(console, study, Workload(8, 0, 0, 1, 2), steps=10)
 
     def text() -> str:
         with console.capture() as captured:
@@ -93,7 +99,7 @@ def test_time_left_is_by_this_runs_clock(shown) -> None:
     (told,) = study.trials[4:]
     shown.clock.now = 1000 * told.user_attrs["seconds"] * 60  # a thousand minutes of the wall for a minute of training
     shown.display.trial_finished(study, 4)
-    seconds = seconds_left(Workload(8, 0, 1, 2), study.trials)
+    seconds = seconds_left(Workload(8, 0, 0, 1, 2), study.trials)
     minutes = seconds * 1000
     assert f"about {minutes:.0f} min left" in shown.text()
     shown.clock.now += 60 * (minutes - 3)
@@ -123,5 +129,5 @@ def test_log_files_get_a_line_for_each_trial(bench) -> None:
         made.stage("verdict: fresh training", 1, 2)
         made.stage("verdict: fresh training", 2, 2)
     first, *rest = said.getvalue().splitlines()
-    assert first.startswith("trial 3/10: 0.")
+    assert first.startswith("trial 3/11: 0.")
     assert rest == ["waiting for others", "verdict: fresh training 2 of 2"]
