@@ -19,8 +19,8 @@ import typer
 
 from rank_search.config import load_config
 from rank_search.search.storage import StudyFolder, load_study
-from rank_search.search.time_left import seconds_left, seconds_of
-from rank_search.workflow import workload
+from rank_search.search.time_left import seconds_left
+from rank_search.workflow import load_study_task, workload
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
@@ -45,9 +45,11 @@ def main(
 def replayed(name: str) -> dict[str, Any]:
     """What would have been said, and what came."""
     folder = StudyFolder.of(name)
-    study, record = load_study(folder, None)
+    study, _ = load_study(folder, None)
     trials = sorted(study.get_trials(deepcopy=False), key=_end)
-    work = workload(load_config(folder.path / "study.yaml"), record.space)  # its record leaves out the budget
+    config = load_config(folder.path / "study.yaml")  # its record leaves out the budget
+    task, space = load_study_task(config)
+    work = workload(config, space, task)
     start = min(trial.datetime_start for trial in trials if trial.datetime_start)
     end = datetime.fromtimestamp((folder.path / "test.json").stat().st_mtime)  # noqa: DTZ006  # as Optuna writes it
     told = []
@@ -58,7 +60,7 @@ def replayed(name: str) -> dict[str, Any]:
         seconds = seconds_left(work, trials[:count])
         if seconds is None:
             continue
-        pace = (now - start).total_seconds() / sum(sum(of) for of in seconds_of(trials[:count]).values())
+        pace = (now - start).total_seconds() / sum(sum(of) for of in work.seconds(trials[:count]).values())
         came = (end - now).total_seconds()
         told.append({"trials": count, "said": round(pace * seconds), "came": round(came)})
     errors = [of["said"] / of["came"] - 1 for of in told]

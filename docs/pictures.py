@@ -1,10 +1,12 @@
-"""The pictures of README and docs/, of the demo's report; `make pictures` runs the demo before."""
+"""The pictures of README and docs/, of the demo's report, and its notebook; `make pictures` runs the demo before."""
 
 from __future__ import annotations
 
 import shutil
 from pathlib import Path
 
+import nbformat
+from nbclient import NotebookClient
 from playwright.sync_api import sync_playwright
 
 ROOT = Path(__file__).parent.parent
@@ -13,7 +15,8 @@ HEIGHT = 1500  # of what is shown of the page
 
 
 def main() -> None:
-    """Writes the front, and the page in light and dark, wide and narrow."""
+    """Writes the front, the page in light and dark, wide and narrow, and what the notebook shows."""
+    run_notebook(ROOT / "docs" / "notebook.ipynb")
     shutil.copy(REPORT / "pareto.png", ROOT / "docs" / "demo-front.png")
     with sync_playwright() as playwright:
         chromium = shutil.which("chromium") or shutil.which("google-chrome")
@@ -29,6 +32,17 @@ def main() -> None:
                 page.screenshot(path=ROOT / "docs" / "page" / f"{scheme}-{width}.png")
                 page.close()
         browser.close()
+
+
+def run_notebook(path: Path) -> None:
+    """Runs a notebook where it lies, and keeps what it shows."""
+    notebook = nbformat.read(path, as_version=4)
+    client = NotebookClient(notebook, record_timing=False, resources={"metadata": {"path": str(path.parent)}})
+    client.execute()
+    for cell in notebook.cells:
+        if cell.cell_type == "code":  # warnings name paths of this machine
+            cell.outputs = [output for output in cell.outputs if output.output_type != "stream"]
+    nbformat.write(notebook, path)
 
 
 if __name__ == "__main__":

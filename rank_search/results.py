@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from rank_search.report.summary import Summary
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Results:
     """A study, analysed, as it was when it was loaded.
 
@@ -92,6 +92,9 @@ class Results:
         if name not in (names := names_of(self.summary)):
             raise InputError(f"{name!r} is no figure; {did_you_mean(name, names)}")
         return drawn(self.summary, [name])[name]
+
+    def __repr__(self) -> str:
+        return f"Results of {self.summary.name!r}: {self.verdict}"
 
     def _repr_html_(self) -> str:
         """Verdict and front, where a notebook shows the object."""

@@ -6,7 +6,6 @@ import time
 import uuid
 from contextlib import closing
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -131,7 +130,7 @@ def _run(
             folder.claim(record)
             write_text(folder.path / "study.yaml", config.to_yaml())
         finished = Finished(study, record, folder)
-        display = Display(console, study, workload(config, space), config.training.steps)
+        display = Display(console, study, workload(config, space, task), config.training.steps)
         with display as progress, Leases(drivers.alone) as parts:
             pack = _pack(study, config, executor, console)
             nested = None
@@ -313,7 +312,7 @@ def _prior(config: StudyConfig, space: Space) -> RankMap | None:
     return RankCurve.read(Path(config.space.prior)).rank_map(space) if config.space.prior else None
 
 
-def workload(config: StudyConfig, space: Space) -> Workload:
+def workload(config: StudyConfig, space: Space, task: Task) -> Workload:
     """A whole study, baselines outside the space included."""
     maps = min(config.search.maps, space.size)
     baselines = Baselines(space, config.search.baselines)
@@ -322,8 +321,11 @@ def workload(config: StudyConfig, space: Space) -> Workload:
         trials=int(maps) + config.search.repeats_planned + len(baselines.names) + at_choice,
         eva=len(Baselines(space, {"eva"} & set(config.search.baselines)).names),
         adalora=len(Baselines(space, {"adalora"} & set(config.search.baselines)).names),
-        scored=len(baselines.truncations) + at_choice + (1 if space.ladder[0] == 0 else 0),
+        scored=len(baselines.truncations) + at_choice + (1 if space.ladder[0] == 0 and not task.head else 0),
         verdict=_RIVALS * config.search.verdict_seeds,
+        measured=1 + _RIVALS,
+        test_size=task.size("test") / task.size("validation"),
+        head=bool(task.head),
     )
 
 
@@ -337,8 +339,7 @@ def _confirmation(begun: Finished, config: StudyConfig) -> Confirmation:
 
 def _confirm(begun: Finished, config: StudyConfig, executor: Executor, progress: Display) -> None:
     """Trains the chosen map and its rivals on fresh seeds."""
-    told = partial(progress.stage, "verdict: fresh training")
-    _confirmation(begun, config).run(_contenders(begun.contest()), executor, told)
+    _confirmation(begun, config).run(_contenders(begun.contest()), executor, progress.verdict)
 
 
 def _refuse_other(kept: StudyRecord, given: StudyRecord) -> None:

@@ -73,9 +73,19 @@ def test_killed_five_times_it_ends_as_if_nothing_had_happened(demo, tmp_path) ->
         process.kill()
         process.wait()
     assert kills == 5
-    result = broken(*small_run(8))
+    result = broken(*small_run(8), "--set", "trackers=[tensorboard]")
     assert result.returncode == 0, result.stderr
     assert outcome(broken) == outcome(demo)
+    sent = json.loads((broken.folder / "studies" / "demo" / "trackers.json").read_text())
+    assert sent == {"tensorboard": [*range(8)]}
+
+
+def test_trackers_get_what_was_trained_before_they_were_named(demo, tmp_path) -> None:
+    shutil.copytree(demo.folder / "studies", tmp_path / "studies")
+    result = Command(tmp_path)(*small_run(8), "--set", "trackers=[tensorboard]")
+    assert result.returncode == 0, result.stderr
+    assert {path.name for path in (tmp_path / "studies" / "demo" / "trackers").iterdir()} == {"tensorboard"}
+    assert {path.name for path in tmp_path.iterdir()} == {"studies", "reports"}
 
 
 def start(command: Command, trials: int) -> subprocess.Popen:

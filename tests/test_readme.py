@@ -33,6 +33,8 @@ RUN_ELSEWHERE = {
     "pip install -c constraints.txt '.[postgres]'": "make test installs it",
     "pip install -c constraints.txt '.[ray]'": "make test installs it",
     "python -m rank_search run study.yaml": "tests/test_elsewhere.py runs one on Ray; it needs GPUs as it stands there",
+    "pip install -c constraints.txt '.[tensorboard]'": "make test installs it",
+    "tensorboard --logdir studies/demo/trackers/tensorboard": "tests/search/test_tracking.py reads what it would show",
     "make docs": "make check builds them",
     "python -m rank_search run study.yaml --storage postgresql+psycopg://USER:PASSWORD@HOST/DATABASE": (
         "tests/test_elsewhere.py runs two of them at once"

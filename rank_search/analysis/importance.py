@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import optuna
@@ -11,9 +12,20 @@ from optuna.trial import TrialState
 from rank_search.search.baselines import NAME
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from optuna import Study
 
 MIN_TRIALS = 8
+
+
+@contextmanager
+def _unsaid() -> Iterator[None]:
+    """Optuna tells of each new study, of which the user knows nothing here."""
+    verbosity = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    yield
+    optuna.logging.set_verbosity(verbosity)
 
 
 def importance(study: Study) -> dict[str, float]:
@@ -27,6 +39,7 @@ def importance(study: Study) -> dict[str, float]:
     in_space = [trial for trial in complete if NAME not in trial.user_attrs]
     if len(in_space) < MIN_TRIALS:
         return {}
-    searched = optuna.create_study(directions=study.directions)
+    with _unsaid():
+        searched = optuna.create_study(directions=study.directions)
     searched.add_trials(in_space)
     return get_param_importances(searched, evaluator=PedAnovaImportanceEvaluator())

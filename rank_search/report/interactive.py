@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -67,11 +68,20 @@ def _front(summary: Summary) -> go.Figure:
     line = {"shape": "hv", "color": _GREY, "width": 1}
     prices = steps["trainable_parameters"].tolist()
     figure.add_scatter(x=prices, y=steps["score"].tolist(), mode="lines", line=line, name="front", hoverinfo="skip")
+    _add_ladder(figure, adapted[adapted["kind"] == UNIFORM])
     for trial in scored(summary.maps).values():
         if trial.trainable_parameters == 0:
             note = {"annotation_text": "rank 0 everywhere", "annotation_position": "bottom left"}
             figure.add_hline(trial.score, line={"dash": "dash", "color": _GREY, "width": 1}, **note)
     return figure
+
+
+def _add_ladder(figure: go.Figure, uniform: pd.DataFrame) -> None:
+    """The uniform ranks, above the plot, where no mark can lie on them."""
+    for ranks, price in zip(uniform["ranks"], uniform["trainable_parameters"].astype(float), strict=True):
+        place = {"x": math.log10(price), "y": 1, "yref": "paper", "yanchor": "bottom"}
+        figure.add_annotation(**place, text=f"r={max(ranks.values())}", showarrow=False)
+    figure.update_layout(legend={"y": 1.06})
 
 
 def _add_points(figure: go.Figure, rows: pd.DataFrame, mark: Mark) -> None:
@@ -80,15 +90,12 @@ def _add_points(figure: go.Figure, rows: pd.DataFrame, mark: Mark) -> None:
         return
     sure = rows["front_probability"].fillna(1.0).to_numpy(dtype=float)
     bars = np.where(rows["front_probability"] > 0, rows["score_se"].astype(float), np.nan)
-    uniform = mark is MAPS[UNIFORM]
     shown = {"symbol": mark.web, "color": mark.colour, "size": 9}
     figure.add_scatter(
         x=rows["trainable_parameters"].astype(float).tolist(),
         y=rows["score"].tolist(),
         customdata=rows["number"].tolist(),
-        mode="markers+text" if uniform else "markers",
-        text=[f"r={max(ranks.values())}" for ranks in rows["ranks"]] if uniform else None,
-        textposition="bottom center",
+        mode="markers",
         marker={**shown, "opacity": (FAINTEST + (1 - FAINTEST) * sure).round(2).tolist()},
         error_y={"array": bars.tolist(), "thickness": 1, "width": 0, "color": f"{mark.colour}80"},
         legendgroup=mark.label,

@@ -19,7 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from rank_search.search.baselines import NAME
-from rank_search.search.time_left import seconds_left, seconds_of
+from rank_search.search.time_left import seconds_left
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -71,6 +71,7 @@ class Display:
         self._waited = ""
         self._begun: float | None = None  # when the first pack of this run was
         self._end: float | None = None  # when all will be done
+        self._verdict_begun: tuple[float, int] | None = None  # when, and how many trainings were done
         self._bar = Progress(
             TextColumn("{task.fields[stage]}"),
             MofNCompleteColumn(),
@@ -100,6 +101,16 @@ class Display:
         if not self._console.is_terminal and done == of:
             self._console.print(f"{what} {done} of {of}")
         self._bar.update(self._task, description=f"{what} {done} of {of}")
+
+    def verdict(self, done: int, of: int) -> None:
+        """Shows how far the verdict's trainings are; once some are done, their pace tells the end."""
+        self.stage("verdict: fresh training", done, of)
+        now = time.monotonic()
+        if self._verdict_begun is None:
+            self._verdict_begun = now, done
+        begun, before = self._verdict_begun
+        if done > before:
+            self._end = now + (now - begun) / (done - before) * (of - done)
 
     def pack_started(self, numbers: Sequence[int], parameters: int) -> None:
         """Shows what is training."""
@@ -152,7 +163,7 @@ class Display:
         self._found = best or "nothing found yet"
         self._finished = len(done)
         self._seconds = seconds_left(self._work, trials)
-        self._trained = sum(sum(of) for of in seconds_of(trials).values())
+        self._trained = sum(sum(of) for of in self._work.seconds(trials).values())
         self._bar.update(self._task, completed=self._finished + self._under_way(), description=self._found)
 
     def _under_way(self) -> float:

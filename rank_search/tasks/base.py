@@ -162,6 +162,9 @@ class Task(Protocol):
     def loss(self, batch: Any, copies: int = 1) -> Tensor:
         """Mean loss of a batch under each map that stands in the model, with gradient; shape ``[copies]``."""
 
+    def size(self, split: Split) -> int:
+        """Texts that an evaluation of the split puts into the model, by which its time goes."""
+
     def evaluate(self, split: Split, copies: int = 1) -> list[Evaluation]:
         """Scores each map that stands in the model, without gradient."""
 

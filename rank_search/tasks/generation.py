@@ -108,6 +108,10 @@ class GenerationTask:
         """Cross-entropy of the answers' tokens alone."""
         return self._answerer.loss(batch, copies)
 
+    def size(self, split: Split) -> int:
+        """Questions."""
+        return len(self._taught[split])
+
     def evaluate(self, split: Split, copies: int = 1) -> list[Evaluation]:
         """Weighs the right answers; decodes answers too where they are the score, and on the test split."""
         taught = self._taught[split]

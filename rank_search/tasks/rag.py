@@ -148,6 +148,10 @@ class RagTask:
         retrieval = ranking_loss(self._retriever, batch.queries, batch.documents, others, scale, copies)
         return retrieval + self._answerer.loss(batch.answers, copies)
 
+    def size(self, split: Split) -> int:
+        """Questions; passages are the same for every split."""
+        return len(getattr(self._data, split))
+
     def evaluate(self, split: Split, copies: int = 1) -> list[Evaluation]:
         """Finds passages, answers from them, and scores both."""
         examples: Sequence[Answered] = getattr(self._data, split)

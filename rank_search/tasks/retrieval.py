@@ -140,6 +140,10 @@ class RetrievalTask:
         scale = self._settings.similarity_scale
         return ranking_loss(self._retriever, batch.queries, batch.documents, others, scale, copies)
 
+    def size(self, split: Split) -> int:
+        """Queries and documents."""
+        return len(self._tokens[split].queries) + len(self._tokens[split].documents)
+
     def evaluate(self, split: Split, copies: int = 1) -> list[Evaluation]:
         """Ranks every document of the split for every query of it, by cosine similarity."""
         tokens = self._tokens[split]

@@ -19,5 +19,6 @@ function draw(name) {
   const picture = place.querySelector("img");
   if (picture) Object.assign(place, { role: "group", ariaLabel: picture.alt });
   place.replaceChildren();
-  Plotly.newPlot(name, traces, { ...layout, ...theme(layout) }, CONFIG);
+  const inked = JSON.parse(JSON.stringify(traces).replaceAll("#0072B2", ink("--searched"))); // too dark on black
+  Plotly.newPlot(name, inked, { ...layout, ...theme(layout) }, CONFIG);
 }
