@@ -6,6 +6,7 @@ import time
 import uuid
 from contextlib import closing
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -95,7 +96,7 @@ def run_study(config: StudyConfig, storage: str | None, console: Console) -> Fin
         folder.check_owner(record)
         refuse_change(dict(record.config), config.frozen())
         if _is_done(study, record, config, folder):
-            Trackers(config.trackers, study, folder, record.space, console.print).send()
+            Trackers(config.trackers, study, folder, record.space, partial(console.print, markup=False)).send()
             console.print(f"{config.study}: all {len(study.trials)} trials are finished; nothing to train")
             return Finished(study, record, folder)
     check_storage(folder, storage)
@@ -145,7 +146,8 @@ def _run(
                 parts.let_go_part(NESTED)
             plan = _plan_of(finished, config, executor, nested)
             sole = storage is None
-            trackers = Trackers(config.trackers, study, folder, space, console.print)
+            trackers = Trackers(config.trackers, study, folder, space, partial(console.print, markup=False))
+            trackers.send()  # what an earlier run left
             Search(study, folder, config, space, executor, progress, plan, drivers, pack, sole, trackers.send).run()
             if not _took(parts, drivers, study, "verdict"):
                 console.print("all trials are finished; another driver trains for the verdict, and writes the report")

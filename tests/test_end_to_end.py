@@ -84,7 +84,7 @@ def test_trackers_get_what_was_trained_before_they_were_named(demo, tmp_path) ->
     shutil.copytree(demo.folder / "studies", tmp_path / "studies")
     result = Command(tmp_path)(*small_run(8), "--set", "trackers=[tensorboard]")
     assert result.returncode == 0, result.stderr
-    assert {path.name for path in (tmp_path / "studies" / "demo" / "trackers").iterdir()} == {"tensorboard"}
+    assert {path.name for path in (tmp_path / "studies" / "demo" / "trackers").iterdir()} == {"tensorboard", "lock"}
     assert {path.name for path in tmp_path.iterdir()} == {"studies", "reports"}
 
 

@@ -24,8 +24,10 @@ def _unsaid() -> Iterator[None]:
     """Optuna tells of each new study, of which the user knows nothing here."""
     verbosity = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    yield
-    optuna.logging.set_verbosity(verbosity)
+    try:
+        yield
+    finally:
+        optuna.logging.set_verbosity(verbosity)
 
 
 def importance(study: Study) -> dict[str, float]:

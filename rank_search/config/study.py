@@ -230,7 +230,7 @@ class StudyConfig(Section):
     search: SearchConfig = Field(SearchConfig(), description="the Optuna study")
     executor: ExecutorConfig = Field(ExecutorConfig(), description="where training runs")
     trackers: tuple[Literal["tensorboard", "trackio", "wandb", "mlflow"], ...] = Field(
-        (), description="experiment trackers that get each trained trial as a run. Default: none"
+        (), description="experiment trackers that get each finished trial as a run. Default: none"
     )
 
     @model_validator(mode="after")

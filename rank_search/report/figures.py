@@ -176,9 +176,12 @@ def _rank_heatmap(axes: Axes, summary: Summary) -> None:
         f"{number}\n{thousands(float(parameters))}"
         for number, parameters in zip(summary.front["number"], summary.front["trainable_parameters"], strict=True)
     ]
-    axes.set_xticks(range(0, len(maps), shown), labels[::shown], fontsize=8)
-    for tick, number in zip(axes.get_xticklabels(), summary.front["number"].tolist()[::shown], strict=True):
-        if number == summary.chosen.number:
+    numbers = summary.front["number"].tolist()
+    chosen = numbers.index(summary.chosen.number) if summary.chosen.number in numbers else 0
+    places = range(chosen % shown, len(maps), shown)  # the chosen one among them
+    axes.set_xticks(places, [labels[place] for place in places], fontsize=8)
+    for tick, place in zip(axes.get_xticklabels(), places, strict=True):
+        if numbers[place] == summary.chosen.number:
             tick.set_color(RED)
             tick.set_fontweight("bold")
     thinned_rows = 1 + len(dimensions) // 40

@@ -163,7 +163,10 @@ class Task(Protocol):
         """Mean loss of a batch under each map that stands in the model, with gradient; shape ``[copies]``."""
 
     def size(self, split: Split) -> int:
-        """Texts that an evaluation of the split puts into the model, by which its time goes."""
+        """Texts that an evaluation of the split puts into the model.
+
+        Its time goes by that, but where answers are decoded on the test split alone.
+        """
 
     def evaluate(self, split: Split, copies: int = 1) -> list[Evaluation]:
         """Scores each map that stands in the model, without gradient."""

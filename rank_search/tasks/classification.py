@@ -119,11 +119,11 @@ class ClassificationTask:
         labels = batch.labels.expand(copies, -1)
         return functional.cross_entropy(logits.mT, labels, reduction="none").mean(dim=1)
 
-    @torch.inference_mode()
     def size(self, split: Split) -> int:
         """Texts."""
         return len(self._tokens[split])
 
+    @torch.inference_mode()
     def evaluate(self, split: Split, copies: int = 1) -> list[Evaluation]:
         """Takes the most likely class of each text."""
         tokens = self._tokens[split]

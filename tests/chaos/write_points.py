@@ -1,6 +1,6 @@
 """A whole small study, broken off at every point at which it writes: before and after each commit, rename and fsync.
 
-It runs in a process of its own, as each attempt is a fork of it; all points (killed: 738, 20 minutes) by
+It runs in a process of its own, as each attempt is a fork of it; all points (killed: 786, 20 minutes) by
 
     python -m tests.chaos.write_points FOLDER killed
     python -m tests.chaos.write_points FOLDER full
@@ -110,8 +110,9 @@ def forked(act: Callable[[], None]) -> int:
     if not child:
         try:
             act()
-        except Exception as error:
-            if "disk is full" in str(out_of_service(error)):  # what the command line says in one line
+        except BaseException as error:
+            # What the command line says in one line.
+            if isinstance(error, Exception) and "disk is full" in str(out_of_service(error)):
                 os._exit(3)
             traceback.print_exc()
             os._exit(1)
