@@ -15,9 +15,10 @@ HEIGHT = 1500  # of what is shown of the page
 
 
 def main() -> None:
-    """Writes the front, the page in light and dark, wide and narrow, and what the notebook shows."""
+    """Writes figures, the page in light and dark, wide and narrow, its table of rivals, and what the notebook shows."""
     run_notebook(ROOT / "docs" / "notebook.ipynb")
     shutil.copy(REPORT / "pareto.png", ROOT / "docs" / "demo-front.png")
+    shutil.copy(REPORT / "rank_heatmap.png", ROOT / "docs" / "demo-ranks.png")
     with sync_playwright() as playwright:
         chromium = shutil.which("chromium") or shutil.which("google-chrome")
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
@@ -31,6 +32,10 @@ def main() -> None:
                 page.wait_for_timeout(500)
                 page.screenshot(path=ROOT / "docs" / "page" / f"{scheme}-{width}.png")
                 page.close()
+        page = browser.new_page(viewport={"width": 1280, "height": HEIGHT})
+        page.goto((REPORT / "index.html").as_uri())
+        rivals = page.get_by_role("heading", name="The chosen map and its rivals").locator("xpath=following::table[1]")
+        rivals.screenshot(path=ROOT / "docs" / "page" / "rivals.png")
         browser.close()
 
 
