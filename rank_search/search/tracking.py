@@ -71,15 +71,21 @@ class Trackers:
 
     def _send_to(self, name: str, trials: Iterable[FrozenTrial]) -> None:
         sent = self._sent()
+        before = set(sent.get(name, []))
         for trial in trials:
-            if not trial.state.is_finished() or trial.number in sent.get(name, []):
+            if not trial.state.is_finished() or trial.number in before:
                 continue
-            with suppress(RankSearchError):  # a damaged result is the doctor's to tell of
-                if result := self._folder.read_result(trial.number):
-                    if not self._was_sent(name, trial, result):
-                        return
-                    sent.setdefault(name, []).append(trial.number)
-                    write_text(self._file, json.dumps(sent))
+            if result := self._result(trial):
+                if not self._was_sent(name, trial, result):
+                    return
+                sent.setdefault(name, []).append(trial.number)
+                write_text(self._file, json.dumps(sent))
+
+    def _result(self, trial: FrozenTrial) -> dict[str, Any]:
+        """What is kept of a trial; empty where it is damaged, which is the doctor's to tell of."""
+        with suppress(RankSearchError):
+            return self._folder.read_result(trial.number)
+        return {}
 
     @property
     def _file(self) -> Path:
