@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import signal
 import subprocess
 import sys
 import zlib
@@ -47,6 +48,9 @@ from tests.bench import EMBEDDED, Bench, study_config
 from tests.postgres import Postgres
 
 ROOT = Path(__file__).parent.parent
+
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # in a background shell; what tests interrupt would inherit it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 hypothesis.settings.register_profile("unhurried", deadline=None)  # other work on the machine is no failure
 hypothesis.settings.load_profile("unhurried")
