@@ -147,7 +147,6 @@ def _run(
             plan = _plan_of(finished, config, executor, nested)
             sole = storage is None
             trackers = Trackers(config.trackers, study, folder, space, partial(console.print, markup=False))
-            trackers.send()  # what an earlier run left
             Search(study, folder, config, space, executor, progress, plan, drivers, pack, sole, trackers.send).run()
             if not _took(parts, drivers, study, "verdict"):
                 console.print("all trials are finished; another driver trains for the verdict, and writes the report")
@@ -155,6 +154,7 @@ def _run(
             _confirm(finished, config, executor, progress)
             _measure_choice(finished, executor, task)
             parts.let_go_part("verdict")
+            trackers.send()  # what an earlier run left, or another driver told while one was sending
         if nested is not None and nested.misleads(study.get_trials(deepcopy=False)):
             console.print("nested scores put maps in another order than fine-tunes: the sampler proposed the rest")
         _say_if_exhausted(study, config, console)
