@@ -19,13 +19,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 import typer
 
-from rank_search.analysis.contest import Contest
+from rank_search.analysis.comparison import Contest
 from rank_search.analysis.maps import maps_table
 from rank_search.analysis.verdict import judge
-from rank_search.search.baselines import UNIFORM
-from rank_search.search.plan import SEARCH
-from rank_search.search.record import environment
-from rank_search.search.table import COLUMNS
+from rank_search.search.rivals.rivals import UNIFORM
+from rank_search.search.schedule import SEARCH
+from rank_search.study.metadata import environment
+from rank_search.study.table import COLUMNS
 
 sys.path.insert(0, str(Path(__file__).parent / "rankbench"))
 import pandas as pd

@@ -27,7 +27,7 @@ from pages import rendered
 from rank_search.export.certificate import BUNDLE_CONSUMERS
 from rank_search.export.manifest import Manifest
 from rank_search.export.serving import notes
-from rank_search.search.record import environment
+from rank_search.study.metadata import environment
 
 ROOT = Path(__file__).parent.parent
 BROUGHT = ROOT / ".consumers"

@@ -27,20 +27,20 @@ from rank_search.analysis.choice import Rule, choose
 from rank_search.analysis.importance import importance
 from rank_search.analysis.maps import study_maps
 from rank_search.analysis.verdict import paired_interval
+from rank_search.app.run import load_study_task
 from rank_search.config import StudyConfig
+from rank_search.core.ranks import RankMap
 from rank_search.executors.local import LocalExecutor
-from rank_search.ranks import RankMap
-from rank_search.search.confirmation import Confirmation
 from rank_search.search.contender import Contender
-from rank_search.search.record import environment
-from rank_search.search.storage import StudyFolder, load_study
-from rank_search.workflow import load_study_task
+from rank_search.search.fresh_trainings import Confirmation
+from rank_search.study.metadata import environment
+from rank_search.study.storage import StudyFolder, load_study
 
 if TYPE_CHECKING:
     from optuna import Study
 
     from rank_search.analysis.trials import ScoredTrial
-    from rank_search.search.record import StudyRecord
+    from rank_search.study.metadata import StudyRecord
 
 OUT = Path("reports/benchmarks")
 

@@ -21,8 +21,8 @@ from playwright.sync_api import sync_playwright
 from scale import study_of
 
 from rank_search.report.page import write_report
-from rank_search.search.record import environment
-from rank_search.search.storage import load_study
+from rank_search.study.metadata import environment
+from rank_search.study.storage import load_study
 
 OUT = Path("reports/benchmarks/report_page.json")
 GOALS = {"megabytes": 10, "report_seconds": 30, "pick_milliseconds": 150}

@@ -18,7 +18,7 @@ from transformers import Trainer, TrainingArguments, get_linear_schedule_with_wa
 
 from rank_search.adapters import lora_config
 from rank_search.config import StudyConfig
-from rank_search.ranks import RankMap
+from rank_search.core.ranks import RankMap
 from rank_search.tasks.batching import model_inputs
 from rank_search.tasks.load import load_task
 

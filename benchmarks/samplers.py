@@ -27,8 +27,8 @@ import typer
 from optuna.samplers import TPESampler
 
 import rank_search
-from rank_search.search.record import environment
-from rank_search.search.samplers import DistinctSampler, maker
+from rank_search.search.proposals.samplers import DistinctSampler, maker
+from rank_search.study.metadata import environment
 
 sys.path.insert(0, str(Path(__file__).parent / "rankbench"))
 from rankbench import RankBench

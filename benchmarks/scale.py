@@ -37,21 +37,21 @@ from sqlalchemy import create_engine, insert
 
 from rank_search.analysis.front import front, hypervolume, reference_point
 from rank_search.analysis.maps import study_maps
+from rank_search.app.run import load_study_task
 from rank_search.config import StudyConfig, load_config
-from rank_search.executors.cluster import RayExecutor
+from rank_search.core.evaluation import Evaluation
+from rank_search.core.job import FineTuned, Job, Rungs
+from rank_search.core.ranks import Shape
+from rank_search.core.space import Space
 from rank_search.executors.local import LocalExecutor
-from rank_search.executors.shipping import shipped
-from rank_search.executors.worker import Assignment
-from rank_search.ranks import Shape
+from rank_search.executors.payload import shipped
+from rank_search.executors.protocol import Pack, Serial, trained
+from rank_search.executors.ray_cluster import RayExecutor
+from rank_search.executors.ray_worker import Assignment
 from rank_search.report.page import write_report
-from rank_search.search.executor import Pack, Serial, trained
-from rank_search.search.record import environment
-from rank_search.search.samplers import DistinctSampler, distributions, maker
-from rank_search.search.storage import StudyFolder, create_study, load_study
-from rank_search.space import Space
-from rank_search.tasks.base import Evaluation
-from rank_search.training.result import FineTuned, Job, Rungs
-from rank_search.workflow import load_study_task
+from rank_search.search.proposals.samplers import DistinctSampler, distributions, maker
+from rank_search.study.metadata import environment
+from rank_search.study.storage import StudyFolder, create_study, load_study
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -125,7 +125,7 @@ class Sleeper:
         pass
 
     def train(self, jobs: Any, rungs: Any, line: Any, adapters: Any, super_adapter: Any) -> Any:
-        """See `rank_search.executors.worker.Worker.train`."""
+        """See `rank_search.executors.ray_worker.Worker.train`."""
         time.sleep(SLEEP)
         return [shipped(outcome) for outcome in Landscape().train(jobs, line.told, Rungs())]
 
@@ -226,7 +226,7 @@ def ask(longest: int = 10_000) -> None:
                 study.sampler = sampler
                 trial = study.ask()
                 if kind == "nehvi":  # BoTorch takes seconds to import, once
-                    importlib.import_module("rank_search.search.known_price")
+                    importlib.import_module("rank_search.search.proposals.cost_aware")
                 started = time.perf_counter()
                 sampler.sample_relative(study, trial._cached_frozen_trial, distributions(space))
                 found[kind][trials] = round(time.perf_counter() - started, 2)

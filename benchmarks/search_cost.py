@@ -42,25 +42,25 @@ import typer
 from optuna._hypervolume import compute_hypervolume
 
 from rank_search.config import StudyConfig, load_config
+from rank_search.core.job import FineTuned, Job, Rungs, unheard
 from rank_search.executors.local import LocalExecutor
-from rank_search.modules import build_space
-from rank_search.search.drivers import Drivers
+from rank_search.models.modules import build_space
 from rank_search.search.loop import Search, data_seed
 from rank_search.search.nested import NestedSearch
-from rank_search.search.plan import Plan
-from rank_search.search.record import environment
-from rank_search.search.storage import BESIDE, StudyFolder, create_study
+from rank_search.search.schedule import Plan
+from rank_search.study.lock import Drivers
+from rank_search.study.metadata import environment
+from rank_search.study.storage import BESIDE, StudyFolder, create_study
 from rank_search.tasks.load import load_task
 from rank_search.training.cost import matmul_peak
 from rank_search.training.memory import keep_freed_memory
-from rank_search.training.result import FineTuned, Job, Rungs, unheard
 from rank_search.training.trainer import rehearse
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from rank_search.ranks import RankMap
-    from rank_search.space import Space
+    from rank_search.core.ranks import RankMap
+    from rank_search.core.space import Space
 
 mpl.use("Agg")
 OUT = Path("reports/benchmarks")

@@ -17,12 +17,12 @@ from typing import Annotated
 import typer
 
 from rank_search.config import load_config
+from rank_search.core.job import FineTuned, Job, unheard
 from rank_search.executors.local import LocalExecutor
+from rank_search.models.modules import build_space
 from rank_search.models.source import choose_device
-from rank_search.modules import build_space
-from rank_search.search.record import environment
+from rank_search.study.metadata import environment
 from rank_search.tasks.load import load_task
-from rank_search.training.result import FineTuned, Job, unheard
 
 DEMO = Path(__file__).parent.parent / "configs" / "demo.yaml"
 

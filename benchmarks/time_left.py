@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import optuna
 import typer
 
+from rank_search.app.run import load_study_task, workload
+from rank_search.app.time_left import seconds_left
 from rank_search.config import load_config
-from rank_search.search.storage import StudyFolder, load_study
-from rank_search.search.time_left import seconds_left
-from rank_search.workflow import load_study_task, workload
+from rank_search.study.storage import StudyFolder, load_study
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial

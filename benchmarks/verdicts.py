@@ -15,8 +15,8 @@ from typing import Annotated, Any
 import typer
 from pages import rendered
 
-from rank_search.analysis.contest import BEST_UNIFORM
-from rank_search.names import layer_of
+from rank_search.analysis.comparison import BEST_UNIFORM
+from rank_search.core.module_names import layer_of
 from rank_search.report.page import ROLES
 
 STUDIES = ["demo", "classifier-banking77", "retriever-xquad"]

@@ -44,7 +44,7 @@ def on_page_markdown(markdown: str, page: Page, **_: object) -> str:
 
 def commands() -> str:
     """Of every verb: its options, from the command line itself."""
-    line = [sys.executable, "-m", "typer", "rank_search.cli", "utils", "docs", "--name", "python -m rank_search"]
+    line = [sys.executable, "-m", "typer", "rank_search.cli.main", "utils", "docs", "--name", "python -m rank_search"]
     found = subprocess.run([*line, "--title", "Commands"], capture_output=True, text=True, check=True)  # noqa: S603
     return found.stdout
 

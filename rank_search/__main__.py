@@ -1,6 +1,6 @@
 """``python -m rank_search``."""
 
-from rank_search.cli import main
+from rank_search.cli.main import main
 
 if __name__ == "__main__":
     main()

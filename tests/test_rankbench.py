@@ -9,10 +9,10 @@ import optuna
 import pytest
 
 from rank_search.config import load_config
+from rank_search.core.job import Job, unheard
 from rank_search.executors.local import LocalExecutor
 from rank_search.search.loop import data_seed
 from rank_search.tasks.load import load_task
-from rank_search.training.result import Job, unheard
 from tests.conftest import ROOT
 
 FOLDER = ROOT / "benchmarks" / "rankbench"

@@ -24,12 +24,12 @@ import typer
 from optuna.trial import TrialState
 
 from rank_search.search.nested import NESTED
-from rank_search.search.storage import BESIDE, StudyFolder, create_study, load_study
+from rank_search.study.storage import BESIDE, StudyFolder, create_study, load_study
 
 if TYPE_CHECKING:
     from optuna import Study
 
-    from rank_search.search.record import StudyRecord
+    from rank_search.study.metadata import StudyRecord
 
 HERE = Path(__file__).parent
 TRAINED = ("rankbench-0", "rankbench-1")

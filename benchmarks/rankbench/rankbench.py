@@ -19,8 +19,8 @@ import numpy as np
 import pandas as pd
 from optuna._hypervolume import compute_hypervolume
 
-from rank_search.search.samplers import suggest
-from rank_search.space import Space
+from rank_search.core.space import Space
+from rank_search.search.proposals.samplers import suggest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

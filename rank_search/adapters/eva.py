@@ -9,9 +9,9 @@ from peft import EvaConfig, get_eva_state_dict
 
 from rank_search.adapters.lora import base_models, lora_config, module_scale, stored_transposed
 from rank_search.adapters.pack import Start
-from rank_search.errors import InputError
-from rank_search.modules import linear_modules
-from rank_search.ranks import RankMap
+from rank_search.core.errors import InputError
+from rank_search.core.ranks import RankMap
+from rank_search.models.modules import linear_modules
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -14,8 +14,8 @@ from peft.utils.other import get_pattern_key
 
 from rank_search.adapters.lora import lora_config
 from rank_search.config import AdapterConfig
-from rank_search.names import kind_of, layer_of
-from rank_search.ranks import RankMap
+from rank_search.core.module_names import kind_of, layer_of
+from rank_search.core.ranks import RankMap
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from rank_search.adapters.saving import Adapter
-    from rank_search.ranks import Shape
+    from rank_search.core.ranks import Shape
 
 # LoRAX and TGI pad ranks up to 8, or else to multiples of 16, and scale by what they padded to from the second kind of
 # module on (``config.r = padded_rank`` in their adapters/lora.py): these ranks they leave alone.

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor
     from torch.utils.hooks import RemovableHandle
 
-    from rank_search.ranks import Shape
+    from rank_search.core.ranks import Shape
 
 
 class Rows:

@@ -10,7 +10,7 @@ from peft import LoraConfig, PeftModel
 
 from rank_search.adapters.lora import base_models
 from rank_search.adapters.saving import ADAPTER, adapter_folder
-from rank_search.modules import linear_modules
+from rank_search.models.modules import linear_modules
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

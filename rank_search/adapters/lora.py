@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
     from rank_search.config import AdapterConfig
-    from rank_search.ranks import RankMap
+    from rank_search.core.ranks import RankMap
 
 
 def base_models(backbone: nn.Module) -> dict[str, nn.Module]:

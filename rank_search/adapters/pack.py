@@ -14,9 +14,9 @@ from torch import nn
 from rank_search.adapters.layers import PackedHead, PackedLinear, Rows
 from rank_search.adapters.lora import base_models, lora_config, module_scale, stored_transposed
 from rank_search.adapters.saving import Adapter, Adapters
-from rank_search.modules import linear_modules
-from rank_search.names import layer_of
-from rank_search.ranks import RankMap
+from rank_search.core.module_names import layer_of
+from rank_search.core.ranks import RankMap
+from rank_search.models.modules import linear_modules
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

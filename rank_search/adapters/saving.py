@@ -10,8 +10,8 @@ from peft import LoraConfig
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from rank_search.errors import InputError
-from rank_search.files import whole_folder
+from rank_search.core.errors import InputError
+from rank_search.core.files import whole_folder
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

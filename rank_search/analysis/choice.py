@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from rank_search.analysis.front import front
 from rank_search.analysis.trials import ScoredTrial, scored
-from rank_search.errors import InputError, RankSearchError, did_you_mean
+from rank_search.core.errors import InputError, RankSearchError, did_you_mean
 
 if TYPE_CHECKING:
     import pandas as pd

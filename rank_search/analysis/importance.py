@@ -9,7 +9,7 @@ import optuna
 from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 from optuna.trial import TrialState
 
-from rank_search.search.baselines import NAME
+from rank_search.search.rivals.rivals import NAME
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -1,6 +1,6 @@
 """From trials to maps: what is known of each map once all its trainings are taken together.
 
-Their scores are on the level of round 0; see `rank_search.search.levels`.
+Their scores are on the level of round 0; see `rank_search.core.batch_order`.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rank_search.analysis.trials import complete, in_space
-from rank_search.search.levels import level
-from rank_search.search.table import trials_table
+from rank_search.core.batch_order import level
+from rank_search.study.table import trials_table
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from optuna import Study
 
-    from rank_search.search.record import StudyRecord
-    from rank_search.search.storage import StudyFolder
+    from rank_search.study.metadata import StudyRecord
+    from rank_search.study.storage import StudyFolder
 
     Values = Callable[[int], Sequence[float]]  # trial number → its score for each example; empty if not on record
 

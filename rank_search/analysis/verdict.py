@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rank_search.analysis.contest import BEST_UNIFORM, SVD_RIVAL, UNIFORM_RIVAL
-from rank_search.search.baselines import SVD
+from rank_search.analysis.comparison import BEST_UNIFORM, SVD_RIVAL, UNIFORM_RIVAL
+from rank_search.search.rivals.rivals import SVD
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from rank_search.analysis.contest import Contest
+    from rank_search.analysis.comparison import Contest
     from rank_search.analysis.trials import ScoredTrial
 
     Values = Sequence[Sequence[float]]  # [seeds, examples]

@@ -8,7 +8,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from rank_search.config.study import StudyConfig
-from rank_search.errors import InputError, did_you_mean
+from rank_search.core.errors import InputError, did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -1,7 +1,7 @@
 """The study file as a whole.
 
 What can only be checked against the model (target names, ranks that a module is too small for) is
-checked in `rank_search.space`, in the same words.
+checked in `rank_search.core.space`, in the same words.
 """
 
 from __future__ import annotations

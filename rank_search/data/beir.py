@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from rank_search.core.errors import InputError, did_you_mean
 from rank_search.data.rows import is_text, read_file, read_jsonl
-from rank_search.errors import InputError, did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

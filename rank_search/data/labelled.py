@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from rank_search.core.errors import InputError
 from rank_search.data.rows import column
 from rank_search.data.splits import read_parts, split
-from rank_search.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -15,7 +15,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rank_search.errors import InputError, did_you_mean
+from rank_search.core.errors import InputError, did_you_mean
 
 if TYPE_CHECKING:
     from rank_search.config import DataConfig

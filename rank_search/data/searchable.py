@@ -11,11 +11,11 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from rank_search.config.tasks import STDLIB
+from rank_search.core.errors import InputError
 from rank_search.data.beir import is_beir, read_corpus, read_judgements
 from rank_search.data.rows import column
 from rank_search.data.splits import PARTS, fingerprint, named_parts, read_parts, split
 from rank_search.data.stdlib import load_stdlib_pairs
-from rank_search.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

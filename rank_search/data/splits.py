@@ -8,8 +8,8 @@ from collections import defaultdict
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from rank_search.core.errors import InputError
 from rank_search.data.rows import place, read_rows
-from rank_search.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from rank_search.adapters import Spectrum, Start, UnpackableError, eva_directions, eva_start, loaded
-from rank_search.errors import InputError, TrainingFailed
-from rank_search.faults import failure
-from rank_search.search.executor import Serial
+from rank_search.core.errors import InputError, TrainingFailed
+from rank_search.core.job import FineTuned, Job
+from rank_search.executors.protocol import Serial
+from rank_search.study.faults import failure
 from rank_search.training.adalora import train_adalora
 from rank_search.training.memory import (
     forget_peak,
@@ -18,8 +19,7 @@ from rank_search.training.memory import (
     memory_left,
     memory_needed,
 )
-from rank_search.training.nested import Nested
-from rank_search.training.result import FineTuned, Job
+from rank_search.training.supernet import Nested
 from rank_search.training.trainer import fine_tune, rehearse, score
 
 if TYPE_CHECKING:
@@ -27,10 +27,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from rank_search.config import StudyConfig
-    from rank_search.search.executor import Pack
-    from rank_search.space import Space
-    from rank_search.tasks.base import Evaluation, Split, Task
-    from rank_search.training.result import OnStep, Outcome, Rungs
+    from rank_search.core.evaluation import Evaluation, Split
+    from rank_search.core.job import OnStep, Outcome, Rungs
+    from rank_search.core.space import Space
+    from rank_search.executors.protocol import Pack
+    from rank_search.tasks.base import Task
 
 
 # Along the leading directions of their inputs, adapters learn fast. Times the study's learning rate: on the demo EVA
@@ -63,7 +64,7 @@ class _Begun:
 
 
 class LocalExecutor:
-    """Trains jobs on the task's base model; implements `rank_search.search.executor.Executor`.
+    """Trains jobs on the task's base model; implements `rank_search.executors.protocol.Executor`.
 
     Args:
         trains: False on the driver of a cluster, which only reads adapters.

@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING
 import torch
 
 from rank_search.adapters import Adapter, adapter_folder, compact, in_all_layers, padded
+from rank_search.core.errors import InputError, RankSearchError
 from rank_search.data.splits import fingerprint as joint_fingerprint
-from rank_search.errors import InputError, RankSearchError
 from rank_search.export.certificate import BUNDLE_CONSUMERS, certify, refer
 from rank_search.export.gguf_file import FILE, check_architecture, write_gguf
 from rank_search.export.manifest import Base, Manifest, weight_digests
 from rank_search.export.origin import told, write_card
 from rank_search.export.probe import load_base, merged
 from rank_search.export.serving import notes
+from rank_search.models.modules import linear_modules
 from rank_search.models.retriever import save_retriever
 from rank_search.models.source import fingerprint, locate
-from rank_search.modules import linear_modules
-from rank_search.search.record import environment
+from rank_search.study.metadata import environment
 
 if TYPE_CHECKING:
     from collections.abc import Callable

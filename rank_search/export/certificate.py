@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from rank_search.adapters import Adapter, loaded
-from rank_search.errors import InputError, RankSearchError, did_you_mean
+from rank_search.core.errors import InputError, RankSearchError, did_you_mean
 from rank_search.export.consumers import CONSUMERS, Consumer, run_with
 from rank_search.export.manifest import FILE, Finding, Manifest
 from rank_search.export.probe import LoadedBase, Reference, check_unchanged, load_base, outputs, tokens

@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rank_search.config import ClassificationConfig, RagConfig, RetrievalConfig, StudyConfig
-from rank_search.errors import RankSearchError
-from rank_search.ranks import RankMap
+from rank_search.core.errors import RankSearchError
+from rank_search.core.ranks import RankMap
 
 if TYPE_CHECKING:
     from rank_search.analysis.trials import ScoredTrial
     from rank_search.config import ModelSource
     from rank_search.export.manifest import AutoClass
-    from rank_search.search.record import StudyRecord
-    from rank_search.search.storage import StudyFolder
+    from rank_search.study.metadata import StudyRecord
+    from rank_search.study.storage import StudyFolder
 
 
 @dataclass(frozen=True)

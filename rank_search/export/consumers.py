@@ -18,7 +18,7 @@ from rank_search.export import architectures, installed, rules
 from rank_search.export.gguf_file import FILE as GGUF
 from rank_search.export.probe import CLASSES, LoadedBase, Reference, outputs, updated
 from rank_search.export.rules import AdapterFolder, Reading, Refused
-from rank_search.modules import linear_modules
+from rank_search.models.modules import linear_modules
 
 if TYPE_CHECKING:
     from rank_search.export.manifest import AutoClass

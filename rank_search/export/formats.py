@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rank_search.curve import RankCurve
-from rank_search.errors import InputError, RankSearchError, did_you_mean
+from rank_search.core.errors import InputError, RankSearchError, did_you_mean
+from rank_search.core.files import whole_folder, write_text
+from rank_search.core.rank_curve import RankCurve
 from rank_search.export.origin import header
-from rank_search.files import whole_folder, write_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable

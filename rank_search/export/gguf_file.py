@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from rank_search.errors import InputError, RankSearchError
+from rank_search.core.errors import InputError, RankSearchError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from rank_search.config import ModelSource
-from rank_search.errors import InputError
-from rank_search.files import sha256, write_text
+from rank_search.core.errors import InputError
+from rank_search.core.files import sha256, write_text
 
 if TYPE_CHECKING:
     from pathlib import Path

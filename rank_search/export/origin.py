@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from huggingface_hub import ModelCard, ModelCardData
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from rank_search.names import layer_of
+from rank_search.core.module_names import layer_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModel, AutoModelForCausalLM, AutoModelForSequenceClassification
 
 from rank_search.adapters import ADAPTER, known_warnings
-from rank_search.errors import InputError
+from rank_search.core.errors import InputError
 from rank_search.models.load import load
 from rank_search.models.source import locate
 

@@ -25,9 +25,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from rank_search.adapters import factors_of, whole_of
-from rank_search.errors import InputError
+from rank_search.core.errors import InputError
+from rank_search.core.module_names import kind_of, layer_of
 from rank_search.export.gguf_file import read_gguf
-from rank_search.names import kind_of, layer_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping

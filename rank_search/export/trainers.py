@@ -12,10 +12,10 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from rank_search.adapters import adapter_folder, base_models, lora_config
 from rank_search.config import GenerationConfig, RagConfig
-from rank_search.errors import RankSearchError
+from rank_search.core.errors import RankSearchError
+from rank_search.core.files import write_text
 from rank_search.export.origin import header, write_origin
-from rank_search.files import write_text
-from rank_search.modules import linear_modules
+from rank_search.models.modules import linear_modules
 from rank_search.tasks.load import load_skeleton
 
 if TYPE_CHECKING:

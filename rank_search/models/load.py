@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from rank_search.errors import InputError
+from rank_search.core.errors import InputError
 from rank_search.models.source import fingerprint, locate
 
 if TYPE_CHECKING:

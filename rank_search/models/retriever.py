@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
-from rank_search.errors import InputError
+from rank_search.core.errors import InputError
 from rank_search.models.load import explained, max_length, refuse_missing, weight_arguments
 from rank_search.models.source import fingerprint, locate
 

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from huggingface_hub import hf_hub_download
 
-from rank_search.errors import InputError
-from rank_search.files import sha256
+from rank_search.core.errors import InputError
+from rank_search.core.files import sha256
 
 if TYPE_CHECKING:
     from rank_search.config import ModelConfig, ModelSource

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 from matplotlib.figure import Figure
 
 from rank_search.analysis.front import hypervolume
-from rank_search.errors import InputError
-from rank_search.files import whole_folder
+from rank_search.core.errors import InputError
+from rank_search.core.files import whole_folder
 from rank_search.report.figures import price_axis, styled
 from rank_search.report.html import page
 from rank_search.report.interactive import empty
 from rank_search.report.marks import PALETTE
-from rank_search.search.baselines import UNIFORM
+from rank_search.search.rivals.rivals import UNIFORM
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -15,7 +15,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 from rank_search.analysis.trials import complete, in_space, scored
 from rank_search.report.curves import thinned, training_minutes
 from rank_search.report.marks import BLUE, FAINTEST, MAPS, ORANGE, OUTSIDE, RED, thousands
-from rank_search.search.baselines import UNIFORM
+from rank_search.search.rivals.rivals import UNIFORM
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence

@@ -11,7 +11,7 @@ import plotly.graph_objects as go
 from rank_search.analysis.trials import complete, in_space, scored
 from rank_search.report.curves import training_minutes
 from rank_search.report.marks import BLUE, FAINTEST, MAPS, OUTSIDE
-from rank_search.search.baselines import UNIFORM
+from rank_search.search.rivals.rivals import UNIFORM
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 from matplotlib import colormaps
 from matplotlib.colors import to_hex
 
-from rank_search.search.baselines import KINDS, UNIFORM
 from rank_search.search.nested import CONFIRM
-from rank_search.search.plan import SEARCH
+from rank_search.search.rivals.rivals import KINDS, UNIFORM
+from rank_search.search.schedule import SEARCH
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING
 
 import yaml
 
-from rank_search.analysis.contest import BEST_UNIFORM, SVD_RIVAL, UNIFORM_RIVAL
+from rank_search.analysis.comparison import BEST_UNIFORM, SVD_RIVAL, UNIFORM_RIVAL
 from rank_search.analysis.maps import named
 from rank_search.analysis.trials import complete, in_space
-from rank_search.files import whole_folder, write_text
+from rank_search.core.batch_order import level
+from rank_search.core.files import whole_folder, write_text
 from rank_search.report.figures import write_figures
 from rank_search.report.html import as_json, page
 from rank_search.report.interactive import figures
 from rank_search.report.page_data import page_data
 from rank_search.report.paper import write_paper
 from rank_search.report.summary import plain, summarise, summary_json
-from rank_search.search.levels import level
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from optuna import Study
 
     from rank_search.report.summary import Summary
-    from rank_search.search.record import StudyRecord
-    from rank_search.search.storage import StudyFolder
+    from rank_search.study.metadata import StudyRecord
+    from rank_search.study.storage import StudyFolder
 
 ROLES = {
     "untrained": "before fine-tuning",

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from rank_search.analysis.choice import PLAIN_RULES, Rule, choose
-from rank_search.analysis.contest import uniform_rivals
+from rank_search.analysis.comparison import uniform_rivals
 from rank_search.analysis.trials import complete, scored
-from rank_search.names import kind_of, layer_of
+from rank_search.core.module_names import kind_of, layer_of
 from rank_search.report.curves import thinned
 from rank_search.report.marks import rank_colours, short_names
 

@@ -13,19 +13,19 @@ import numpy as np
 import pandas as pd
 
 from rank_search.analysis.choice import DEFAULT_RULE, Rule
-from rank_search.analysis.contest import Contest
+from rank_search.analysis.comparison import Contest
 from rank_search.analysis.explain import explain
 from rank_search.analysis.front import front, hypervolume, hypervolume_history, reference_point
 from rank_search.analysis.importance import importance
 from rank_search.analysis.maps import probabilities, study_maps
 from rank_search.analysis.trials import complete
 from rank_search.analysis.verdict import Verdict, judge
-from rank_search.ranks import RankMap
-from rank_search.search.baselines import KINDS, UNIFORM, Baselines
+from rank_search.core.ranks import RankMap
 from rank_search.search.contender import Contender
 from rank_search.search.nested import NESTED, agreement
-from rank_search.search.storage import DIRECTIONS
-from rank_search.search.table import trials_table
+from rank_search.search.rivals.rivals import KINDS, UNIFORM, Baselines
+from rank_search.study.storage import DIRECTIONS
+from rank_search.study.table import trials_table
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from optuna import Study
 
     from rank_search.analysis.trials import ScoredTrial
-    from rank_search.search.record import StudyRecord
-    from rank_search.search.storage import StudyFolder
+    from rank_search.study.metadata import StudyRecord
+    from rank_search.study.storage import StudyFolder
 
 _MAP_COLUMNS = [
     "number",

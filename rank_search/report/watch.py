@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from rank_search.errors import RankSearchError
+from rank_search.core.errors import RankSearchError
 from rank_search.report.page import write_page
 from rank_search.report.summary import summarise
-from rank_search.search.table import is_running
+from rank_search.study.table import is_running
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
     from optuna import Study
 
-    from rank_search.search.record import StudyRecord
-    from rank_search.search.storage import StudyFolder
+    from rank_search.study.metadata import StudyRecord
+    from rank_search.study.storage import StudyFolder
 
 _EVERY = 5.0  # seconds between two looks at the study
 IDLE = 60.0  # seconds without a trial in training after which a study is at rest: proposals take some

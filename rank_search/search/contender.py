@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from rank_search.ranks import RankMap
+    from rank_search.core.ranks import RankMap
 
 
 @dataclass(frozen=True)

@@ -15,16 +15,17 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from optuna.trial import Trial, TrialState
 
-from rank_search.errors import SearchStopped, TrainingFailed
-from rank_search.faults import patiently
-from rank_search.search import leases, rungs
-from rank_search.search.baselines import NAME, UNIFORM, Baseline
-from rank_search.search.executor import Pack
-from rank_search.search.levels import ROUND
+from rank_search.core.batch_order import ROUND
+from rank_search.core.errors import SearchStopped, TrainingFailed
+from rank_search.core.job import Died, Job, Rungs, Stopped
+from rank_search.executors.protocol import Pack
+from rank_search.search import early_stopping as rungs
 from rank_search.search.nested import CONFIRM
-from rank_search.search.samplers import DistinctSampler, derive_seed, is_full, maker, suggest
-from rank_search.search.telling import Teller
-from rank_search.training.result import Died, Job, Rungs, Stopped
+from rank_search.search.proposals.samplers import DistinctSampler, derive_seed, is_full, maker, suggest
+from rank_search.search.recorder import Teller
+from rank_search.search.rivals.rivals import NAME, UNIFORM, Baseline
+from rank_search.study import leases
+from rank_search.study.faults import patiently
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -33,13 +34,13 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
     from rank_search.config import StudyConfig
-    from rank_search.ranks import RankMap
-    from rank_search.search.drivers import Drivers
-    from rank_search.search.executor import Executor
-    from rank_search.search.plan import Plan
-    from rank_search.search.storage import StudyFolder
-    from rank_search.space import Space
-    from rank_search.training.result import FineTuned, Outcome
+    from rank_search.core.job import FineTuned, Outcome
+    from rank_search.core.ranks import RankMap
+    from rank_search.core.space import Space
+    from rank_search.executors.protocol import Executor
+    from rank_search.search.schedule import Plan
+    from rank_search.study.lock import Drivers
+    from rank_search.study.storage import StudyFolder
 
 T = TypeVar("T")
 

@@ -19,11 +19,11 @@ from optuna.study._multi_objective import _fast_non_domination_rank
 from optuna.trial import Trial, TrialState
 from scipy.stats import kendalltau
 
-from rank_search.errors import SearchStopped, TrainingFailed
-from rank_search.faults import patiently
-from rank_search.search.baselines import NAME
-from rank_search.search.cuts import cut_path, spread
-from rank_search.search.samplers import SAMPLERS, DistinctSampler, derive_seed, is_full, suggest
+from rank_search.core.errors import SearchStopped, TrainingFailed
+from rank_search.search.proposals.samplers import SAMPLERS, DistinctSampler, derive_seed, is_full, suggest
+from rank_search.search.rivals.rivals import NAME
+from rank_search.search.rivals.truncations import cut_path, spread
+from rank_search.study.faults import patiently
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
     from rank_search.config import StudyConfig
-    from rank_search.ranks import RankMap
-    from rank_search.space import Space
+    from rank_search.core.ranks import RankMap
+    from rank_search.core.space import Space
 
 T = TypeVar("T")
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING
 
-from rank_search.errors import InputError
+from rank_search.core.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

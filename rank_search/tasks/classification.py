@@ -10,8 +10,9 @@ import torch
 from torch.nn import functional
 from torchmetrics.functional.classification import multiclass_f1_score, multiclass_matthews_corrcoef
 
+from rank_search.core.evaluation import Evaluation
 from rank_search.tasks.augmentation import augment_texts, load_augmentation
-from rank_search.tasks.base import Evaluation, Example, Output, Shown, Texts, telling
+from rank_search.tasks.base import Example, Output, Shown, Texts, telling
 from rank_search.tasks.batching import (
     CALIBRATION_BATCHES,
     by_map,
@@ -29,10 +30,10 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from rank_search.config import ClassificationConfig, TrainingConfig
+    from rank_search.core.evaluation import Split
     from rank_search.data.labelled import Labelled
     from rank_search.data.splits import Splits
     from rank_search.models.load import Loaded
-    from rank_search.tasks.base import Split
 
 
 @dataclass(frozen=True)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from rank_search.core.evaluation import Evaluation
 from rank_search.data.splits import fingerprint
 from rank_search.tasks.answering import AnswerBatch, Answerer, Taught
 from rank_search.tasks.answers import exact_match, token_f1
 from rank_search.tasks.augmentation import augment_texts, load_augmentation
-from rank_search.tasks.base import Evaluation, Example, Output, Shown, Texts, telling
+from rank_search.tasks.base import Example, Output, Shown, Texts, telling
 from rank_search.tasks.batching import CALIBRATION_BATCHES, check_batch_size, training_indices
 from rank_search.tasks.passages import Passages, given_passages
 from rank_search.tasks.prompts import Prompter
@@ -19,11 +20,11 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from rank_search.config import GenerationConfig, TrainingConfig
+    from rank_search.core.evaluation import Split
     from rank_search.data.answered import Answered
     from rank_search.data.splits import Splits
     from rank_search.models.load import Loaded
     from rank_search.models.retriever import Retriever
-    from rank_search.tasks.base import Split
 
 PARTS = ("train", "validation", "test")
 

@@ -15,10 +15,10 @@ from rank_search.config import (
     RagConfig,
     RetrievalConfig,
 )
+from rank_search.core.errors import InputError
 from rank_search.data.answered import load_answered
 from rank_search.data.labelled import load_labelled
 from rank_search.data.searchable import load_searchable
-from rank_search.errors import InputError
 from rank_search.models.load import load, refuse_missing, skeleton
 from rank_search.models.retriever import load_retriever
 from rank_search.models.source import choose_device

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from jinja2 import StrictUndefined, TemplateError
 from jinja2.sandbox import SandboxedEnvironment
 
-from rank_search.errors import InputError
+from rank_search.core.errors import InputError
 from rank_search.tasks.batching import tokenise
 
 if TYPE_CHECKING:

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
+from rank_search.core.evaluation import Evaluation
 from rank_search.data.splits import fingerprint
 from rank_search.tasks.answering import AnswerBatch, Answerer
 from rank_search.tasks.augmentation import augment_texts, load_augmentation
-from rank_search.tasks.base import Evaluation, Example, Output, Shown, Texts, telling
+from rank_search.tasks.base import Example, Output, Shown, Texts, telling
 from rank_search.tasks.batching import CALIBRATION_BATCHES, check_batch_size, training_indices
 from rank_search.tasks.embedding import inputs, query_ids, ranking_loss
 from rank_search.tasks.generation import PARTS, score_answers, shown_answer
@@ -24,11 +25,11 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from rank_search.config import RagConfig, TrainingConfig
+    from rank_search.core.evaluation import Split
     from rank_search.data.answered import Answered
     from rank_search.data.splits import Splits
     from rank_search.models.load import Loaded
     from rank_search.models.retriever import Retriever
-    from rank_search.tasks.base import Split
 
 
 @dataclass(frozen=True)

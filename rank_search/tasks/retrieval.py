@@ -15,9 +15,10 @@ from torchmetrics.functional.retrieval import (
     retrieval_reciprocal_rank,
 )
 
-from rank_search.errors import InputError
+from rank_search.core.errors import InputError
+from rank_search.core.evaluation import Evaluation
 from rank_search.tasks.augmentation import augment_texts, load_augmentation
-from rank_search.tasks.base import Evaluation, Example, Output, Shown, Texts, telling
+from rank_search.tasks.base import Example, Output, Shown, Texts, telling
 from rank_search.tasks.batching import CALIBRATION_BATCHES, check_batch_size, training_indices
 from rank_search.tasks.embedding import document_ids, embed, inputs, query_ids, ranking_loss
 
@@ -27,9 +28,9 @@ if TYPE_CHECKING:
     from torch import nn
 
     from rank_search.config import RetrievalConfig, TrainingConfig
+    from rank_search.core.evaluation import Split
     from rank_search.data.searchable import SearchData
     from rank_search.models.retriever import Retriever
-    from rank_search.tasks.base import Split
 
 METRICS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "ndcg@10": lambda scores, gains: retrieval_normalized_dcg(scores, gains, top_k=10),

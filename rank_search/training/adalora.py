@@ -23,10 +23,10 @@ from rank_search.adapters import (
     restored,
     stored_transposed,
 )
-from rank_search.errors import TrainingFailed
-from rank_search.ranks import RankMap
+from rank_search.core.errors import TrainingFailed
+from rank_search.core.ranks import RankMap
 from rank_search.training.attention import eager_where_short
-from rank_search.training.descent import Descent
+from rank_search.training.optimiser import Descent
 from rank_search.training.precision import frozen_in, training_dtype
 from rank_search.training.trainer import out_of_time, score
 
@@ -36,8 +36,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from rank_search.config import StudyConfig
+    from rank_search.core.job import FineTuned, Job, OnStep
     from rank_search.tasks.base import Task
-    from rank_search.training.result import FineTuned, Job, OnStep
 
 # PEFT leaves the attributes of its models and layers untyped.
 AdaLoraModel = Any

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from rank_search.adapters import base_models
-from rank_search.modules import linear_modules
-from rank_search.names import layer_of
+from rank_search.core.module_names import layer_of
+from rank_search.models.modules import linear_modules
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from torch import nn
 
-    from rank_search.ranks import RankMap, Shape
+    from rank_search.core.ranks import RankMap, Shape
     from rank_search.tasks.base import Texts
 
 _MATMUL = 2048  # rows and columns of the matrices that the peak is measured with

@@ -12,13 +12,13 @@ import torch
 
 from rank_search.adapters import Member, base_models, packed
 from rank_search.config import InitConfig
-from rank_search.errors import TrainingFailed
+from rank_search.core.errors import TrainingFailed
+from rank_search.core.job import FineTuned, Rungs, Stopped, unheard
 from rank_search.training.attention import eager_where_short
 from rank_search.training.cost import step_flops
-from rank_search.training.descent import Descent
 from rank_search.training.memory import counting_activations
+from rank_search.training.optimiser import Descent
 from rank_search.training.precision import frozen_in, training_dtype
-from rank_search.training.result import FineTuned, Rungs, Stopped, unheard
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
     from rank_search.adapters import Pack, Start
     from rank_search.config import StudyConfig
+    from rank_search.core.job import Job, OnStep, Outcome
     from rank_search.tasks.base import Task
-    from rank_search.training.result import Job, OnStep, Outcome
 
 
 _LOOKED_AT = 1000  # batches, among which a rehearsal looks for the longest texts

@@ -7,8 +7,8 @@ from torch import nn
 
 from rank_search.adapters import Member, lora_config, module_scale, packed
 from rank_search.config import AdapterConfig
-from rank_search.modules import linear_modules
-from rank_search.ranks import RankMap
+from rank_search.core.ranks import RankMap
+from rank_search.models.modules import linear_modules
 from tests.conftest import small_model
 from tests.peft_oracle import adapted, lora_layers
 

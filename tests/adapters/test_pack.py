@@ -20,12 +20,12 @@ from transformers import (
 
 from rank_search.adapters import Member, Pack, UnpackableError, eva_directions, loaded, packed
 from rank_search.config import AdapterConfig
-from rank_search.errors import InputError, TrainingFailed
-from rank_search.modules import build_space
-from rank_search.ranks import RankMap
-from rank_search.tasks.base import Evaluation
+from rank_search.core.errors import InputError, TrainingFailed
+from rank_search.core.evaluation import Evaluation
+from rank_search.core.job import FineTuned, Job
+from rank_search.core.ranks import RankMap
+from rank_search.models.modules import build_space
 from rank_search.tasks.batching import repeated
-from rank_search.training.result import FineTuned, Job
 from rank_search.training.trainer import fine_tune
 from tests import peft_oracle
 from tests.bench import study_config

@@ -8,9 +8,9 @@ import torch
 from peft import PeftModel, convert_to_lora
 
 from rank_search.adapters import Member, Spectrum, module_scale, packed
-from rank_search.modules import linear_modules
-from rank_search.ranks import RankMap
-from rank_search.search.cuts import cut_to_energy
+from rank_search.core.ranks import RankMap
+from rank_search.models.modules import linear_modules
+from rank_search.search.rivals.truncations import cut_to_energy
 from tests.conftest import filled, small_model, study_config
 
 NAMES = ["layer.0.attention.self.query", "layer.0.intermediate.dense", "layer.1.output.dense"]

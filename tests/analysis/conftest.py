@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from rank_search.analysis.maps import maps_table
-from rank_search.search.table import COLUMNS
+from rank_search.study.table import COLUMNS
 
 
 def table(*points, kinds=None, states=None, se=0.01) -> pd.DataFrame:

@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 
 from rank_search.analysis.choice import Rule, choose
 from rank_search.analysis.front import front
-from rank_search.errors import InputError, RankSearchError
+from rank_search.core.errors import InputError, RankSearchError
 from tests.analysis.conftest import maps
 
 #           untrained   small       knee         dominated    large       largest

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from rank_search.analysis.front import front, hypervolume, hypervolume_history
 from rank_search.analysis.maps import maps_table, probabilities
-from rank_search.search.levels import level
+from rank_search.core.batch_order import level
 from tests.analysis.conftest import maps, table
 
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from rank_search.analysis.contest import Contest, best_uniform, svd_rival, uniform_rival
+from rank_search.analysis.comparison import Contest, best_uniform, svd_rival, uniform_rival
 from rank_search.analysis.maps import maps_table
 from rank_search.analysis.trials import scored
 from rank_search.analysis.verdict import judge, paired_interval

@@ -7,11 +7,11 @@ import time
 from pathlib import Path
 from random import Random
 
-from rank_search.executors.cluster import RayExecutor
-from rank_search.executors.shipping import shipped
-from rank_search.executors.worker import Assignment
+from rank_search.executors.payload import shipped
+from rank_search.executors.ray_cluster import RayExecutor
+from rank_search.executors.ray_worker import Assignment
 from rank_search.search import loop
-from rank_search.search.storage import StudyFolder
+from rank_search.study.storage import StudyFolder
 from tests.bench import Bench, Landscape, study_config
 
 TRIALS, REPEATS = 150, 24

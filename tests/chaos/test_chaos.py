@@ -22,10 +22,10 @@ from sqlalchemy import create_engine, text
 
 from rank_search.analysis.front import front, hypervolume, reference_point
 from rank_search.analysis.maps import maps_table
+from rank_search.core.job import Job, Rungs
 from rank_search.report.page import write_report
 from rank_search.search.loop import data_seed, map_seed
-from rank_search.search.storage import StudyFolder, create_study, load_study
-from rank_search.training.result import Job, Rungs
+from rank_search.study.storage import StudyFolder, create_study, load_study
 from tests.bench import SPACE, Landscape, record
 from tests.chaos.driver import NOISE, REPEATS, TRIALS
 from tests.conftest import ROOT

@@ -24,12 +24,12 @@ from typing import Any
 import optuna
 from sqlalchemy.engine.default import DefaultDialect
 
-from rank_search.faults import out_of_service
-from rank_search.search.confirmation import Confirmation
+from rank_search.core.space import Space
+from rank_search.executors.protocol import Serial
 from rank_search.search.contender import Contender
-from rank_search.search.executor import Serial
-from rank_search.search.storage import StudyFolder
-from rank_search.space import Space
+from rank_search.search.fresh_trainings import Confirmation
+from rank_search.study.faults import out_of_service
+from rank_search.study.storage import StudyFolder
 from tests.bench import SPACE, Bench, Landscape, Saving
 
 SMALL = Space(SPACE.shapes, SPACE.dimensions, ladder=(0, 1))

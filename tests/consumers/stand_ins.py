@@ -41,6 +41,6 @@ def stand_in_for(*libraries: str) -> None:
 
 if __name__ == "__main__":
     stand_in_for("torchvision")
-    from rank_search.cli import main
+    from rank_search.cli.main import main
 
     main()

@@ -11,13 +11,13 @@ import torch
 
 from rank_search.adapters import Adapter, Member, compact, loaded, packed
 from rank_search.config import AdapterConfig, ModelSource
+from rank_search.core.module_names import layer_of
+from rank_search.core.ranks import RankMap
 from rank_search.export import gguf_file, installed
 from rank_search.export.certificate import refer
 from rank_search.export.gguf_file import FILE, write_dequantised, write_gguf
 from rank_search.export.probe import load_base
-from rank_search.modules import linear_modules
-from rank_search.names import layer_of
-from rank_search.ranks import RankMap
+from rank_search.models.modules import linear_modules
 from tests.conftest import ROOT, filled
 
 BROUGHT = ROOT / ".consumers" / "llama_cpp_python-0.3.36"

@@ -17,7 +17,7 @@ from rank_search.export.formats import write_export
 from rank_search.export.manifest import Manifest
 from rank_search.export.probe import load_base
 from rank_search.export.rules import AdapterFolder, Refused
-from rank_search.modules import linear_modules
+from rank_search.models.modules import linear_modules
 from tests.conftest import ROOT
 from tests.export.conftest import *  # noqa: F403  its fixtures
 from tests.export.conftest import MODELS

@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 
 from rank_search.export import trainers
 from rank_search.export.formats import write_export
-from rank_search.modules import linear_modules
+from rank_search.models.modules import linear_modules
 from tests.conftest import ROOT
 from tests.export.conftest import *  # noqa: F403  its fixtures
 from tests.export.test_trainers import ranks_of

@@ -3,8 +3,8 @@ import json
 import pytest
 
 from rank_search.config import GenerationConfig
+from rank_search.core.errors import InputError
 from rank_search.data.answered import load_answered
-from rank_search.errors import InputError
 
 
 def loaded(tmp_path, answers: list, **settings):

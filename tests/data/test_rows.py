@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 
 from rank_search.config import DataConfig
+from rank_search.core.errors import InputError
 from rank_search.data.rows import column, read_file, read_rows
-from rank_search.errors import InputError
 
 ROWS = [{"text": "a, “b”", "label": "x"}, {"text": "c\nd", "label": "y"}]
 

@@ -3,8 +3,8 @@ import json
 import pytest
 
 from rank_search.config import RetrievalConfig
+from rank_search.core.errors import InputError
 from rank_search.data.searchable import load_searchable
-from rank_search.errors import InputError
 
 
 def settings(source, columns=None, **data) -> RetrievalConfig:

@@ -5,9 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rank_search.config import ClassificationConfig, DataConfig
+from rank_search.core.errors import InputError
 from rank_search.data.labelled import load_labelled
 from rank_search.data.splits import Splits, split
-from rank_search.errors import InputError
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from rank_search.core.space import Space
 from rank_search.executors.local import LocalExecutor
-from rank_search.modules import build_space
-from rank_search.space import Space
+from rank_search.models.modules import build_space
 from rank_search.tasks.base import Task
 from rank_search.tasks.load import load_task
 from tests.classifier import config
@@ -30,7 +30,7 @@ def cluster() -> Iterator[None]:
     """Ray on this machine, for all tests."""
     import ray
 
-    from rank_search.executors.cluster import _join
+    from rank_search.executors.ray_cluster import _join
 
     _join(None)
     yield

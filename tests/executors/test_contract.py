@@ -10,12 +10,12 @@ from contextlib import suppress
 import psutil
 import pytest
 
-from rank_search.errors import InputError, OutOfService, TrainingFailed
-from rank_search.executors.cluster import RayExecutor
-from rank_search.executors.shipping import Parcel
-from rank_search.executors.worker import Assignment
-from rank_search.search.executor import Pack, trained
-from rank_search.training.result import Died, FineTuned, Job, Rungs, Stopped, unheard
+from rank_search.core.errors import InputError, OutOfService, TrainingFailed
+from rank_search.core.job import Died, FineTuned, Job, Rungs, Stopped, unheard
+from rank_search.executors.payload import Parcel
+from rank_search.executors.protocol import Pack, trained
+from rank_search.executors.ray_cluster import RayExecutor
+from rank_search.executors.ray_worker import Assignment
 from tests.classifier import config
 
 
@@ -209,7 +209,7 @@ def test_room_is_what_the_cluster_has(place, loaded, local, cluster) -> None:
 def test_cluster_that_is_not_there_is_told(monkeypatch, place, loaded, local) -> None:
     import ray
 
-    from rank_search.executors.cluster import _join
+    from rank_search.executors.ray_cluster import _join
 
     monkeypatch.setattr(ray, "init", lambda **_: (_ for _ in ()).throw(ConnectionError("no\n cluster")))
     with pytest.raises(InputError, match=r"executor.address: can't join the Ray cluster 'auto': no cluster"):

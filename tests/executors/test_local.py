@@ -1,10 +1,10 @@
 import pytest
 import torch
 
-from rank_search.errors import InputError, TrainingFailed
+from rank_search.core.errors import InputError, TrainingFailed
+from rank_search.core.job import FineTuned, Job, unheard
 from rank_search.executors import local
 from rank_search.executors.local import LocalExecutor
-from rank_search.training.result import FineTuned, Job, unheard
 from rank_search.training.trainer import Rehearsal, rehearse
 from tests.bench import study_config
 from tests.training.test_trainer import TRAINING

@@ -21,11 +21,11 @@ from transformers import (
 from rank_search.adapters import Member, packed
 from rank_search.analysis.trials import ScoredTrial
 from rank_search.config import AdapterConfig, ModelConfig
+from rank_search.core.ranks import RankMap
 from rank_search.export.choice import Choice
+from rank_search.models.modules import build_space
 from rank_search.models.source import fingerprint, locate
-from rank_search.modules import build_space
-from rank_search.ranks import RankMap
-from rank_search.search.storage import StudyFolder
+from rank_search.study.storage import StudyFolder
 from tests.bench import EMBEDDED, record, study_config
 from tests.conftest import filled
 

@@ -16,7 +16,7 @@ from transformers import AutoModel, AutoModelForCausalLM, AutoModelForSequenceCl
 
 from rank_search.adapters import Adapter, known_warnings
 from rank_search.config import ModelConfig
-from rank_search.errors import InputError, RankSearchError
+from rank_search.core.errors import InputError, RankSearchError
 from rank_search.export import bundles, gguf_file
 from rank_search.export.certificate import BUNDLE_CONSUMERS, verify
 from rank_search.export.formats import write_export

@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 from peft import LoraConfig
 
 from rank_search.analysis.trials import ScoredTrial, scored
-from rank_search.errors import InputError, RankSearchError
+from rank_search.core.errors import InputError, RankSearchError
+from rank_search.core.ranks import Shape
+from rank_search.core.space import Space
 from rank_search.export.choice import Choice
 from rank_search.export.formats import write_export
-from rank_search.ranks import Shape
-from rank_search.search.table import trials_table
-from rank_search.space import Space
+from rank_search.study.table import trials_table
 from tests.bench import SPACE, record, study_config
 
 

@@ -13,13 +13,13 @@ from transformers import AutoModelForCausalLM
 
 from rank_search.adapters import known_warnings, lora_config
 from rank_search.config import AdapterConfig
-from rank_search.errors import RankSearchError
+from rank_search.core.errors import RankSearchError
+from rank_search.core.ranks import RankMap, Shape
 from rank_search.export import trainers
 from rank_search.export.formats import write_export
 from rank_search.export.origin import header
 from rank_search.export.trainers import in_swifts_matching
-from rank_search.modules import linear_modules
-from rank_search.ranks import RankMap, Shape
+from rank_search.models.modules import linear_modules
 
 SCRIPTS = {"trl": "LoraConfig", "unsloth": "get_peft_model", "ms-swift": "LoRAConfig"}
 

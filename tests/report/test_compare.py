@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from rank_search.analysis.front import hypervolume
-from rank_search.errors import InputError
+from rank_search.core.errors import InputError
 from rank_search.report.compare import compared, write_comparison
 from rank_search.report.summary import summarise
 from tests.bench import Bench, StudyFolder, record

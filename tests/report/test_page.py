@@ -8,9 +8,9 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 
 from rank_search.analysis.choice import Rule, choose
-from rank_search.ranks import Shape
+from rank_search.core.ranks import Shape
+from rank_search.core.space import Space
 from rank_search.report.page import write_page, write_report
-from rank_search.space import Space
 from tests.bench import Bench, Landscape, StudyFolder, record
 from tests.browser import opened
 from tests.conftest import in_process

@@ -5,9 +5,9 @@ import re
 import pandas as pd
 import pytest
 
-from rank_search.errors import RankSearchError, TrainingFailed
+from rank_search.core.errors import RankSearchError, TrainingFailed
+from rank_search.core.space import JointSetting
 from rank_search.report.page import write_report
-from rank_search.space import JointSetting
 from tests.bench import REPORT, SPACE, Landscape, record
 
 FIELDS = {"number", "state", "kind", "score", "score_se", "trainable_parameters", "ranks", "seed", "seconds"}

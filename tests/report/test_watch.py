@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from rank_search.errors import TrainingFailed
+from rank_search.core.errors import TrainingFailed
 from rank_search.report import watch as watching
 from tests.bench import Landscape, record
 from tests.conftest import in_process

@@ -5,15 +5,15 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from rank_search.errors import SearchStopped, TrainingFailed
-from rank_search.ranks import Shape
-from rank_search.search.executor import Serial
+from rank_search.core.errors import SearchStopped, TrainingFailed
+from rank_search.core.evaluation import Evaluation
+from rank_search.core.job import Died, FineTuned
+from rank_search.core.ranks import Shape
+from rank_search.core.space import JointSetting, Space
+from rank_search.executors.protocol import Serial
 from rank_search.search.loop import MAX_ATTEMPTS
-from rank_search.search.storage import StudyFolder
-from rank_search.search.table import trials_table
-from rank_search.space import JointSetting, Space
-from rank_search.tasks.base import Evaluation
-from rank_search.training.result import Died, FineTuned
+from rank_search.study.storage import StudyFolder
+from rank_search.study.table import trials_table
 from tests.bench import SPACE, Bench, Landscape, record
 
 

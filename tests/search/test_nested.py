@@ -3,10 +3,10 @@ import math
 import pytest
 from optuna.trial import TrialState
 
-from rank_search.errors import SearchStopped, TrainingFailed
+from rank_search.core.errors import SearchStopped, TrainingFailed
 from rank_search.search.nested import NestedSearch, agreement
-from rank_search.search.storage import BESIDE, create_study
-from rank_search.search.table import trials_table
+from rank_search.study.storage import BESIDE, create_study
+from rank_search.study.table import trials_table
 from tests.bench import SPACE, Bench, Landscape, Silent, record, study_config
 from tests.search.test_loop import Killed, _folder
 
@@ -156,7 +156,7 @@ def test_agreement_is_kendalls() -> None:
 
 
 def test_study_beside_is_no_study_of_its_own(bench) -> None:
-    from rank_search.search.storage import find_study
+    from rank_search.study.storage import find_study
 
     nested(bench).run()
     bench.search(4)

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rank_search.config import TrainingConfig
-from rank_search.errors import InputError
+from rank_search.core.errors import InputError
 from rank_search.tasks.augmentation import augment_texts, drop_words, load_augmentation
 
 

@@ -11,15 +11,15 @@ from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
 from transformers import AutoModelForSequenceClassification, LlamaConfig, LlamaForSequenceClassification
 
 from rank_search.config import ClassificationConfig, ModelConfig
+from rank_search.core.errors import InputError
+from rank_search.core.evaluation import Evaluation
+from rank_search.core.job import Job, unheard
 from rank_search.data.labelled import Labelled
 from rank_search.data.splits import Splits
-from rank_search.errors import InputError
 from rank_search.executors.local import LocalExecutor
 from rank_search.models.load import load
-from rank_search.modules import build_space
-from rank_search.tasks.base import Evaluation
+from rank_search.models.modules import build_space
 from rank_search.tasks.classification import ClassificationTask, score_classes
-from rank_search.training.result import Job, unheard
 from tests.bench import study_config
 from tests.conftest import train
 from tests.tasks.conftest import SIZES, TRAINING, classifier, labelled, tokenizer

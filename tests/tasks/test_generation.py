@@ -3,9 +3,9 @@ import torch
 from torch.nn import functional
 
 from rank_search.config import GenerationConfig
-from rank_search.errors import InputError
+from rank_search.core.errors import InputError
+from rank_search.core.evaluation import Evaluation
 from rank_search.tasks.answering import IGNORED, AnswerBatch, Answerer
-from rank_search.tasks.base import Evaluation
 from rank_search.tasks.generation import GenerationTask
 from rank_search.tasks.prompts import Prompter
 from tests.tasks.conftest import ANSWERED, TRAINING, generator, retriever, tokenizer

@@ -2,9 +2,9 @@ import pytest
 
 from rank_search.adapters import Member, loaded, packed
 from rank_search.config import AdapterConfig, StudyConfig
-from rank_search.modules import build_space
-from rank_search.ranks import RankMap
-from rank_search.tasks.base import Evaluation
+from rank_search.core.evaluation import Evaluation
+from rank_search.core.ranks import RankMap
+from rank_search.models.modules import build_space
 from rank_search.tasks.rag import RagTask
 from tests.bench import study_config
 from tests.conftest import filled, train

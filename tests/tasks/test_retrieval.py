@@ -9,8 +9,8 @@ from sentence_transformers import SentenceTransformer
 from torch.nn import functional
 
 from rank_search.config import ModelConfig, RetrievalConfig, TrainingConfig
+from rank_search.core.errors import InputError
 from rank_search.data.searchable import SearchData, SearchSplit
-from rank_search.errors import InputError
 from rank_search.models.retriever import load_retriever
 from rank_search.models.source import locate
 from rank_search.tasks.retrieval import RetrievalTask, score_rankings

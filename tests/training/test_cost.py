@@ -4,8 +4,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from rank_search.adapters import Member, packed
 from rank_search.config import AdapterConfig
-from rank_search.modules import build_space
-from rank_search.ranks import RankMap
+from rank_search.core.ranks import RankMap
+from rank_search.models.modules import build_space
 from rank_search.tasks.base import Texts
 from rank_search.training.cost import matmul_peak, step_flops
 from tests.bench import study_config

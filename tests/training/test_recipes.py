@@ -5,10 +5,10 @@ import dataclasses
 import pytest
 import torch
 
-from rank_search.errors import TrainingFailed
+from rank_search.core.errors import TrainingFailed
+from rank_search.core.job import FineTuned, Job, unheard
+from rank_search.core.ranks import RankMap
 from rank_search.executors.local import LocalExecutor
-from rank_search.ranks import RankMap
-from rank_search.training.result import FineTuned, Job, unheard
 from tests.conftest import study_config
 
 CONFIG = study_config(training={"steps": 24, "precision": "float32", "batch_size": 4, "learning_rate": 1e-2})

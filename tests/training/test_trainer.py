@@ -5,10 +5,10 @@ import pytest
 import torch
 
 from rank_search.adapters import loaded
-from rank_search.errors import TrainingFailed
-from rank_search.ranks import RankMap
+from rank_search.core.errors import TrainingFailed
+from rank_search.core.job import Job, Rungs, Stopped
+from rank_search.core.ranks import RankMap
 from rank_search.training.precision import frozen_in, training_dtype
-from rank_search.training.result import Job, Rungs, Stopped
 from rank_search.training.trainer import fine_tune
 from tests.bench import study_config
 

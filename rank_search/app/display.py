@@ -1,0 +1,202 @@
+"""What a run shows: what is done and in training, the front so far, and how long it still takes."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import plotille
+
+# Optuna has no public function for the front of some trials; this is what `Study.best_trials` calls.
+from optuna.study._multi_objective import _get_pareto_front_trials_by_trials
+from optuna.trial import TrialState
+from rich.console import Group
+from rich.live import Live
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from rich.text import Text
+
+from rank_search.app.time_left import seconds_left
+from rank_search.search.rivals.rivals import NAME
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from types import TracebackType
+
+    from optuna import Study
+    from optuna.trial import FrozenTrial
+    from rich.console import Console, RenderableType
+
+    from rank_search.app.time_left import Workload
+
+_WIDTH, _HEIGHT = 48, 10  # of the front, in characters
+
+
+@dataclass
+class _Pack:
+    """Trials that train together.
+
+    Attributes:
+        numbers: of the trials.
+        parameters: of all their adapters.
+        steps: that are done.
+        loss: the mean of the last one.
+    """
+
+    numbers: Sequence[int]
+    parameters: int
+    steps: int = 0
+    loss: float = math.nan
+
+
+class Display:
+    """A live display of a run; implements `rank_search.search.loop.Progress`.
+
+    Where the console is no terminal, such as a log file, it prints one line for each finished trial.
+
+    Args:
+        console: where to draw.
+        study: the study as the run finds it.
+        work: what the whole study comes to.
+        steps: training steps of a trial.
+    """
+
+    def __init__(self, console: Console, study: Study, work: Workload, steps: int) -> None:
+        self._console = console
+        self._work = work
+        self._steps = steps
+        self._packs: dict[tuple[int, ...], _Pack] = {}
+        self._waited = ""
+        self._begun: float | None = None  # when the first pack of this run was
+        self._end: float | None = None  # when all will be done
+        self._verdict_begun: tuple[float, int] | None = None  # when, and how many trainings were done
+        self._bar = Progress(
+            TextColumn("{task.fields[stage]}"),
+            MofNCompleteColumn(),
+            BarColumn(),
+            TextColumn("{task.description}"),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[left]}"),
+            console=console,
+        )
+        self._task = self._bar.add_task("", total=work.trials, stage="trials", left="")
+        self._look(study)
+        self._before = self._trained  # seconds that earlier runs have trained for
+        self._live = Live(console=console, get_renderable=self.shown, refresh_per_second=2)
+
+    def __enter__(self) -> Display:
+        if self._console.is_terminal:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._live.stop()
+
+    def stage(self, what: str, done: int, of: int) -> None:
+        """Shows what comes before the trials, or after them."""
+        if not self._console.is_terminal and done == of:
+            self._console.print(f"{what} {done} of {of}")
+        self._bar.update(self._task, description=f"{what} {done} of {of}")
+
+    def verdict(self, done: int, of: int) -> None:
+        """Shows how far the verdict's trainings are; once some are done, their pace tells the end."""
+        self.stage("verdict: fresh training", done, of)
+        now = time.monotonic()
+        if self._verdict_begun is None:
+            self._verdict_begun = now, done
+        begun, before = self._verdict_begun
+        if done > before:
+            self._end = now + (now - begun) / (done - before) * (of - done)
+
+    def pack_started(self, numbers: Sequence[int], parameters: int) -> None:
+        """Shows what is training."""
+        self._begun = self._begun or time.monotonic()
+        self._packs[tuple(numbers)] = _Pack(numbers, parameters)
+
+    def step(self, numbers: Sequence[int], steps: int, loss: float) -> None:
+        """Moves the bar by a step's share of the trials at work."""
+        if (pack := self._packs.get(tuple(numbers))) is not None:
+            pack.steps, pack.loss = steps, loss
+        self._bar.update(self._task, completed=self._finished + self._under_way())
+
+    def waiting(self, why: str) -> None:
+        """Shows why nothing is done."""
+        if not self._console.is_terminal and why != self._waited:
+            self._console.print(why)
+        self._waited = why
+        self._bar.update(self._task, description=f"{self._found}; {why}")
+
+    def trial_finished(self, study: Study, number: int) -> None:
+        """Shows the study's state after a trial."""
+        self._waited = ""
+        self._look(study)
+        self._foresee()
+        if not self._console.is_terminal:
+            finished = study.get_trials(deepcopy=False)[number]
+            told = f"{finished.values[0]:.4f}" if finished.state == TrialState.COMPLETE else finished.state.name
+            name = f"{finished.user_attrs[NAME]} " if NAME in finished.user_attrs else ""
+            self._console.print(f"trial {number + 1}/{self._work.trials}: {name}{told}; {self._found}")
+
+    def shown(self) -> RenderableType:
+        """All of it, as it is now."""
+        self._bar.update(self._task, left=self._left())
+        packs = Table.grid(padding=(0, 2))
+        for pack in self._packs.values():
+            names = ", ".join(str(number) for number in pack.numbers)
+            loss = f"loss {pack.loss:.3g}" if math.isfinite(pack.loss) else ""
+            of_steps = f"step {pack.steps} of {self._steps}"
+            packs.add_row(f"in training: {names}", f"{pack.parameters:,} parameters", of_steps, loss)
+        return Group(self._bar, packs, Text(self._plot()))
+
+    def _look(self, study: Study) -> None:
+        """Takes in the study as it is."""
+        trials = study.get_trials(deepcopy=False)
+        done = {trial.number for trial in trials if trial.state.is_finished()}
+        self._packs = {key: pack for key, pack in self._packs.items() if not done.issuperset(pack.numbers)}
+        maps = [trial for trial in trials if trial.state == TrialState.COMPLETE and NAME not in trial.user_attrs]
+        self._front = sorted(_get_pareto_front_trials_by_trials(maps, study.directions), key=lambda of: of.values[1])
+        best = f"best {max(trial.values[0] for trial in maps):.4f}, front {len(self._front)}" if maps else ""
+        self._found = best or "nothing found yet"
+        self._finished = len(done)
+        self._seconds = seconds_left(self._work, trials)
+        self._trained = sum(sum(of) for of in self._work.seconds(trials).values())
+        self._bar.update(self._task, completed=self._finished + self._under_way(), description=self._found)
+
+    def _under_way(self) -> float:
+        """Trials at work, by their share of steps."""
+        return sum(len(pack.numbers) * pack.steps / self._steps for pack in self._packs.values())
+
+    def _foresee(self) -> None:
+        """Works out when it will end, by the wall clock of this run: workers train at once, and proposals take time."""
+        here, now = self._trained - self._before, time.monotonic()
+        if self._seconds is not None and self._begun is not None and here > 0:
+            self._end = now + (now - self._begun) / here * self._seconds
+
+    def _left(self) -> str:
+        if self._end is None:
+            return ""
+        return f"about {max(1, math.ceil((self._end - time.monotonic()) / 60))} min left"
+
+    def _plot(self) -> str:
+        """Score against parameters of the front."""
+        priced = [trial for trial in self._front if trial.values[1] > 0]
+        return front_plot(priced) if len(priced) > 1 else ""
+
+
+def front_plot(front: Sequence[FrozenTrial]) -> str:
+    """Score against parameters, on a log axis, in characters.
+
+    Args:
+        front: two trials or more, each with parameters.
+    """
+    figure = plotille.Figure()
+    figure.width, figure.height = _WIDTH, _HEIGHT
+    figure.x_label, figure.y_label = "parameters", "score"
+    figure.x_ticks_fkt = lambda value, _: f"{10**value:,.0f}"
+    figure.y_ticks_fkt = lambda value, _: f"{value:.4f}"
+    figure.scatter([math.log10(of.values[1]) for of in front], [of.values[0] for of in front], marker="o")
+    return str(figure.show())

@@ -1,0 +1,101 @@
+"""What a study would search and cost, from a few timed steps."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from statistics import mean, median
+from typing import TYPE_CHECKING
+
+from rank_search.app.run import head_parameters, load_study_task
+from rank_search.core.job import Job
+from rank_search.models.quiet import quiet
+from rank_search.search.loop import data_seed
+from rank_search.search.rivals.rivals import Baselines
+from rank_search.training.cost import step_flops
+from rank_search.training.trainer import rehearse
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from rank_search.config import StudyConfig
+    from rank_search.core.space import Space
+
+_TIMED_STEPS = 3  # whose speed, in the middle, is taken for that of all
+_COUNTED_STEPS = 1000  # whose arithmetic is taken for that of all
+_CONTENDERS = 4  # that are trained afresh for the verdict, at most
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a study would search, and what it would cost.
+
+    Attributes:
+        study: its name.
+        space: the search space.
+        head_parameters: trained in every trial, beside the adapters'.
+        cut: kind of text → how many were cut, of how many.
+        trials: how many trials are planned in the space.
+        baselines: how many baselines outside it are trained, and how many are scored alone.
+        verdict_trainings: fresh trainings for the verdict, at most.
+        step_flops: of one training step at the largest map, by arithmetic, mean over a trial's batches (its first
+            thousand).
+        flops_rate: floating-point operations a second that timed steps reached.
+        step_seconds: one training step at the largest map, by these two.
+        evaluation_seconds: one evaluation on the validation split.
+        trial_seconds: a whole trial at the largest map.
+    """
+
+    study: str
+    space: Space
+    head_parameters: int
+    cut: Mapping[str, tuple[int, int]]
+    trials: int
+    baselines: tuple[int, int]
+    verdict_trainings: int
+    step_flops: float
+    flops_rate: float
+    step_seconds: float
+    evaluation_seconds: float
+    trial_seconds: float
+
+    @property
+    def seconds(self) -> float:
+        """All of it, one map at a time, as if every map were the largest."""
+        trained, scored = self.baselines
+        trainings = self.trials + trained + self.verdict_trainings
+        return trainings * self.trial_seconds + scored * self.evaluation_seconds
+
+
+def estimate_study(config: StudyConfig) -> Estimate:
+    """Reads the space off the model and times a few steps and one evaluation; writes nothing.
+
+    Raises:
+        InputError: settings or model are wrong.
+    """
+    quiet()
+    task, space = load_study_task(config)
+    job = Job(space.uniform(space.ladder[-1]), seed=config.seed, data_seed=data_seed(config.seed))
+    rehearsal = rehearse(task, [job], config, _TIMED_STEPS)
+    rate = median(flops / seconds for flops, seconds in zip(rehearsal.flops, rehearsal.seconds, strict=True))
+    steps = config.training.steps
+    batches = task.training_batches(min(steps, _COUNTED_STEPS), job.data_seed)
+    flops = mean(step_flops(task.backbone, job.rank_map, task.texts(batch)).total for batch in batches)
+    started = time.perf_counter()
+    task.evaluate("validation")
+    evaluation = time.perf_counter() - started
+    baselines = Baselines(space, config.search.baselines)
+    return Estimate(
+        study=config.study,
+        space=space,
+        head_parameters=head_parameters(task),
+        cut=task.cut,
+        trials=config.search.trials,
+        baselines=(len(baselines.names) - len(baselines.truncations), len(baselines.truncations)),
+        verdict_trainings=_CONTENDERS * config.search.verdict_seeds,
+        step_flops=flops,
+        flops_rate=rate,
+        step_seconds=flops / rate,
+        evaluation_seconds=evaluation,
+        trial_seconds=steps * flops / rate + evaluation,
+    )

@@ -1,0 +1,116 @@
+"""What goes into a fine-tune and what comes out: plain data, free of torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+from rank_search.core.errors import TrainingFailed
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from rank_search.core.evaluation import Evaluation, Split
+    from rank_search.core.ranks import RankMap
+
+
+Recipe = Literal["fresh", "warm", "eva", "truncated", "adalora"]
+
+
+@dataclass(frozen=True)
+class Job:
+    """One rank map to fine-tune and evaluate.
+
+    Attributes:
+        rank_map: the map.
+        seed: draws the fresh adapter, and its dropout.
+        data_seed: draws the order of the batches. Jobs that share it see the same batches, which takes
+            that noise out of comparisons between maps.
+        settings: joint settings searched beside the ranks, by name; empty where none are.
+        number: of its trial, by which `Rungs` speak of it.
+        recipe: how its adapter comes about. ``fresh``: trained from the study file's start; ``warm``: from the
+            nested super-adapter's components; ``eva``: from EVA's directions, and at ranks that EVA
+            redistributes; ``adalora``: by AdaLoRA, which sets the ranks; ``truncated``: cut out of another
+            adapter, without training. Where a recipe sets the ranks, the map says how many there are to share.
+        source: folder of the adapter that is truncated.
+        split: what it is scored on at the end.
+    """
+
+    rank_map: RankMap
+    seed: int
+    data_seed: int
+    settings: Mapping[str, float] = field(default_factory=dict)
+    number: int = 0
+    recipe: Recipe = "fresh"
+    source: Path | None = None
+    split: Split = "validation"
+
+
+@dataclass(frozen=True)
+class FineTuned:
+    """A fine-tuned map.
+
+    Attributes:
+        evaluation: its results on the job's split.
+        losses: training loss of each step.
+        seconds: its share of the wall clock: of what is done for a pack at once, each map bears an equal part.
+        save_adapter: writes the adapter as a folder that PEFT loads; None where nothing was trained.
+        rungs: steps → score there, where it was looked at on its way.
+        rank_map: the ranks that its recipe set; None where they are the job's.
+    """
+
+    evaluation: Evaluation
+    losses: tuple[float, ...]
+    seconds: float
+    save_adapter: Callable[[Path], None] | None
+    rungs: Mapping[int, float] = field(default_factory=dict)
+    rank_map: RankMap | None = None
+
+
+@dataclass(frozen=True)
+class Stopped:
+    """A map whose training was stopped at a rung, having no prospect of the front.
+
+    Attributes:
+        rungs: steps → score there.
+        losses: training loss of each step.
+        seconds: its share of the wall clock.
+    """
+
+    rungs: Mapping[int, float]
+    losses: tuple[float, ...]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Died:
+    """A map whose process died while it was trained; it may have been its memory, or the end of a machine."""
+
+    def __str__(self) -> str:
+        return "its process died"
+
+
+@dataclass(frozen=True)
+class Rungs:
+    """Where maps are looked at on their way, and who goes on.
+
+    Attributes:
+        steps: after how many steps.
+        keep: called with the steps done and the scores there by the jobs' numbers; returns who goes on.
+    """
+
+    steps: Sequence[int] = ()
+    keep: Callable[[int, Mapping[int, float]], set[int]] = lambda _steps, scores: {*scores}
+
+
+Outcome = FineTuned | Stopped | TrainingFailed | Died
+
+
+# Hears how far a training is: steps done, and the mean of the last loss over the maps that train together.
+OnStep = Callable[[int, float], None]
+
+
+def unheard(_steps: int, _loss: float) -> None:
+    """Nobody listens."""

@@ -1,0 +1,127 @@
+"""What a study searches: one rank for each group of modules, and perhaps settings beside them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from rank_search.core.ranks import RankMap, Shape
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_REFERENCE_MARGIN = 1.1
+
+
+@dataclass(frozen=True)
+class JointSetting:
+    """A setting that is searched beside the ranks.
+
+    Attributes:
+        low: its lowest value.
+        high: its highest value.
+        default: the study file's own value, at which baselines are trained.
+        log: it is drawn on a log scale.
+        switch: it is 0 or 1.
+    """
+
+    low: float
+    high: float
+    default: float
+    log: bool = False
+    switch: bool = False
+
+
+@dataclass(frozen=True)
+class Space:
+    """The search space of a study: each rank dimension is an index into the ladder.
+
+    A proposal is a mapping of dimension → ladder index, and joint setting → value. Indices, not ranks, are
+    what the study's samplers see: ranks are ordinal, and evenly spaced on the ladder.
+
+    Attributes:
+        shapes: adaptable module → (in, out), in the model's order.
+        dimensions: rank dimension → the modules that share its rank.
+        ladder: the ranks that an index stands for.
+        joint: joint setting → its range.
+        transposed: modules that are GPT-2 ``Conv1D``, which PEFT must be told.
+    """
+
+    shapes: Mapping[str, Shape]
+    dimensions: Mapping[str, tuple[str, ...]]
+    ladder: tuple[int, ...]
+    joint: Mapping[str, JointSetting] = field(default_factory=dict)
+    transposed: tuple[str, ...] = ()
+
+    @property
+    def size(self) -> float:
+        """How many proposals the space holds: infinitely many where a joint setting is a real number."""
+        if not all(setting.switch for setting in self.joint.values()):
+            return math.inf
+        size: int = len(self.ladder) ** len(self.dimensions) * 2 ** len(self.joint)
+        return size
+
+    def settings(self, proposal: Mapping[str, float]) -> dict[str, float]:
+        """The joint settings of a proposal."""
+        return {name: proposal[name] for name in self.joint}
+
+    def rank_map(self, proposal: Mapping[str, float]) -> RankMap:
+        """The map that a proposal stands for, with every adaptable module named, in the model's order."""
+        of_module = {
+            module: self.ladder[int(proposal[name])] for name, modules in self.dimensions.items() for module in modules
+        }
+        return RankMap({module: of_module[module] for module in self.shapes})
+
+    def proposal(self, rank_map: RankMap) -> dict[str, float]:
+        """The proposal that stands for a map, at the study file's own settings.
+
+        Raises:
+            ValueError: the map is not in this space.
+        """
+        if strangers := rank_map.adapted.keys() - self.shapes.keys():
+            raise ValueError(f"{min(strangers)!r} is not an adaptable module of this study")
+        indices: dict[str, float] = {name: setting.default for name, setting in self.joint.items()}
+        for dimension, modules in self.dimensions.items():
+            ranks = {rank_map.ranks.get(module, 0) for module in modules}
+            if len(ranks) > 1:
+                raise ValueError(f"{dimension!r} has one rank in this study, but the map gives {sorted(ranks)}")
+            rank = ranks.pop()
+            if rank not in self.ladder:
+                raise ValueError(f"rank {rank} of {dimension!r} is not on the ladder {list(self.ladder)}")
+            indices[dimension] = self.ladder.index(rank)
+        return indices
+
+    def uniform(self, rank: int) -> RankMap:
+        """The map with the same rank everywhere."""
+        return RankMap(dict.fromkeys(self.shapes, rank))
+
+    def parameters(self, rank_map: RankMap) -> int:
+        """Trainable parameters of a map's adapters."""
+        return rank_map.trainable_parameters(self.shapes)
+
+    @property
+    def most_parameters(self) -> int:
+        """Trainable parameters of the largest map."""
+        return self.parameters(self.uniform(self.ladder[-1]))
+
+    @property
+    def reference_parameters(self) -> float:
+        """The price that every point of worth is below: somewhat above the largest map's, so that it has volume too."""
+        return _REFERENCE_MARGIN * self.most_parameters
+
+    @property
+    def least_parameters(self) -> int:
+        """Trainable parameters of the smallest map."""
+        return self.parameters(self.uniform(self.ladder[0]))
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Space:
+        """The space that ``dataclasses.asdict`` and JSON have been through."""
+        return cls(
+            shapes={name: Shape(*shape) for name, shape in content["shapes"].items()},
+            dimensions={name: tuple(modules) for name, modules in content["dimensions"].items()},
+            ladder=tuple(content["ladder"]),
+            joint={name: JointSetting(**setting) for name, setting in content["joint"].items()},
+            transposed=tuple(content["transposed"]),
+        )

@@ -1,0 +1,189 @@
+"""Experiment trackers: each finished trial is sent, as a run of its own, to those that a study names."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import sys
+from contextlib import contextmanager, redirect_stdout, suppress
+from functools import partial
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+from filelock import FileLock, Timeout
+
+from rank_search.core.errors import InputError, RankSearchError, printable
+from rank_search.core.files import write_text
+from rank_search.study.faults import patiently
+from rank_search.study.table import trial_row
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from pathlib import Path
+
+    from accelerate.tracking import GeneralTracker
+    from optuna import Study
+    from optuna.trial import FrozenTrial
+
+    from rank_search.core.space import Space
+    from rank_search.study.storage import StudyFolder
+
+
+class Trackers:
+    """The trackers of a study, fed from its folder by way of `accelerate.tracking`.
+
+    What was sent is kept there in ``trackers.json``, so that a later run sends what this one could not; where drivers
+    share the folder, one at a time sends. A trial at whose sending the process dies is sent again.
+
+    Args:
+        names: of the trackers, as in a study file.
+        study: the study.
+        folder: its folder; trials whose results lie here are sent.
+        space: what is searched.
+        told: is told of a tracker that fails. It gets nothing more in this run, and the study goes on.
+    """
+
+    def __init__(
+        self, names: Iterable[str], study: Study, folder: StudyFolder, space: Space, told: Callable[[str], None]
+    ) -> None:
+        self._names = list(names)
+        self._study = study
+        self._folder = folder
+        self._space = space
+        self._told = told
+        self._place = folder.path.absolute() / "trackers"
+
+    def send(self) -> None:
+        """Sends the finished trials that were not sent yet; the study waits for it.
+
+        Raises:
+            OutOfService: the storage stays out of reach.
+            OSError: what was sent can't be written down.
+        """
+        if not self._names:
+            return
+        self._place.mkdir(exist_ok=True)
+        with suppress(Timeout), FileLock(self._place / "lock", timeout=0):  # else another driver is at it
+            trials = patiently(partial(self._study.get_trials, deepcopy=False), self._told)
+            for name in [*self._names]:
+                self._send_to(name, trials)
+
+    def _send_to(self, name: str, trials: Iterable[FrozenTrial]) -> None:
+        sent = self._sent()
+        before = set(sent.get(name, []))
+        for trial in trials:
+            if not trial.state.is_finished() or trial.number in before:
+                continue
+            if result := self._result(trial):
+                if not self._was_sent(name, trial, result):
+                    return
+                sent.setdefault(name, []).append(trial.number)
+                write_text(self._file, json.dumps(sent))
+
+    def _result(self, trial: FrozenTrial) -> dict[str, Any]:
+        """What is kept of a trial; empty where it is damaged, which is the doctor's to tell of."""
+        with suppress(RankSearchError):
+            return self._folder.read_result(trial.number)
+        return {}
+
+    @property
+    def _file(self) -> Path:
+        return self._folder.path / "trackers.json"
+
+    def _sent(self) -> dict[str, list[int]]:
+        """Numbers of the trials that each tracker was sent; nothing where that is not to be read."""
+        with suppress(OSError, TypeError, ValueError):
+            sent = json.loads(self._file.read_text(encoding="utf-8"))
+            return {str(name): list(numbers) for name, numbers in dict(sent).items()}
+        return {}
+
+    def _was_sent(self, name: str, trial: FrozenTrial, result: Mapping[str, Any]) -> bool:
+        """Sends a trial; tells of a tracker that fails, whatever ails it, and leaves it alone from then on."""
+        try:
+            with _unattended(self._place):
+                self._send_trial(name, trial, result)
+        except Exception as error:
+            reason = printable(" ".join(f"{type(error).__name__}: {error}".split()))
+            self._told(f"trackers: {name} gets no more trials in this run, which goes on ({reason})")
+            self._names.remove(name)
+            return False
+        return True
+
+    def _send_trial(self, name: str, trial: FrozenTrial, result: Mapping[str, Any]) -> None:
+        """Its map and settings, the loss of each step, and what it came to."""
+        row = trial_row(trial, self._space)
+        tracker = _tracker(name, self._study.study_name, row["baseline"] or f"trial {trial.number}", self._place)
+        tracker.start()
+        try:
+            ranks = {f"rank/{module}": rank for module, rank in row["ranks"].items()}
+            described = {of: row[of] for of in ("number", "state", "kind", "round", "seed")}
+            tracker.store_init_configuration({**described, **row["settings"], **ranks})
+            losses = result["losses"]
+            for step, loss in enumerate(losses, start=1):
+                tracker.log({"loss": loss}, step=step)
+            outcome = {of: row[of] for of in ("score", "score_se", "trainable_parameters", "seconds")}
+            known = {of: value for of, value in outcome.items() if value is not None}
+            metrics = {of.replace("@", " at "): value for of, value in trial.user_attrs.get("metrics", {}).items()}
+            tracker.log({**metrics, **known}, step=len(losses))
+        finally:
+            tracker.finish()
+
+
+def check_installed(names: Iterable[str]) -> None:
+    """Checks that trackers can be used.
+
+    Raises:
+        InputError: one is not installed.
+    """
+    for name in names:
+        spec = find_spec(name)
+        if spec is None or spec.origin is None:  # a mere folder of that name
+            raise InputError(f"{name} is not installed; pip install 'rank_search[{name}]'", field="trackers")
+
+
+@contextmanager
+def _unattended(folder: Path) -> Iterator[None]:
+    """Trackers write below a folder unless the user's own variables say otherwise, greet nobody and ask nothing."""
+    before, stdin = dict(os.environ), sys.stdin
+    ours = {
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MLFLOW_TRACKING_URI": f"sqlite:///{folder / 'mlflow.db'}",
+        "TRACKIO_DIR": str(folder / "trackio"),  # read once, when it is imported
+        "WANDB_CACHE_DIR": str(folder / "wandb"),
+        "WANDB_DIR": str(folder),
+    }
+    os.environ.update(ours | before)
+    sys.stdin = io.StringIO()
+    try:
+        with redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        sys.stdin = stdin
+        os.environ.clear()
+        os.environ.update(before)
+
+
+def _tracker(name: str, study: str, run: str, folder: Path) -> GeneralTracker:
+    """A tracker's run.
+
+    Args:
+        name: of the tracker.
+        study: names the project or experiment.
+        run: name of the run.
+        folder: for TensorBoard's files.
+    """
+    from accelerate import PartialState, tracking
+
+    PartialState(cpu=True)  # trackers ask it which process they are in
+    if name == "tensorboard":
+        return tracking.TensorBoardTracker(run, logging_dir=folder / name)
+    if name == "wandb":
+        from wandb import Settings
+
+        # Its metadata are the command line, which may hold the storage's password.
+        settings = Settings(silent=True, console="off", disable_git=True, x_disable_meta=True, x_disable_stats=True)
+        return tracking.WandBTracker(study, name=run, settings=settings)
+    if name == "mlflow":
+        return tracking.MLflowTracker(study, run_name=run)
+    return tracking.TrackioTracker(study, name=run, auto_log_cpu=False, auto_log_gpu=False)

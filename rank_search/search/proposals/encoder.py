@@ -1,0 +1,121 @@
+"""Proposals as points, which a model of their scores can take."""
+
+from __future__ import annotations
+
+import math
+from itertools import product
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from rank_search.search.proposals.score_model import NestedModel
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from torch import Tensor
+
+    from rank_search.core.space import Space
+
+_LEAST = 3  # nested scores that say something
+
+Proposal = dict[str, float]
+
+
+class Coding:
+    """A space's proposals as points: each dimension from 0 to 1, and the price on a log scale at the end.
+
+    The price is a feature of its own since the score saturates with the size of a map, whichever layers it is in.
+
+    Args:
+        space: what is searched.
+        nested: proposals with their nested scores, if there are any. What these say of a map is then the last
+            feature but one.
+    """
+
+    def __init__(self, space: Space, nested: Sequence[tuple[Mapping[str, float], float]] = ()) -> None:
+        self.space = space
+        self.names = {*space.dimensions, *space.joint}
+        self._most = float(space.most_parameters)
+        costs = {name: sum(sum(space.shapes[of]) for of in modules) for name, modules in space.dimensions.items()}
+        self._unit = float(min(costs.values()) * next(rank for rank in space.ladder if rank))
+        self._costs = np.array([costs[name] for name in space.dimensions], dtype=float)
+        self._log_most = math.log1p(self._most / self._unit)
+        self._expected: NestedModel | None = None
+        if len(nested) >= _LEAST:
+            proposals, scores = zip(*nested, strict=True)
+            self._expected = NestedModel(self.ranks(proposals), np.array(scores), len(space.ladder))
+
+    @property
+    def expects(self) -> bool:
+        """Whether points hold what nested scores say."""
+        return self._expected is not None
+
+    def points(self, proposals: Sequence[Mapping[str, float]]) -> Tensor:
+        """``[proposals, features]`` in double precision."""
+        ranks = self.ranks(proposals)
+        joint = [
+            [_share(of[name], setting.low, setting.high, log=setting.log) for name, setting in self.space.joint.items()]
+            for of in proposals
+        ]
+        settings = torch.as_tensor(np.array(joint).reshape(len(proposals), -1))
+        expected = ranks[:, :0] if self._expected is None else self._expected(ranks)
+        return torch.cat([ranks[:, :-1], settings, expected, ranks[:, -1:]], dim=1)
+
+    def ranks(self, proposals: Sequence[Mapping[str, float]]) -> Tensor:
+        """``[proposals, dimensions + 1]``: ranks and price alone."""
+        top = max(1, len(self.space.ladder) - 1)
+        indices = np.array([[of[name] for name in self.space.dimensions] for of in proposals])
+        prices = np.array(self.space.ladder)[indices.astype(int)] @ self._costs
+        return torch.as_tensor(np.column_stack([indices / top, np.log1p(prices / self._unit) / self._log_most]))
+
+    def negative_price(self, points: Tensor) -> Tensor:
+        """Parameters as a share of the largest map's, negative as both objectives are maximised: ``[…, 1]``."""
+        return -torch.expm1(points[..., -1:] * self._log_most) * self._unit / self._most
+
+    def every(self) -> list[Proposal]:
+        """Every proposal of a space that is small and has no ranges."""
+        rungs = [range(len(self.space.ladder))] * len(self.space.dimensions) + [range(2)] * len(self.space.joint)
+        names = [*self.space.dimensions, *self.space.joint]
+        return [dict(zip(names, of, strict=True)) for of in product(*rungs)]
+
+    def drawn(self, draw: np.random.Generator) -> Proposal:
+        """A proposal by chance, whose size is drawn first, so that small maps come up as often as large ones."""
+        size = draw.random()
+        top = len(self.space.ladder) - 1
+        proposal: Proposal = {name: int(draw.binomial(top, size)) for name in self.space.dimensions}
+        for name, setting in self.space.joint.items():
+            share = float(draw.integers(2)) if setting.switch else draw.random()
+            proposal[name] = _value(share, setting.low, setting.high, log=setting.log, whole=setting.switch)
+        return proposal
+
+    def neighbours(self, proposal: Proposal, draw: np.random.Generator) -> list[Proposal]:
+        """One rung up or down in each dimension, and each joint setting drawn near where it is."""
+        top = len(self.space.ladder) - 1
+        found = []
+        for name in self.space.dimensions:
+            found += [
+                {**proposal, name: proposal[name] + step} for step in (-1, 1) if 0 <= proposal[name] + step <= top
+            ]
+        for name, setting in self.space.joint.items():
+            share = _share(proposal[name], setting.low, setting.high, log=setting.log)
+            near = 1 - share if setting.switch else float(np.clip(share + draw.normal(0, 0.1), 0, 1))
+            value = _value(near, setting.low, setting.high, log=setting.log, whole=setting.switch)
+            found.append({**proposal, name: value})
+        return found
+
+
+def _share(value: float, low: float, high: float, *, log: bool) -> float:
+    """Where a value lies between two bounds."""
+    if log:
+        return math.log(value / low) / math.log(high / low)
+    return (value - low) / (high - low)
+
+
+def _value(share: float, low: float, high: float, *, log: bool, whole: bool) -> float:
+    """The value at a place between two bounds."""
+    if whole:
+        return round(share)
+    value = low * (high / low) ** share if log else low + share * (high - low)
+    return min(max(value, low), high)  # rounding may lead out of the range by its last digit, which Optuna refuses

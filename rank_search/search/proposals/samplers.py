@@ -1,0 +1,246 @@
+"""Optuna's samplers over the whole space, reproducible over restarts, and never proposing a map twice."""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+from functools import cache
+from itertools import product
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from optuna.distributions import FloatDistribution, IntDistribution
+from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, RandomSampler, TPESampler
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from optuna import Study
+    from optuna.distributions import BaseDistribution
+    from optuna.trial import FrozenTrial, Trial
+
+    from rank_search.core.space import Space
+    from rank_search.search.proposals.encoder import Coding
+
+_DRAWS = 20  # before a repeated proposal is replaced by its nearest new neighbour
+_POPULATION = 16
+_STREAM = 0  # of seeds; others are in rank_search.search.loop
+
+
+class GridSampler(BaseSampler):
+    """Every map in turn, the ranks of the last dimension varying fastest.
+
+    Neighbours are equal in their first layers, so that a pack of them shares what lies before its first adapter.
+    Optuna's own samplers of grids propose in random order.
+    """
+
+    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        """Nothing: the space is given with each call."""
+        return {}
+
+    def sample_relative(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        """The first map that no trial has; the last one where all are there.
+
+        Raises:
+            ValueError: a dimension is no grid.
+        """
+        rungs = []
+        for name, distribution in search_space.items():
+            if not isinstance(distribution, IntDistribution):
+                raise ValueError(f"{name!r} is searched on a range, of which there is no grid")
+            rungs.append(range(distribution.low, distribution.high + 1))
+        seen = proposals(other for other in study.get_trials(deepcopy=False) if other.number != trial.number)
+        proposal: dict[str, float] = {}
+        for indices in product(*rungs):
+            proposal = dict(zip(search_space, indices, strict=True))
+            if frozenset(proposal.items()) not in seen:
+                return proposal
+        return proposal
+
+    def sample_independent(
+        self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        """Never asked for: a map is proposed whole."""
+        raise NotImplementedError
+
+
+SAMPLERS: Mapping[str, Callable[[int], BaseSampler]] = {
+    "tpe": lambda seed: TPESampler(multivariate=True, seed=seed),
+    "gp": lambda seed: GPSampler(seed=seed),
+    "nsga2": lambda seed: NSGAIISampler(population_size=_POPULATION, seed=seed),
+    "random": lambda seed: RandomSampler(seed=seed),
+    "grid": lambda _seed: GridSampler(),
+}
+
+
+def maker(
+    kind: str, space: Space, nested: Sequence[tuple[Mapping[str, float], float]] = ()
+) -> Callable[[int], BaseSampler]:
+    """What makes a sampler of a kind from a seed.
+
+    Args:
+        kind: ``nehvi``, or a key of `SAMPLERS`.
+        space: what is searched.
+        nested: proposals with their nested scores, which ``nehvi`` starts from.
+    """
+    if kind != "nehvi":
+        return SAMPLERS[kind]
+
+    @cache
+    def coding() -> Coding:
+        from rank_search.search.proposals.encoder import Coding
+
+        return Coding(space, nested)
+
+    def known_price(seed: int) -> BaseSampler:
+        from rank_search.search.proposals.cost_aware import KnownPriceSampler  # BoTorch, which only proposals wait for
+
+        return KnownPriceSampler(seed, coding())
+
+    return known_price
+
+
+def derive_seed(study_seed: int, *path: int) -> int:
+    """A 32-bit seed for one place in a study: independent streams from one seed (numpy's SeedSequence)."""
+    return int(np.random.SeedSequence([study_seed, *path]).generate_state(1)[0])
+
+
+def distributions(space: Space) -> dict[str, IntDistribution | FloatDistribution]:
+    """Each rank dimension as an integer index into the ladder, so that samplers see the order of ranks.
+
+    Joint settings follow, as real numbers, or as 0 and 1 where they are a switch.
+    """
+    found: dict[str, IntDistribution | FloatDistribution] = {
+        name: IntDistribution(0, len(space.ladder) - 1) for name in space.dimensions
+    }
+    for name, setting in space.joint.items():
+        if setting.switch:
+            found[name] = IntDistribution(0, 1)
+        else:
+            found[name] = FloatDistribution(setting.low, setting.high, log=setting.log)
+    return found
+
+
+def suggest(trial: Trial, space: Space) -> None:
+    """Draws a trial's whole proposal, so that those drawn after it know of it."""
+    for name, distribution in distributions(space).items():
+        if isinstance(distribution, FloatDistribution):
+            trial.suggest_float(name, distribution.low, distribution.high, log=distribution.log)
+        else:
+            trial.suggest_int(name, 0, distribution.high)
+
+
+def is_full(trials: Sequence[Trial], pack: int) -> bool:
+    """Whether trials that were begun together are a whole pack.
+
+    A pack ends at a multiple of its size, counted over the whole study. So it ends at the same trial whatever
+    killed a run between two of its trials, and its proposals see the same scores.
+    """
+    return bool(trials) and (trials[-1].number + 1) % pack == 0
+
+
+class DistinctSampler(BaseSampler):
+    """Proposes maps by one of Optuna's samplers, none of them twice.
+
+    A fresh inner sampler is seeded for each trial from (study seed, trial number), since Optuna does not
+    store a sampler's state: a study in one sitting and a study in two propose the same maps.
+
+    Args:
+        make: what makes the inner sampler from a seed, such as a `maker`.
+        seed: the study's seed.
+        space: what is searched.
+    """
+
+    def __init__(self, make: Callable[[int], BaseSampler], seed: int, space: Space) -> None:
+        self._make = make
+        self._seed = seed
+        self._space = distributions(space)
+
+    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        """The whole space, from the first trial on."""
+        return dict(self._space)
+
+    def sample_relative(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        """A proposal that no trial of the study has; any proposal once there is none left.
+
+        Nothing for a trial that was enqueued, whose proposal is given, or that is outside the space.
+        """
+        if "fixed_params" in trial.system_attrs:
+            return {}
+        seed = derive_seed(self._seed, _STREAM, trial.number)
+        inner = self._make(seed)
+        within: Any = _Within(study, search_space)
+        seen = proposals(other for other in within.get_trials(deepcopy=False) if other.number != trial.number)
+        proposal: dict[str, float] = {}
+        for _ in range(_DRAWS):
+            before = proposal
+            proposal = inner.sample_relative(within, trial, search_space)
+            for name, distribution in search_space.items():
+                if name not in proposal:
+                    proposal[name] = inner.sample_independent(within, trial, name, distribution)
+            if frozenset(proposal.items()) not in seen:
+                return proposal
+            if proposal == before:  # a model of the scores, which would say the same again, a second later
+                break
+        return _nearest_new(proposal, seen, search_space, random.Random(seed))
+
+    def sample_independent(
+        self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        """Only asked for a dimension outside the space, of which there is none."""
+        raise NotImplementedError(f"{param_name!r} is not a dimension of this study")
+
+
+class _Within:
+    """A study without its trials outside a space, which not all of Optuna's samplers can stand."""
+
+    def __init__(self, study: Study, space: Mapping[str, BaseDistribution]) -> None:
+        self._study = study
+        self._space = space
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._study, name)
+
+    def get_trials(self, *args: Any, **kwargs: Any) -> list[FrozenTrial]:
+        return self._of_space(self._study.get_trials(*args, **kwargs))
+
+    def _get_trials(self, *args: Any, **kwargs: Any) -> list[FrozenTrial]:
+        """What samplers themselves call."""
+        return self._of_space(self._study._get_trials(*args, **kwargs))
+
+    def _of_space(self, trials: list[FrozenTrial]) -> list[FrozenTrial]:
+        return [trial for trial in trials if not trial.state.is_finished() or self._space.keys() <= trial.params.keys()]
+
+
+def proposals(trials: Iterable[FrozenTrial]) -> set[frozenset[tuple[str, float]]]:
+    """The distinct proposals among trials, whatever became of them."""
+    return {frozenset(trial.params.items()) for trial in trials}
+
+
+def _nearest_new(
+    start: Mapping[str, float],
+    seen: set[frozenset[tuple[str, float]]],
+    space: Mapping[str, BaseDistribution],
+    draw: random.Random,
+) -> dict[str, float]:
+    """A nearest proposal that was not seen, by steps of one rung in one dimension (breadth first)."""
+    names = [name for name, distribution in space.items() if isinstance(distribution, IntDistribution)]
+    draw.shuffle(names)
+    queue = deque([dict(start)])
+    reached = {frozenset(start.items())}
+    while queue:
+        current = queue.popleft()
+        if frozenset(current.items()) not in seen:
+            return current
+        for name in names:
+            for step in (-1, 1):
+                neighbour = {**current, name: current[name] + step}
+                key = frozenset(neighbour.items())
+                if key not in reached and space[name]._contains(neighbour[name]):
+                    reached.add(key)
+                    queue.append(neighbour)
+    return dict(start)

@@ -1,0 +1,130 @@
+import dataclasses
+import json
+import shutil
+
+import pytest
+from optuna.trial import TrialState
+
+from rank_search.app.doctor import examine
+from rank_search.core.errors import InputError, RankSearchError
+from rank_search.study.storage import create_study
+from tests.bench import Landscape, Saving, record
+from tests.search.test_loop import Killed, forget_lease
+
+AS_BEGUN = ("data", "model")
+
+
+@pytest.fixture
+def study(bench):
+    found = bench.search(8, Saving())
+    bench.folder.claim(record())
+    return found
+
+
+def examined(bench, *, fix=False, facts=AS_BEGUN):
+    return examine(bench.folder, None, lambda _: facts, fix=fix)
+
+
+def test_sound_study_has_no_findings(bench, study) -> None:
+    assert examined(bench) == []
+
+
+def test_orphans_and_left_overs_are_found_and_removed(bench, study) -> None:
+    shutil.copytree(bench.folder.adapter(1), bench.folder.adapter(99))
+    bench.folder.write_result(98, {"losses": []})
+    left = bench.folder.path / "results" / ".0003.json.partial"
+    left.write_text("{")
+    orphans = {str(bench.folder.adapter(99)), str(bench.folder.result(98)), str(left)}
+    assert {of.where for of in examined(bench)} == orphans
+    assert left.exists()
+    assert all(of.mended for of in examined(bench, fix=True))
+    assert examined(bench) == []
+    assert bench.folder.adapter(1).is_dir()
+
+
+def test_edited_adapter_is_removed_and_its_trial_named(bench, study) -> None:
+    (bench.folder.adapter(2) / "adapter_model.safetensors").write_bytes(b"edited")
+    (found,) = examined(bench)
+    assert found.where == str(bench.folder.adapter(2))
+    assert "export --trial 2 --to peft --retrain" in found.problem
+    examined(bench, fix=True)
+    assert not bench.folder.adapter(2).exists()
+    assert examined(bench) == []
+
+
+def test_truncated_files_are_found(bench, study) -> None:
+    results, test = bench.folder.result(3), bench.folder.path / "test.json"
+    results.write_text(results.read_text()[:20])
+    test.write_text('{"contest": {')
+    bench.folder.write_confirmation("a", 0, {"seed": 1})
+    confirmation = next((bench.folder.path / "confirmations").iterdir())
+    confirmation.write_text("")
+    bench.folder.super_adapter.write_bytes(b"\x10\x00")
+    damaged = {str(path) for path in (results, test, confirmation, bench.folder.super_adapter)}
+    assert {of.where for of in examined(bench)} == damaged
+    examined(bench, fix=True)
+    (left,) = examined(bench)
+    assert (left.where, left.mend) == ("trial 3", "")
+    assert "per-example scores are gone" in left.problem
+    assert len(bench.search(8, Saving()).trials) == 8  # and the study goes on
+
+
+def test_trials_of_a_dead_driver_are_harmless(bench) -> None:
+    with pytest.raises(Killed):
+        bench.search(8, Landscape({5: Killed()}))
+    assert [of.where for of in examined(bench)] == []  # this process holds the lease, and lives
+    forget_lease(bench.study())
+    (found,) = examined(bench)
+    assert (found.where, found.harmless) == ("trial 5", True)
+
+
+def test_other_data_and_a_lost_base_model_are_told(bench, study) -> None:
+    assert [of.where for of in examined(bench, facts=("other", "model"))] == ["task.data"]
+    assert [of.where for of in examined(bench, facts=("data", "other"))] == ["model.source"]
+
+    def gone(_record):
+        raise InputError("'/gone' is no folder", field="model.source")
+
+    (found,) = examine(bench.folder, None, gone, fix=True)
+    assert found.problem == "can't be loaded: model.source: '/gone' is no folder"
+
+
+def test_damaged_database_is_told_and_left_alone(bench, study) -> None:
+    file = bench.folder.path / "study.db"
+    content = file.read_bytes()
+    for damaged in (b"no database at all" * 100, content[: len(content) // 2]):
+        file.write_bytes(damaged)
+        (found,) = examined(bench, fix=True)
+        assert found.where == str(file)
+        assert found.mend == ""
+        assert file.read_bytes() == damaged
+
+
+def test_nothing_is_mended_while_a_run_is_at_work(bench, study) -> None:
+    with bench.folder.locked(), pytest.raises(RankSearchError, match="another run"):
+        examined(bench, fix=True)
+    trial = create_study(bench.folder, None).ask()
+    assert trial.study.trials[-1].state == TrialState.RUNNING
+    from contextlib import nullcontext
+
+    from rank_search.study.leases import Leases
+
+    Leases(nullcontext).take(trial)
+    with pytest.raises(RankSearchError, match="is at work; stop it"):
+        examined(bench, fix=True)
+
+
+def test_command(command, bench, study) -> None:
+    """On a study whose model can't be loaded: it says so, and mends the rest."""
+    file = bench.folder.path / "results" / ".0001.json.partial"
+    file.write_text("{")
+    record_ = dataclasses.replace(record(), config={**record().config, "model": {"source": "./gone"}})
+    record_.write(study)
+    result = command("doctor", str(bench.folder.path), "--fix", "--json")
+    assert result.returncode == 1, result.stderr
+    found = {of["where"]: of for of in json.loads(result.stdout)["findings"]}
+    assert found[str(file)]["mended"]
+    assert "'./gone'" in found["data and base model"]["problem"]
+    result = command("doctor", str(bench.folder.path))
+    assert result.returncode == 1
+    assert result.stdout.startswith("data and base model: can't be loaded: model.source: './gone'")

@@ -1,0 +1,208 @@
+"""Baselines before the search, and repeats after it."""
+
+import dataclasses
+
+import pytest
+from optuna.trial import TrialState
+
+from rank_search.analysis.choice import DEFAULT_RULE, Rule, choose
+from rank_search.analysis.comparison import Contest
+from rank_search.analysis.maps import study_maps
+from rank_search.core.errors import TrainingFailed
+from rank_search.search.loop import data_seed
+from rank_search.study.storage import StudyFolder
+from rank_search.study.table import trials_table
+from tests.bench import SPACE, Bench, Landscape, record, study_config
+from tests.search.test_loop import Killed, forget_lease
+
+ALL = ["svd", "eva", "adalora"]
+UNIFORM = ["baseline:uniform"] * 4
+SVD = ["baseline:svd"] * (
+    1 + 2 + 3 + 5
+)  # the large training; cuts to 1/4 and 1/2 of rank 1, to uniform prices, by share
+OUTSIDE = SVD + ["baseline:eva"] * 3 + ["baseline:adalora"] * 3
+
+
+def table_of(study):
+    return trials_table(study, record())
+
+
+def test_every_baseline_comes_before_the_search_and_beside_its_budget(bench) -> None:
+    table = table_of(bench.search(10, baselines=ALL))
+    assert table["kind"].tolist() == UNIFORM + OUTSIDE + ["search"] * 6
+    assert (table["state"] == "COMPLETE").all()
+    names = table["baseline"].dropna().tolist()
+    assert names[0] == "svd of rank 8"
+    assert "svd cut to 90% of each module's energy" in names
+    assert names[-1] == "adalora from rank 4"
+    assert len(set(names)) == len(OUTSIDE)
+
+
+def test_the_last_baseline_is_cut_to_the_price_of_the_choice(bench) -> None:
+    uneven = Landscape(weights=(2.0, -0.5, -0.5, 0.1))
+    study = bench.search(14, uneven, baselines=["svd"])
+    chosen = choose(study_maps(study, record(), bench.folder), Rule(DEFAULT_RULE))
+    assert chosen.kind == "search"
+    last = table_of(study).iloc[-1]
+    assert last["baseline"] == f"svd cut to {chosen.trainable_parameters:,} parameters"
+    assert chosen.trainable_parameters - 23 < last["trainable_parameters"] <= chosen.trainable_parameters
+    assert len(bench.search(14, uneven, baselines=["svd"]).trials) == len(study.trials)
+    contest = Contest.of(study_maps(study, record(), bench.folder), table_of(study))
+    assert contest.rivals["svd"].trainable_parameters <= chosen.trainable_parameters
+
+
+@pytest.mark.parametrize("trials", [1, 4])
+def test_a_small_budget_cuts_no_baseline(bench, trials) -> None:
+    assert table_of(bench.search(trials, baselines=ALL))["kind"].tolist()[: trials + len(OUTSIDE)] == (
+        UNIFORM[:trials] + OUTSIDE
+    )
+
+
+def test_truncations_cost_no_more_than_the_uniform_maps(bench) -> None:
+    table = table_of(bench.search(4, baselines=["svd"])).set_index("baseline")
+    smallest = SPACE.parameters(SPACE.uniform(1))
+    for price in (smallest // 4, smallest // 2, smallest, 2 * smallest, 4 * smallest):
+        cut = table.loc[f"svd cut to {price:,} parameters"]
+        assert price - 23 < cut["trainable_parameters"] <= price
+
+
+def test_price_is_that_of_the_ranks_that_came_out(bench) -> None:
+    executor = Landscape()
+    study = bench.search(4, executor, baselines=["eva"])
+    row = table_of(study).set_index("baseline").loc["eva from rank 2"]
+    assert list(row["ranks"].values()) == [1, 2, 2, 3]
+    assert row["trainable_parameters"] == sum(r * sum(SPACE.shapes[name]) for name, r in row["ranks"].items())
+    assert [job.recipe for job in executor.jobs[4:]] == ["eva"] * 3
+
+
+def test_truncations_are_cut_out_of_the_large_adapter(bench) -> None:
+    executor = Landscape()
+    bench.search(4, executor, baselines=["svd"])
+    assert executor.jobs[4].rank_map == SPACE.uniform(8)
+    assert {job.recipe for job in executor.jobs[5:]} == {"truncated"}
+    assert {job.source for job in executor.jobs[5:]} == {bench.folder.adapter(4)}
+
+
+def test_without_the_large_training_there_are_no_truncations_and_the_search_goes_on(bench) -> None:
+    wrongs = {n: TrainingFailed(f"wrong {n}") for n in range(4, 11)}  # more in a row than max_failures
+    table = table_of(bench.search(8, Landscape(wrongs), baselines=ALL))
+    assert table["kind"].tolist() == [*UNIFORM, "baseline:svd", *OUTSIDE[len(SVD) :], *["search"] * 4]
+    assert table["reason"].dropna().tolist() == [f"wrong {n}" for n in range(4, 11)]
+
+
+def test_the_search_starts_from_cuts_of_the_large_adapter(bench) -> None:
+    study = bench.search(9, baselines=["svd"])
+    starts = [trial for trial in study.trials if trial.user_attrs.get("kind") == "search"]
+    assert len(starts) == 3  # the fourth is the largest uniform map, which is trained already
+    # The weights of the landscape are 0.5, 0.1, 0.3, 0.2: so are the first cuts.
+    assert list(SPACE.rank_map(starts[0].params).ranks.values()) == [1, 0, 0, 0]
+
+
+@pytest.mark.parametrize("sampler", ["nehvi", "tpe", "gp", "nsga2", "random", "grid"])
+def test_samplers_see_the_trials_of_the_space_alone(tmp_path, sampler) -> None:
+    plain = Bench(_folder(tmp_path, "plain")).search(7, sampler=sampler)
+    beside = Bench(_folder(tmp_path, "beside")).search(7, sampler=sampler, baselines=["eva"])
+    assert len(plain.trials) == 7
+    proposed = [trial.params for trial in beside.trials if trial.params]
+    assert len({tuple(sorted(params.items())) for params in proposed}) == 7
+
+
+def _folder(tmp_path, name) -> StudyFolder:
+    (tmp_path / name).mkdir()
+    return StudyFolder(tmp_path / name)
+
+
+def test_repeats_come_last_on_batches_that_their_round_shares(bench) -> None:
+    executor = Landscape(noise=0.02)
+    table = table_of(bench.search(12, executor, repeats=4))
+    assert table["round"].tolist() == [0] * 8 + [1] * 4
+    assert {job.data_seed for job in executor.jobs[:8]} == {data_seed(0)}
+    assert {job.data_seed for job in executor.jobs[8:]} == {data_seed(0, 1)} != {data_seed(0)}
+    assert len({job.seed for job in executor.jobs}) == 12
+    assert len({job.rank_map.key for job in executor.jobs[8:]}) == 4
+    maps = study_maps(bench.study(), record(), bench.folder)
+    assert sorted(maps["seeds"]) == [1, 1, 1, 1, 2, 2, 2, 2]
+    assert maps["se_seeds"].notna().all()
+
+
+def test_many_repeats_are_several_rounds(bench) -> None:
+    table = table_of(bench.search(22, Landscape(noise=0.02), repeats=12))
+    assert table["round"].tolist() == [0] * 10 + [1] * 6 + [2] * 6
+
+
+def test_repeats_go_where_the_front_is_least_certain(bench) -> None:
+    executor = Landscape(noise=0.02)
+    bench.search(8, executor)
+    before = study_maps(bench.study(), record(), bench.folder).set_index("number")
+    doubt = (before["front_probability"] - 0.5).abs()
+    bench.search(11, executor, repeats=3)
+    repeated = {job.rank_map.key for job in executor.jobs[8:]}
+    keys = before["key"].to_dict()
+    trained = doubt[before["trainable_parameters"] > 0]
+    assert repeated == {keys[number] for number in trained.sort_values(kind="stable").index[:3]}
+
+
+def test_the_untrained_model_is_never_repeated(bench) -> None:
+    executor = Landscape(noise=0.02)
+    bench.search(7, executor, repeats=4)
+    assert all(job.rank_map.adapted for job in executor.jobs[3:])
+
+
+def test_failed_repeat_leaves_its_map_as_it_was(bench) -> None:
+    table = table_of(bench.search(8, Landscape({6: TrainingFailed("x")}, noise=0.02), repeats=3))
+    assert table["state"].tolist() == ["COMPLETE"] * 6 + ["FAIL", "COMPLETE"]
+    assert len(study_maps(bench.study(), record(), bench.folder)) == 5
+
+
+@pytest.mark.parametrize("pack", [1, 4])
+def test_all_of_it_comes_out_the_same_whenever_it_is_killed(tmp_path, pack) -> None:
+    settings = {"baselines": ["svd", "eva"], "repeats": 4, "sampler": "random", "pack": pack}
+    whole = Bench(_folder(tmp_path, "whole")).search(12, Landscape(noise=0.02), **settings)
+    broken = Bench(_folder(tmp_path, "broken"))
+    for trial in (2, 3, 5, 4, 6):
+        with pytest.raises(Killed):
+            broken.search(12, Landscape({trial: Killed()}, noise=0.02), **settings)
+        forget_lease(broken.study())
+    resumed = broken.search(12, Landscape(noise=0.02), **settings)
+    for one, other in zip(whole.trials, resumed.trials, strict=True):
+        assert (one.params, one.values, one.state) == (other.params, other.values, other.state)
+        for name in ("kind", "round", "baseline", "ranks", "seed"):
+            assert one.user_attrs.get(name) == other.user_attrs.get(name)
+
+
+def test_plan_is_done_when_nothing_is_left(bench) -> None:
+    study = bench.study()
+    config = study_config(search={"trials": 8, "repeats": 2, "baselines": ["svd"]})
+    executor = Landscape(noise=0.02)
+    assert not bench.plan(study, config, executor=executor).is_done(study.trials)
+    bench.search(8, executor, repeats=2, baselines=["svd"])
+    known = bench.study().trials
+    assert bench.plan(bench.study(), config, executor=executor).is_done(known)
+    assert not bench.plan(bench.study(), config, executor=executor).is_done(known[:-1])
+    more = study_config(search={"trials": 9, "repeats": 2, "baselines": ["svd"]})
+    assert not bench.plan(bench.study(), more, executor=executor).is_done(known)
+
+
+def test_adapters_of_baselines_and_of_likely_maps_are_kept(bench) -> None:
+    study = bench.search(20, baselines=ALL)
+    kept = bench.folder.adapters().keys()
+    maps = study_maps(study, record(), bench.folder)
+    likely = {n for numbers in maps[maps["front_probability"] >= 0.01]["trials"] for n in numbers}
+    baselines = {trial.number for trial in study.trials if trial.user_attrs.get("kind", "").startswith("baseline:")}
+    complete = {trial.number for trial in study.trials if trial.state == TrialState.COMPLETE and trial.values[1] > 0}
+    assert kept == (likely | baselines) & complete
+    assert len(kept) < len(complete)
+
+
+def test_prior_is_tried_after_the_uniform_maps(bench) -> None:
+    """Once, wherever the search is interrupted."""
+    prior = SPACE.rank_map({name: i % 4 for i, name in enumerate(SPACE.dimensions)})
+    study = bench.search(3)
+    plan = dataclasses.replace(bench.plan(study, study_config(search={"trials": 8})), prior=prior)
+    known = study.get_trials()
+    assert plan.first(known).proposal == SPACE.proposal(SPACE.uniform(4))  # three of four uniform maps are there
+    study = bench.search(4)
+    planned = plan.first(study.get_trials())
+    assert (SPACE.rank_map(planned.proposal), planned.attributes["kind"]) == (prior, "search")
+    study.enqueue_trial(dict(planned.proposal))
+    assert plan.first(study.get_trials()) is None

@@ -1,0 +1,110 @@
+import os
+import subprocess
+import sys
+import time
+from contextlib import nullcontext
+
+import optuna
+import psutil
+import pytest
+
+from rank_search.study import leases
+from rank_search.study.leases import Leases
+
+
+@pytest.fixture
+def trial():
+    return optuna.create_study().ask()
+
+
+@pytest.fixture
+def held():
+    return Leases(nullcontext)
+
+
+def lease_of(trial):
+    return trial.storage.get_trial(trial._trial_id).user_attrs["lease"]
+
+
+def test_lease_of_a_living_process_is_live(trial, held) -> None:
+    held.take(trial)
+    assert leases.is_live(lease_of(trial))
+    assert lease_of(trial)["pid"] == os.getpid()
+    assert held.holds(trial)
+
+
+def test_lease_of_a_killed_process_is_free_at_once(held) -> None:
+    process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    lease = {**held._new(), "pid": process.pid, "started": psutil.Process(process.pid).create_time()}
+    assert leases.is_live(lease)
+    process.kill()
+    process.wait()
+    assert not leases.is_live(lease)
+
+
+def test_pid_that_came_round_again_is_not_the_holder(held) -> None:
+    assert not leases.is_live({**held._new(), "started": time.time() - 1e6})
+
+
+def test_lease_of_another_host_is_live_until_it_expires(held) -> None:
+    elsewhere = {**held._new(), "host": "elsewhere", "pid": 1}
+    assert leases.is_live(elsewhere)
+    assert not leases.is_live({**elsewhere, "expires": time.time() - 1})
+
+
+def test_no_lease_is_not_live() -> None:
+    assert not leases.is_live(None)
+
+
+def test_lease_is_renewed_while_held(trial, held, monkeypatch) -> None:
+    monkeypatch.setattr(leases, "_DURATION", 0.1)
+    held.take(trial)
+    first = lease_of(trial)["expires"]
+    with held:
+        time.sleep(0.5)
+    assert lease_of(trial)["expires"] > first
+
+
+def test_lease_of_a_trial_that_is_told_ends_quietly(trial, held, monkeypatch) -> None:
+    monkeypatch.setattr(leases, "_DURATION", 0.05)
+    held.take(trial)
+    with held:
+        trial.study.tell(trial, 1.0)
+        time.sleep(0.2)
+    assert trial.study.trials[0].value == 1.0
+
+
+def test_lease_that_is_let_go_is_free_for_everybody(trial, held) -> None:
+    held.take(trial)
+    held.let_go(trial)
+    assert not held.holds(trial)
+    assert not leases.is_live(lease_of(trial))
+
+
+def test_lease_that_another_driver_took_is_neither_renewed_nor_let_go(trial, held, monkeypatch) -> None:
+    """As after a long silence: whoever took it must keep it."""
+    monkeypatch.setattr(leases, "_DURATION", 0.1)
+    other = Leases(nullcontext)
+    held.take(trial)
+    other.take(trial)
+    taken = lease_of(trial)
+    with held:
+        time.sleep(0.3)
+    held.let_go(trial)
+    assert lease_of(trial) == taken
+    assert not held.holds(trial)
+    assert other.holds(trial)
+
+
+def test_part_that_another_driver_took_meanwhile_stays_its() -> None:
+    study = optuna.create_study()
+    away, other = Leases(nullcontext), Leases(nullcontext)
+    with away:
+        assert away.take_part(study, "verdict")
+        assert not other.take_part(study, "verdict")
+        study.set_user_attr("lease:verdict", None)  # as if it had expired
+        assert other.take_part(study, "verdict")
+    assert other.is_ours(study.user_attrs["lease:verdict"])
+    with other:
+        pass
+    assert study.user_attrs["lease:verdict"] is None
