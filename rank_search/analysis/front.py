@@ -7,11 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-# Optuna has no public function for the hypervolume of points; this one is what its own plots call.
-from optuna._hypervolume import compute_hypervolume
-
 from rank_search.analysis.maps import map_means
 from rank_search.analysis.trials import complete, in_space
+from rank_search.core import pareto
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -71,7 +69,4 @@ def hypervolume_history(trials: pd.DataFrame, reference: tuple[float, float]) ->
 
 
 def _hypervolume(points: np.ndarray, reference: tuple[float, float]) -> float:
-    minimised = points * (-1, 1)
-    corner = np.array([-reference[0], reference[1]])
-    inside = minimised[(minimised < corner).all(axis=1)]
-    return float(compute_hypervolume(inside, corner)) if len(inside) else 0.0
+    return pareto.hypervolume(points * (-1, 1), (-reference[0], reference[1]))

@@ -12,6 +12,7 @@ import numpy as np
 
 from rank_search.analysis.trials import complete, in_space
 from rank_search.core.batch_order import level
+from rank_search.core.pareto import front_membership
 from rank_search.study.table import trials_table
 
 if TYPE_CHECKING:
@@ -104,7 +105,7 @@ def front_probability(maps: pd.DataFrame, values: Values) -> np.ndarray:
             scores[place] += weights[count] @ (mean - mean.mean())
         else:
             scores[place] += draw.normal(size=_DRAWS) * (se if math.isfinite(se) else 0.0)
-    found[near] = _on_front(scores, rows["trainable_parameters"].to_numpy(dtype=float)).mean(axis=1)
+    found[near] = front_membership(scores, rows["trainable_parameters"].to_numpy(dtype=float)).mean(axis=1)
     return found
 
 
@@ -113,20 +114,6 @@ def _nearest(maps: pd.DataFrame) -> np.ndarray:
     ordered = maps.reset_index(drop=True).sort_values("trainable_parameters")
     below = ordered["score"].cummax() - ordered["score"]
     return np.sort(below.sort_values(kind="stable").index.to_numpy()[:_CONTENDERS])
-
-
-def _on_front(scores: np.ndarray, parameters: np.ndarray) -> np.ndarray:
-    """Whether each map stands on the front of each draw.
-
-    Args:
-        scores: ``[maps, draws]``.
-        parameters: ``[maps]``.
-    """
-    prices, group = np.unique(parameters, return_inverse=True)
-    best = np.full((len(prices), scores.shape[1]), -np.inf)
-    np.maximum.at(best, group, scores)
-    cheaper = np.vstack([np.full(scores.shape[1], -np.inf), np.maximum.accumulate(best, axis=0)[:-1]])
-    return (scores >= best[group]) & (scores > cheaper[group])
 
 
 def study_maps(study: Study, record: StudyRecord, folder: StudyFolder) -> pd.DataFrame:

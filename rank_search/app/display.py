@@ -8,9 +8,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import plotille
-
-# Optuna has no public function for the front of some trials; this is what `Study.best_trials` calls.
-from optuna.study._multi_objective import _get_pareto_front_trials_by_trials
 from optuna.trial import TrialState
 from rich.console import Group
 from rich.live import Live
@@ -19,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from rank_search.app.time_left import seconds_left
+from rank_search.core import pareto
 from rank_search.search.rivals.rivals import NAME
 
 if TYPE_CHECKING:
@@ -158,7 +156,8 @@ class Display:
         done = {trial.number for trial in trials if trial.state.is_finished()}
         self._packs = {key: pack for key, pack in self._packs.items() if not done.issuperset(pack.numbers)}
         maps = [trial for trial in trials if trial.state == TrialState.COMPLETE and NAME not in trial.user_attrs]
-        self._front = sorted(_get_pareto_front_trials_by_trials(maps, study.directions), key=lambda of: of.values[1])
+        points = pareto.minimised([trial.values[0] for trial in maps], [trial.values[1] for trial in maps])
+        self._front = [maps[position] for position in pareto.front(points)]
         best = f"best {max(trial.values[0] for trial in maps):.4f}, front {len(self._front)}" if maps else ""
         self._found = best or "nothing found yet"
         self._finished = len(done)

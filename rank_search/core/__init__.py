@@ -1,1 +1,1 @@
-"""TODO."""
+"""What everything else is built on: rank maps, spaces, candidates, seeds, Pareto maths, errors, whole files."""

@@ -13,9 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-# Optuna has no public functions for these; they are what its own samplers call.
-from optuna._hypervolume.hssp import _solve_hssp
-from optuna.study._multi_objective import _fast_non_domination_rank
+from rank_search.core import pareto
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -75,7 +73,7 @@ def best(values: np.ndarray, count: int) -> Sequence[int]:
         values: ``[points, 2]``, both to be minimised.
         count: how many to pick.
     """
-    ranks = _fast_non_domination_rank(values)
+    ranks = pareto.dominance_ranks(values)
     worst = values.max(axis=0)
     reference = worst + 0.1 * np.maximum(worst - values.min(axis=0), 1e-9)
     picked: list[int] = []
@@ -83,7 +81,7 @@ def best(values: np.ndarray, count: int) -> Sequence[int]:
         (of_rank,) = np.nonzero(ranks == rank)
         room = count - len(picked)
         if len(of_rank) > room:
-            of_rank = _solve_hssp(values[of_rank], of_rank, room, reference)
+            of_rank = of_rank[pareto.hypervolume_subset(values[of_rank], room, reference)]
         picked += [int(i) for i in of_rank]
         if len(picked) >= count:
             break

@@ -14,11 +14,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import numpy as np
-from optuna._hypervolume import compute_hypervolume
-from optuna.study._multi_objective import _fast_non_domination_rank
 from optuna.trial import Trial, TrialState
 from scipy.stats import kendalltau
 
+from rank_search.core import pareto
 from rank_search.core.errors import SearchStopped, TrainingFailed
 from rank_search.search.proposals.samplers import SAMPLERS, DistinctSampler, derive_seed, is_full, suggest
 from rank_search.search.rivals.rivals import NAME
@@ -173,8 +172,8 @@ class NestedSearch:
             return None
         corner = np.array([points[:, 0].max() + 1e-9, self.space.reference_parameters])
         (left,) = np.nonzero(~is_taken)
-        front = left[_fast_non_domination_rank(points[left]) == 0]
-        volumes = [compute_hypervolume(np.vstack([points[is_taken], points[i]]), corner) for i in front]
+        front = left[pareto.dominance_ranks(points[left]) == 0]
+        volumes = [pareto.hypervolume(np.vstack([points[is_taken], points[i]]), corner) for i in front]
         chosen: int = front[int(np.argmax(volumes))]
         return looked_at[chosen][0]
 

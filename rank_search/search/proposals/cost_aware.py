@@ -14,11 +14,9 @@ import numpy as np
 import pandas as pd
 import torch
 from optuna.samplers import BaseSampler
-
-# Optuna has no public function for this; it is what its own samplers call.
-from optuna.study._multi_objective import _fast_non_domination_rank
 from optuna.trial import TrialState
 
+from rank_search.core import pareto
 from rank_search.core.batch_order import ROUND, level
 from rank_search.search.proposals.score_model import quiet, score_model
 
@@ -182,7 +180,7 @@ class _Observed:
         if len(self.scores) <= most:
             return self
         objectives = np.column_stack([-self.scores, self.prices])
-        nearest = _nearest(_fast_non_domination_rank(objectives, n_below=most // 2), self.prices, most // 2)
+        nearest = _nearest(pareto.dominance_ranks(objectives), self.prices, most // 2)
         others = np.setdiff1d(np.arange(len(self.scores)), nearest)
         kept = np.sort(np.concatenate([nearest, draw.choice(others, most - len(nearest), replace=False)]))
         variances = None if self.variances is None else self.variances[kept]
@@ -191,7 +189,7 @@ class _Observed:
 
     def front(self, most: int) -> list[Proposal]:
         """Proposals on the front, some of them evenly if there are many."""
-        (on_front,) = np.nonzero(_fast_non_domination_rank(np.column_stack([-self.scores, self.prices])) == 0)
+        (on_front,) = np.nonzero(pareto.dominance_ranks(np.column_stack([-self.scores, self.prices])) == 0)
         by_price = on_front[np.argsort(self.prices[on_front])]
         places = np.unique(np.linspace(0, len(by_price) - 1, min(most, len(by_price))).astype(int))
         return [self.proposals[i] for i in by_price[places]]
