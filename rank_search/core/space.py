@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from rank_search.core.candidate import Candidate
 from rank_search.core.ranks import RankMap, Shape
 
 if TYPE_CHECKING:
@@ -68,20 +69,25 @@ class Space:
 
     def rank_map(self, proposal: Mapping[str, float]) -> RankMap:
         """The map that a proposal stands for, with every adaptable module named, in the model's order."""
-        of_module = {
+        ranks = {
             module: self.ladder[int(proposal[name])] for name, modules in self.dimensions.items() for module in modules
         }
-        return RankMap({module: of_module[module] for module in self.shapes})
+        return RankMap({module: ranks[module] for module in self.shapes})
 
-    def proposal(self, rank_map: RankMap) -> dict[str, float]:
-        """The proposal that stands for a map, at the study file's own settings.
+    def candidate(self, proposal: Mapping[str, float]) -> Candidate:
+        """The candidate that a proposal stands for, trained from scratch."""
+        return Candidate(self.rank_map(proposal), self.settings(proposal))
+
+    def proposal(self, rank_map: RankMap, settings: Mapping[str, float] | None = None) -> dict[str, float]:
+        """The proposal that stands for a map, at these settings or else at the study file's own.
 
         Raises:
             ValueError: the map is not in this space.
         """
-        if strangers := rank_map.adapted.keys() - self.shapes.keys():
-            raise ValueError(f"{min(strangers)!r} is not an adaptable module of this study")
-        indices: dict[str, float] = {name: setting.default for name, setting in self.joint.items()}
+        if unknown := rank_map.adapted.keys() - self.shapes.keys():
+            raise ValueError(f"{min(unknown)!r} is not an adaptable module of this study")
+        defaults = {name: setting.default for name, setting in self.joint.items()}
+        indices: dict[str, float] = {**defaults, **(settings or {})}
         for dimension, modules in self.dimensions.items():
             ranks = {rank_map.ranks.get(module, 0) for module in modules}
             if len(ranks) > 1:
@@ -107,7 +113,7 @@ class Space:
 
     @property
     def reference_parameters(self) -> float:
-        """The price that every point of worth is below: somewhat above the largest map's, so that it has volume too."""
+        """The number of parameters of the reference point: somewhat above the largest map's, so that it counts too."""
         return _REFERENCE_MARGIN * self.most_parameters
 
     @property
