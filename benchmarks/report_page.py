@@ -21,8 +21,8 @@ from playwright.sync_api import sync_playwright
 from scale import study_of
 
 from rank_search.report.page import write_report
+from rank_search.study.handle import Study
 from rank_search.study.metadata import environment
-from rank_search.study.storage import load_study
 
 OUT = Path("reports/benchmarks/report_page.json")
 GOALS = {"megabytes": 10, "report_seconds": 30, "pick_milliseconds": 150}
@@ -54,10 +54,10 @@ def main(
     """Writes the numbers."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     with study_of(trials) as (folder, _):
-        study, record = load_study(folder, None)
-        study.get_trials(deepcopy=False)  # what takes longest, and is Optuna's, is in reports/scale.md
+        study = Study.open(str(folder.path))
+        study.optuna_study.get_trials(deepcopy=False)  # what takes longest, and is Optuna's, is in reports/scale.md
         started = time.perf_counter()
-        write_report(study, record, folder, folder.path / "report")
+        write_report(study, folder.path / "report")
         seconds = time.perf_counter() - started
         page = folder.path / "report" / "index.html"
         found: dict[str, Any] = {
@@ -87,8 +87,8 @@ def _in_browser(page: Path, picks: int) -> dict[str, Any]:
         browser.close()
     return {
         "load_seconds": round(loaded, 2),
-        "pick_milliseconds": {name: round(statistics.median(of), 1) for name, of in milliseconds.items()},
-        "slowest_pick_milliseconds": round(max(max(of) for of in milliseconds.values()), 1),
+        "pick_milliseconds": {name: round(statistics.median(times), 1) for name, times in milliseconds.items()},
+        "slowest_pick_milliseconds": round(max(max(times) for times in milliseconds.values()), 1),
         "chromium": version,
     }
 

@@ -27,7 +27,7 @@ import typer
 from optuna.samplers import TPESampler
 
 import rank_search
-from rank_search.search.proposals.samplers import DistinctSampler, maker
+from rank_search.search.proposals.samplers import DistinctSampler, sampler_maker
 from rank_search.study.metadata import environment
 
 sys.path.insert(0, str(Path(__file__).parent / "rankbench"))
@@ -92,10 +92,10 @@ def searched(bench: RankBench, kind: str, seed: int, evaluations: int) -> dict[s
 
 def _maker(bench: RankBench, kind: str) -> Callable[[int], BaseSampler]:
     if kind == "tpe, independent":
-        return lambda of: IndependentTPE(seed=of)
+        return lambda seed: IndependentTPE(seed=seed)
     if kind == "nehvi, nested":
-        return maker("nehvi", bench.space, bench.nested)
-    return maker(kind, bench.space)
+        return sampler_maker("nehvi", bench.space, bench.nested)
+    return sampler_maker(kind, bench.space)
 
 
 @cache
@@ -117,17 +117,17 @@ def summary(runs: Sequence[dict[str, Any]], evaluations: int) -> dict[str, Any]:
     """Of each sampler: evaluations to the goal, those that don't reach it counted as one more than they made."""
     found = {}
     for kind in NAMES:
-        own = [run for run in runs if run["sampler"] == kind]
-        counts = sorted(reached(run["shares"]) or len(run["shares"]) + 1 for run in own)
+        own_runs = [run for run in runs if run["sampler"] == kind]
+        counts = sorted(reached(run["shares"]) or len(run["shares"]) + 1 for run in own_runs)
         steps = [n for n in (10, 20, 30, 50, 100) if n <= evaluations]
         found[kind] = {
             "evaluations_to_99_percent": {"median": statistics.median(counts), "all": counts},
-            "reached": sum(reached(run["shares"]) is not None for run in own),
-            "median_share_after": {n: statistics.median(run["shares"][n - 1] for run in own) for n in steps},
+            "reached": sum(reached(run["shares"]) is not None for run in own_runs),
+            "median_share_after": {n: statistics.median(run["shares"][n - 1] for run in own_runs) for n in steps},
             "median_share_by_means_after": {
-                n: statistics.median(run["shares_by_means"][n - 1] for run in own) for n in steps
+                n: statistics.median(run["shares_by_means"][n - 1] for run in own_runs) for n in steps
             },
-            "seconds_a_proposal": statistics.mean(run["seconds"] / len(run["shares"]) for run in own),
+            "seconds_a_proposal": statistics.mean(run["seconds"] / len(run["shares"]) for run in own_runs),
         }
     return found
 

@@ -37,27 +37,30 @@ from sqlalchemy import create_engine, insert
 
 from rank_search.analysis.front import front, hypervolume, reference_point
 from rank_search.analysis.maps import study_maps
-from rank_search.app.run import load_study_task
+from rank_search.app.loading import load_study_task
 from rank_search.config import StudyConfig, load_config
+from rank_search.core.candidate import Candidate
 from rank_search.core.evaluation import Evaluation
 from rank_search.core.job import FineTuned, Job, Rungs
 from rank_search.core.ranks import Shape
 from rank_search.core.space import Space
 from rank_search.executors.local import LocalExecutor
-from rank_search.executors.payload import shipped
-from rank_search.executors.protocol import Pack, Serial, trained
+from rank_search.executors.payload import picklable
+from rank_search.executors.protocol import Pack, Serial, train_packs
 from rank_search.executors.ray_cluster import RayExecutor
 from rank_search.executors.ray_worker import Assignment
 from rank_search.report.page import write_report
-from rank_search.search.proposals.samplers import DistinctSampler, distributions, maker
+from rank_search.search.proposals.samplers import DistinctSampler, distributions, sampler_maker
+from rank_search.study.folder import StudyFolder
+from rank_search.study.handle import Study
 from rank_search.study.metadata import environment
-from rank_search.study.storage import StudyFolder, create_study, load_study
+from rank_search.study.storage import create_study
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
-from tests.bench import Bench, Landscape, record, study_config
+from tests.bench import Bench, Landscape, metadata, study_config
 
 OUT = Path("reports/benchmarks/scale.json")
 SLEEP = 1.0  # seconds of a pretended training
@@ -97,7 +100,7 @@ def workers(packs: int = 6, steps: int = 10, rounds: int = 3) -> None:
     task, space = load_study_task(config)
     assignment = Assignment(config, task.data_fingerprint, task.fingerprint, str(Path.cwd()), 1)
     local = LocalExecutor(config, task, space)
-    given = [Pack([Job(space.uniform(4), seed=k, data_seed=0, number=k)]) for k in range(packs)]
+    given = [Pack([Job(Candidate(space.uniform(4)), seed=k, data_seed=0, number=k)]) for k in range(packs)]
     seconds: dict[int, list[float]] = {1: [], 2: []}
     with cluster(2):
         executors = {}
@@ -105,11 +108,11 @@ def workers(packs: int = 6, steps: int = 10, rounds: int = 3) -> None:
             # Fractions of a core, as both executors' workers stay; at work are those of one executor at a time.
             settings = config.executor.model_copy(update={"workers": count, "resources": {"cpu": 0.5}})
             executors[count] = RayExecutor(settings, assignment, local)
-            list(trained(executors[count], given[:count]))
+            list(train_packs(executors[count], given[:count]))
         for _ in range(rounds):
             for count, executor in executors.items():
                 started = time.perf_counter()
-                list(trained(executor, given))
+                list(train_packs(executor, given))
                 seconds[count].append(round(time.perf_counter() - started, 2))
                 print(count, seconds[count][-1], flush=True)
         for executor in executors.values():
@@ -124,10 +127,10 @@ class Sleeper:
     def __init__(self, _assignment: Assignment) -> None:
         pass
 
-    def train(self, jobs: Any, rungs: Any, line: Any, adapters: Any, super_adapter: Any) -> Any:
+    def train(self, jobs: Any, rungs: Any, connection: Any, adapters: Any, super_adapter: Any) -> Any:
         """See `rank_search.executors.ray_worker.Worker.train`."""
         time.sleep(SLEEP)
-        return [shipped(outcome) for outcome in Landscape().train(jobs, line.told, Rungs())]
+        return [picklable(outcome) for outcome in Landscape().train(jobs, connection.report, Rungs())]
 
 
 @app.command()
@@ -166,8 +169,8 @@ def filled(folder: StudyFolder, space: Space, trials: int) -> None:
     """A study of many finished trials, its rows put straight into Optuna's tables."""
     folder.path.mkdir(parents=True)
     study = create_study(folder, None)
-    record(space).write(study)
-    folder.claim(record(space))
+    metadata(space).write(study)
+    folder.claim(metadata(space).identity)
     draw = np.random.default_rng(0)
     weights = draw.random(len(space.dimensions)) / 100
     laws = {name: distribution_to_json(law) for name, law in distributions(space).items()}
@@ -180,15 +183,15 @@ def filled(folder: StudyFolder, space: Space, trials: int) -> None:
     for number in range(trials):
         share = draw.random()
         proposal = {name: int(draw.binomial(top, share)) for name in space.dimensions}
-        score = float(weights @ np.sqrt([space.ladder[of] for of in proposal.values()]) + draw.normal(0, 0.01))
+        score = float(weights @ np.sqrt([space.ladder[index] for index in proposal.values()]) + draw.normal(0, 0.01))
         price = float(space.parameters(space.rank_map(proposal)))
         trial = {"trial_id": number + 1}
         times = {"datetime_start": now, "datetime_complete": now}
         study_of = {"study_id": study._study_id, "state": TrialState.COMPLETE, "number": number}
         rows[tables.TrialModel].append({**trial, **study_of, **times})
         rows[tables.TrialParamModel] += [
-            {**trial, "param_name": name, "param_value": float(of), "distribution_json": laws[name]}
-            for name, of in proposal.items()
+            {**trial, "param_name": name, "param_value": float(index), "distribution_json": laws[name]}
+            for name, index in proposal.items()
         ]
         rows[tables.TrialValueModel] += [
             {**trial, "objective": i, "value": value, "value_type": finite} for i, value in enumerate((score, price))
@@ -222,7 +225,7 @@ def ask(longest: int = 10_000) -> None:
             study = create_study(folder, None)
             study.get_trials(deepcopy=False)
             for kind in SAMPLERS:
-                sampler = DistinctSampler(maker(kind, space), 0, space)
+                sampler = DistinctSampler(sampler_maker(kind, space), 0, space)
                 study.sampler = sampler
                 trial = study.ask()
                 if kind == "nehvi":  # BoTorch takes seconds to import, once
@@ -264,9 +267,11 @@ def simulate() -> None:
     fleets = {"no driver's time": Fleet(0.0)}
     for kind, seconds in kept["ask"]["seconds"].items():
         fleets[f"{kind}, after {most} trials"] = Fleet(own + seconds[most])
-    slowest = max(fleets.values(), key=lambda of: of.driver)
+    slowest = max(fleets.values(), key=lambda fleet: fleet.driver)
     feeds = int(slowest.minutes * 60 / slowest.driver)
-    found = {name: {"driver_seconds_a_trial": round(of.driver, 2), **simulated(of)} for name, of in fleets.items()}
+    found = {
+        name: {"driver_seconds_a_trial": round(fleet.driver, 2), **simulated(fleet)} for name, fleet in fleets.items()
+    }
     publish("simulate", {"fleet": vars(Fleet(0.0)), "found": found, "most_gpus_of_the_slowest": feeds})
 
 
@@ -285,17 +290,17 @@ def study(longest: int = 10_000) -> None:
     for trials in (size for size in SIZES if size <= longest):
         with study_of(trials) as (folder, space):
             moments = [time.perf_counter()]
-            opened, kept = load_study(folder, None)
-            opened.get_trials(deepcopy=False)
+            opened = Study.open(str(folder.path))
+            opened.trials()
             moments.append(time.perf_counter())
-            maps = study_maps(opened, kept, folder)
+            maps = study_maps(opened)
             moments.append(time.perf_counter())
             front(maps), hypervolume(maps, reference_point(maps, space.reference_parameters))
             moments.append(time.perf_counter())
-            write_report(opened, kept, folder, folder.path / "report")
+            write_report(opened, folder.path / "report")
             moments.append(time.perf_counter())
         names = ("open", "maps", "front", "report")
-        found[trials] = {name: round(of, 2) for name, of in zip(names, np.diff(moments), strict=True)}
+        found[trials] = {name: round(taken, 2) for name, taken in zip(names, np.diff(moments), strict=True)}
         print(trials, found[trials], flush=True)
     publish("study", {"dimensions": len(large_space().dimensions), "seconds": found})
 

@@ -41,20 +41,25 @@ import transformers
 import typer
 from optuna._hypervolume import compute_hypervolume
 
+from rank_search.app.loading import new_metadata
 from rank_search.config import StudyConfig, load_config
-from rank_search.core.job import FineTuned, Job, Rungs, unheard
+from rank_search.core.candidate import Candidate
+from rank_search.core.job import FineTuned, Job, Rungs, no_callback
+from rank_search.core.seeds import batch_seed
 from rank_search.executors.local import LocalExecutor
 from rank_search.models.modules import build_space
-from rank_search.search.loop import Search, data_seed
+from rank_search.search.loop import Search
 from rank_search.search.nested import NestedSearch
-from rank_search.search.schedule import Plan
-from rank_search.study.lock import Drivers
+from rank_search.search.schedule import Schedule
+from rank_search.study.folder import StudyFolder
+from rank_search.study.handle import Study
 from rank_search.study.metadata import environment
-from rank_search.study.storage import BESIDE, StudyFolder, create_study
+from rank_search.study.nested_scores import NestedScores
+from rank_search.study.storage import create_study
 from rank_search.tasks.load import load_task
 from rank_search.training.cost import matmul_peak
-from rank_search.training.memory import keep_freed_memory
-from rank_search.training.trainer import rehearse
+from rank_search.training.memory import retain_freed_memory
+from rank_search.training.trainer import time_steps
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -99,7 +104,7 @@ class Bench:
     def ours(self, maps: list[RankMap], seed: int) -> tuple[float, float]:
         """(c) and (d): seconds of training and of evaluation, a map."""
         moments: list[float] = []
-        jobs = [Job(rank_map, seed + k, data_seed=seed) for k, rank_map in enumerate(maps)]
+        jobs = [Job(Candidate(rank_map), seed + k, data_seed=seed) for k, rank_map in enumerate(maps)]
         started = time.perf_counter()
         outcomes = self.executor.train(jobs, lambda _steps, _loss: moments.append(time.perf_counter()), Rungs())
         finished = time.perf_counter()
@@ -123,23 +128,23 @@ def throughput(bench: Bench, rounds: int) -> dict[str, Any]:
         seconds["b"].append(bench.rival("loop", maps[0], i)[:2])
         seconds["c"].append(bench.ours(maps[:1], i))
         seconds["d"].append(bench.ours(maps, i))
-        print(i, {name: [round(value, 2) for value in of[-1]] for name, of in seconds.items()}, flush=True)
-    train = {name: statistics.median(of[0] for of in found) for name, found in seconds.items()}
-    whole = {name: statistics.median(sum(of) for of in found) for name, found in seconds.items()}
+        print(i, {name: [round(value, 2) for value in parts[-1]] for name, parts in seconds.items()}, flush=True)
+    train = {name: statistics.median(parts[0] for parts in found) for name, found in seconds.items()}
+    whole = {name: statistics.median(sum(parts) for parts in found) for name, found in seconds.items()}
     peak = matmul_peak(torch.device("cpu"), torch.bfloat16)
     reached = {}
     for pack in (1, PACK):
-        jobs = [Job(bench.space.uniform(bench.space.ladder[-1]), k, 0) for k in range(pack)]
-        rehearsal = rehearse(bench.task, jobs, bench.config, 12)
+        jobs = [Job(Candidate(bench.space.uniform(bench.space.ladder[-1])), k, 0) for k in range(pack)]
+        timing = time_steps(bench.task, jobs, bench.config, 12)
         reached[f"pack {pack}"] = {
-            "flops_rate": sum(rehearsal.flops) / sum(rehearsal.seconds),
-            "share_of_peak": sum(rehearsal.flops) / sum(rehearsal.seconds) / peak,
-            "activation_bytes": rehearsal.activations,
+            "flops_rate": sum(timing.flops) / sum(timing.seconds),
+            "share_of_peak": sum(timing.flops) / sum(timing.seconds) / peak,
+            "activation_bytes": timing.activations,
         }
     return {
         "seconds": seconds,
-        "training_speed_against_b": {name: train["b"] / of for name, of in train.items()},
-        "proposal_speed_against_b": {name: whole["b"] / of for name, of in whole.items()},
+        "training_speed_against_b": {name: train["b"] / taken for name, taken in train.items()},
+        "proposal_speed_against_b": {name: whole["b"] / taken for name, taken in whole.items()},
         "matmul_peak": peak,
         "reached": reached,
     }
@@ -152,7 +157,7 @@ def peak_memory(pack: int, overrides: list[str], *, kept: bool) -> dict[str, int
     """
     code = (
         "import json, sys; sys.path.insert(0, sys.argv[1]); import search_cost as this;"
-        "print(json.dumps(this.rehearsed(int(sys.argv[2]), sys.argv[3:])))"
+        "print(json.dumps(this.timed(int(sys.argv[2]), sys.argv[3:])))"
     )
     line = [sys.executable, "-c", code, str(Path(__file__).parent), str(pack), *overrides]
     environment = {**os.environ, **({} if kept else {RETURNING: "65536"})}
@@ -161,19 +166,19 @@ def peak_memory(pack: int, overrides: list[str], *, kept: bool) -> dict[str, int
     return found
 
 
-def rehearsed(pack: int, overrides: list[str]) -> dict[str, int]:
+def timed(pack: int, overrides: list[str]) -> dict[str, int]:
     """Takes a few steps of a pack of the largest map."""
     transformers.logging.set_verbosity_error()
     if RETURNING not in os.environ:
-        keep_freed_memory()
+        retain_freed_memory()
     config = load_config(Path("configs/demo.yaml"), overrides)
     task = load_task(config)
     space = build_space(task.backbone, config)
-    jobs = [Job(space.uniform(space.ladder[-1]), k, 0) for k in range(pack)]
-    rehearsal = rehearse(task, jobs, config, 4)
+    jobs = [Job(Candidate(space.uniform(space.ladder[-1])), k, 0) for k in range(pack)]
+    timing = time_steps(task, jobs, config, 4)
     return {
         "peak": high_water(),
-        "activations": rehearsal.activations,
+        "activations": timing.activations,
         # Weights, gradients and AdamW's two moments, all float32.
         "optimiser": 4 * 4 * space.most_parameters * pack,
     }
@@ -231,10 +236,12 @@ def scripted(bench: Bench, trials: int, corner: np.ndarray, seed: int) -> tuple[
 
 def trained_again(bench: Bench, maps: list[RankMap], corner: np.ndarray) -> float:
     """Hypervolume of maps, each trained as a trial of our study would be: on the batches that all share."""
-    seed = data_seed(bench.config.seed)
-    outcomes = [bench.executor.train([Job(ranks, k, seed)], unheard)[0] for k, ranks in enumerate(maps)]
+    seed = batch_seed(bench.config.seed)
+    outcomes = [bench.executor.train([Job(Candidate(ranks), k, seed)], no_callback)[0] for k, ranks in enumerate(maps)]
     scores = [outcome.evaluation.score for outcome in outcomes if isinstance(outcome, FineTuned)]
-    return volume([(score, bench.space.parameters(of)) for score, of in zip(scores, maps, strict=True)], corner)
+    return volume(
+        [(score, bench.space.parameters(rank_map)) for score, rank_map in zip(scores, maps, strict=True)], corner
+    )
 
 
 class Watch:
@@ -248,7 +255,7 @@ class Watch:
         self._started = time.perf_counter()
         self.curve: Curve = []
 
-    def stage(self, what: str, done: int, of: int) -> None:
+    def stage(self, what: str, done: int, total: int) -> None:
         """Not of interest here."""
 
     def pack_started(self, numbers: Any, parameters: int) -> None:
@@ -285,24 +292,24 @@ def searched(bench: Bench, name: str, corner: np.ndarray, goal: float, limit: fl
         folder = StudyFolder(Path(place) / "study")
         folder.path.mkdir()
         watch = Watch(name, corner, goal, limit)
+        metadata = new_metadata(config, bench.space, bench.task)
+        study = Study.start(create_study(folder, None), metadata, folder, None)
         nested = None
         if config.search.strategy == "nested":
-            scorer = executor.nested(folder.super_adapter)
-            beside = create_study(folder, None, BESIDE)
-            nested = NestedSearch(beside, config, bench.space, scorer, watch, data_seed(config.seed), PACK)
+            scorer = executor.supernet(folder.super_adapter)
+            nested = NestedSearch(NestedScores.beside(study), config, bench.space, scorer, watch, PACK)
             nested.run()
-        study = create_study(folder, None)
         pack = int(config.search.pack)
         with suppress(Ended):
-            plan = Plan(config, bench.space, lambda _: {}, partial(front_of, study), lambda: None, nested)
-            drivers = Drivers(folder.url, study.study_name)
-            Search(study, folder, config, bench.space, executor, watch, plan, drivers, pack, sole_driver=True).run()
+            front = partial(front_of, study)
+            schedule = Schedule(config, bench.space, lambda _: {}, front, lambda: None, nested)
+            Search(study, config, executor, schedule, watch, pack, sole_driver=True).run()
     return watch.curve
 
 
-def front_of(study: optuna.Study) -> dict[int, float]:
+def front_of(study: Study) -> dict[int, float]:
     """The front, as sure as it looks: nothing is repeated here, and no adapter is asked for."""
-    return {trial.number: 1.0 for trial in study.best_trials}
+    return {trial.number: 1.0 for trial in study.optuna_study.best_trials}
 
 
 def reached_after(curve: Curve, goal: float) -> float | None:

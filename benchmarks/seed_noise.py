@@ -17,7 +17,8 @@ from typing import Annotated
 import typer
 
 from rank_search.config import load_config
-from rank_search.core.job import FineTuned, Job, unheard
+from rank_search.core.candidate import Candidate
+from rank_search.core.job import FineTuned, Job, no_callback
 from rank_search.executors.local import LocalExecutor
 from rank_search.models.modules import build_space
 from rank_search.models.source import choose_device
@@ -35,7 +36,7 @@ def main(seeds: int = 6, rank: int = 2, overrides: Annotated[list[str] | None, t
     executor = LocalExecutor(config, task, space)
 
     def scores(jobs: list[Job]) -> dict[str, object]:
-        outcomes = [executor.train([job], unheard)[0] for job in jobs]
+        outcomes = [executor.train([job], no_callback)[0] for job in jobs]
         found = [outcome.evaluation.score for outcome in outcomes if isinstance(outcome, FineTuned)]
         return {"scores": found, "mean": statistics.fmean(found), "standard_deviation": statistics.stdev(found)}
 
@@ -44,8 +45,8 @@ def main(seeds: int = 6, rank: int = 2, overrides: Annotated[list[str] | None, t
         "command": " ".join(["python", *sys.argv]),
         "metric": config.task.metric,
         "rank": rank,
-        "common_batches": scores([Job(rank_map, seed, data_seed=1) for seed in range(1, seeds + 1)]),
-        "own_batches": scores([Job(rank_map, seed, data_seed=seed) for seed in range(1, seeds + 1)]),
+        "common_batches": scores([Job(Candidate(rank_map), seed, data_seed=1) for seed in range(1, seeds + 1)]),
+        "own_batches": scores([Job(Candidate(rank_map), seed, data_seed=seed) for seed in range(1, seeds + 1)]),
         "environment": environment(str(choose_device(config.model))),
     }
     print(json.dumps(result, indent=2))

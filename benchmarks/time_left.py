@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import optuna
 import typer
 
-from rank_search.app.run import load_study_task, workload
-from rank_search.app.time_left import seconds_left
+from rank_search.app.loading import load_study_task
+from rank_search.app.time_left import seconds_left, whole_study
 from rank_search.config import load_config
-from rank_search.study.storage import StudyFolder, load_study
+from rank_search.study.handle import Study
 
 if TYPE_CHECKING:
-    from optuna.trial import FrozenTrial
+    from rank_search.study.record import TrialRecord
 
 _TOGETHER = 2.0  # seconds within which trials of a pack are told
 
@@ -39,19 +39,18 @@ def main(
     out.write_text(
         json.dumps({"command": f"python benchmarks/time_left.py {' '.join(studies)}", **found}, indent=1) + "\n"
     )
-    print(json.dumps({name: of["within_20_percent"] for name, of in found.items()}, indent=1))
+    print(json.dumps({name: figures["within_20_percent"] for name, figures in found.items()}, indent=1))
 
 
 def replayed(name: str) -> dict[str, Any]:
     """What would have been said, and what came."""
-    folder = StudyFolder.of(name)
-    study, _ = load_study(folder, None)
-    trials = sorted(study.get_trials(deepcopy=False), key=_end)
-    config = load_config(folder.path / "study.yaml")  # its record leaves out the budget
+    study = Study.open(name)
+    trials = sorted(study.trials(), key=_end)
+    config = load_config(study.folder.path / "study.yaml")  # the study's metadata leaves out the budget
     task, space = load_study_task(config)
-    work = workload(config, space, task)
-    start = min(trial.datetime_start for trial in trials if trial.datetime_start)
-    end = datetime.fromtimestamp((folder.path / "test.json").stat().st_mtime)  # noqa: DTZ006  # as Optuna writes it
+    work = whole_study(config, space, task)
+    start = min(trial.started for trial in trials if trial.started)
+    end = datetime.fromtimestamp((study.folder.path / "test.json").stat().st_mtime)  # noqa: DTZ006  # as Optuna writes it
     told = []
     for count in range(1, len(trials)):
         now = _end(trials[count - 1])
@@ -60,21 +59,21 @@ def replayed(name: str) -> dict[str, Any]:
         seconds = seconds_left(work, trials[:count])
         if seconds is None:
             continue
-        pace = (now - start).total_seconds() / sum(sum(of) for of in work.seconds(trials[:count]).values())
+        pace = (now - start).total_seconds() / sum(sum(parts) for parts in work.seconds(trials[:count]).values())
         came = (end - now).total_seconds()
         told.append({"trials": count, "said": round(pace * seconds), "came": round(came)})
-    errors = [of["said"] / of["came"] - 1 for of in told]
+    errors = [reading["said"] / reading["came"] - 1 for reading in told]
     return {
         "seconds": round((end - start).total_seconds()),
-        "within_20_percent": round(sum(abs(of) <= 0.2 for of in errors) / len(errors), 3),
+        "within_20_percent": round(sum(abs(error) <= 0.2 for error in errors) / len(errors), 3),
         "median_error": round(statistics.median(errors), 3),
         "told": told,
     }
 
 
-def _end(trial: FrozenTrial) -> datetime:
-    assert trial.datetime_complete is not None  # noqa: S101  # the study is finished
-    return trial.datetime_complete
+def _end(trial: TrialRecord) -> datetime:
+    assert trial.finished is not None  # noqa: S101  # the study is finished
+    return trial.finished
 
 
 if __name__ == "__main__":

@@ -30,19 +30,19 @@ def main(
 ) -> None:
     """Writes the file."""
     summaries = [json.loads((reports / study / "summary.json").read_text()) for study in studies or STUDIES]
-    text = rendered("verdicts.md.j2", summaries=[_view(of) for of in summaries], roles=ROLES)
+    text = rendered("verdicts.md.j2", summaries=[_view(summary) for summary in summaries], roles=ROLES)
     out.write_text(text)
     print(out)
 
 
 def _view(summary: dict[str, Any]) -> dict[str, Any]:
     """A summary with what the file shows beside it."""
-    of_role = {of["role"]: of for of in summary["verdict"]["comparisons"]}
+    of_role = {comparison["role"]: comparison for comparison in summary["verdict"]["comparisons"]}
     trials = summary["trials"]
-    own = [trial for trial in trials if not trial["kind"].startswith("baseline:")]
+    searched = [trial for trial in trials if not trial["kind"].startswith("baseline:")]
     rivals = [trial for trial in trials if trial["kind"].startswith("baseline:")]
     seconds = {
-        "search": sum(trial["seconds"] or 0 for trial in own),
+        "search": sum(trial["seconds"] or 0 for trial in searched),
         "baselines": sum(trial["seconds"] or 0 for trial in rivals),
         "verdict": summary["verdict_seconds"],
     }
@@ -50,8 +50,8 @@ def _view(summary: dict[str, Any]) -> dict[str, Any]:
         **summary,
         "comparisons": of_role,
         "goal": _goal(summary, of_role.get(BEST_UNIFORM)),
-        "trained": {"search": len(own), "baselines": len(rivals), "verdict": _fresh_trainings(summary)},
-        "minutes": {part: of / 60 for part, of in seconds.items()},
+        "trained": {"search": len(searched), "baselines": len(rivals), "verdict": _fresh_trainings(summary)},
+        "minutes": {part: taken / 60 for part, taken in seconds.items()},
         "layers": _by_layer(summary["chosen"]["ranks"]),
     }
 
@@ -61,7 +61,7 @@ def _goal(summary: dict[str, Any], best: dict[str, Any] | None) -> str:
 
     An interval with zero in it shows no equality: a study of few examples must not come off better than one of many.
     """
-    of_trial = {of["role"]: of["trial"] for of in summary["contenders"]}
+    of_trial = {compared["role"]: compared["trial"] for compared in summary["compared"]}
     if of_trial.get(BEST_UNIFORM) == of_trial["chosen"]:
         return "no: it is the best uniform map"
     if best is None:
@@ -75,7 +75,9 @@ def _goal(summary: dict[str, Any], best: dict[str, Any] | None) -> str:
 
 def _fresh_trainings(summary: dict[str, Any]) -> int:
     """Trainings for the verdict; a map in two roles is trained once."""
-    of_trial = {of["trial"]: len(of["tests"]) + len(of["failures"]) for of in summary["contenders"]}
+    of_trial = {
+        compared["trial"]: len(compared["tests"]) + len(compared["failures"]) for compared in summary["compared"]
+    }
     return sum(of_trial.values())
 
 

@@ -20,7 +20,7 @@ def write(folder: Path) -> Path:
     torch.manual_seed(0)
     sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48}
     BertForSequenceClassification(BertConfig(num_labels=3, **sizes)).save_pretrained(folder / "model")
-    AutoTokenizer.from_pretrained(locate(ModelConfig(source=EMBEDDED)).place).save_pretrained(folder / "model")
+    AutoTokenizer.from_pretrained(locate(ModelConfig(source=EMBEDDED)).path_or_id).save_pretrained(folder / "model")
     rows = [{"text": f"{_WORDS[i % 30]} {i}", "label": "abc"[i % 3]} for i in range(120)]
     (folder / "texts.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
     return folder

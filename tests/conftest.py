@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +18,10 @@ from pathlib import Path
 import hypothesis
 import optuna
 import pytest
+import sqlalchemy
 import torch
 import transformers
+from filelock import FileLock
 from optuna.storages import RDBStorage
 from sentence_transformers.sentence_transformer.modules import Pooling
 from torch import nn
@@ -35,16 +39,16 @@ from transformers import (
 from rank_search.adapters import Pack
 from rank_search.cli import main as cli
 from rank_search.config import ModelConfig, RetrievalConfig, TrainingConfig
-from rank_search.core.job import Job
 from rank_search.data.searchable import SearchData, SearchSplit
 from rank_search.models.modules import build_space
 from rank_search.models.retriever import Retriever, SentenceEncoder
 from rank_search.models.source import locate
-from rank_search.study.storage import StudyFolder
+from rank_search.study.folder import StudyFolder
 from rank_search.tasks.retrieval import RetrievalTask
 from rank_search.training.trainer import fine_tune
-from tests import classifier
+from tests import classifier, parsed_once  # noqa: F401
 from tests.bench import EMBEDDED, Bench, study_config
+from tests.jobs import job_for
 from tests.postgres import Postgres
 
 ROOT = Path(__file__).parent.parent
@@ -57,9 +61,12 @@ hypothesis.settings.load_profile("unhurried")
 
 # Settings that cut the demo short.
 SMALL = [
-    *("--set", "training.steps=6"),
-    *("--set", "task.validation_size=80"),
-    *("--set", "task.test_size=40"),
+    *("--set", "training.steps=4"),
+    *("--set", "training.batch_size=8"),
+    *("--set", "task.query_length=16"),
+    *("--set", "task.document_length=32"),
+    *("--set", "task.validation_size=40"),
+    *("--set", "task.test_size=20"),
     *("--set", "search.pack=1"),
     *("--set", "search.repeats=0"),
     *("--set", "search.baselines=[]"),
@@ -67,9 +74,33 @@ SMALL = [
 ]
 
 
+# Tests that use one of these fixtures have the marker of what it needs.
+MARKERS = {"demo": "training", "browser": "browser", "server": "postgres"}
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest leaves out what -m does not name
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        for fixture in MARKERS.keys() & set(getattr(item, "fixturenames", ())):
+            item.add_marker(MARKERS[fixture])
+
+
 def missing(what: str) -> None:
     """Skips a test for want of something; in CI, where all is to be tested, fails it."""
     (pytest.fail if os.environ.get("CI") else pytest.skip)(what)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def disks_need_not_be_waited_for():
+    """A test survives no power cut, so SQLite need not wait for the disk after each of its many small commits."""
+    sqlalchemy.event.listen(sqlalchemy.engine.Engine, "connect", _trust_the_system)
+    yield
+    sqlalchemy.event.remove(sqlalchemy.engine.Engine, "connect", _trust_the_system)
+
+
+def _trust_the_system(connection, _record) -> None:
+    if isinstance(connection, sqlite3.Connection):
+        connection.execute("PRAGMA synchronous=OFF")
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -140,7 +171,7 @@ def filled(pack: Pack, std: float = 1.0) -> None:
 def train(task, rank_map, **training):
     """Trains one map alone."""
     settings = {"steps": 3, "batch_size": 4, "precision": "float32", "learning_rate": 1e-2, **training}
-    (outcome,) = fine_tune(task, [Job(rank_map, 0, 0)], study_config(training=settings), sources={})
+    (outcome,) = fine_tune(task, [job_for(rank_map, 0, 0)], study_config(training=settings), sources={})
     return outcome
 
 
@@ -164,7 +195,7 @@ def small_task() -> RetrievalTask:
     backbone = BertModel(BertConfig(hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=48))
     encoder = SentenceEncoder(backbone, nn.Sequential(Pooling(32))).eval()
     encoder.requires_grad_(False)
-    tokenizer = AutoTokenizer.from_pretrained(locate(ModelConfig(source=EMBEDDED)).place)
+    tokenizer = AutoTokenizer.from_pretrained(locate(ModelConfig(source=EMBEDDED)).path_or_id)
     data = SearchData(words(40, 0), words(20, 50), words(20, 80))
     config = study_config()
     settings = RetrievalConfig(kind="retrieval")
@@ -177,13 +208,25 @@ def small_space(small_task):
     return build_space(small_task.backbone, study_config())
 
 
+SURROUNDINGS = {"COLUMNS": "120"}
+
+
 @dataclass(frozen=True)
 class Command:
     """``python -m rank_search`` in a folder of its own."""
 
     folder: Path
 
-    def __call__(self, *arguments: str, timeout: float = 600) -> subprocess.CompletedProcess[str]:
+    def __call__(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Runs a command line in this process: a new one takes longer to import its libraries than most commands."""
+        with pytest.MonkeyPatch.context() as patched:
+            patched.chdir(self.folder)
+            for name, value in SURROUNDINGS.items():
+                patched.setenv(name, value)
+            return subprocess.CompletedProcess(arguments, *in_process(*arguments))
+
+    def apart(self, *arguments: str, timeout: float = 600) -> subprocess.CompletedProcess[str]:
+        """Runs it in a process of its own, as users do."""
         return subprocess.run(
             self.line(*arguments),
             cwd=self.folder,
@@ -198,7 +241,7 @@ class Command:
         return [sys.executable, "-W", "error", "-m", "rank_search", *arguments]
 
     def environment(self) -> dict[str, str]:
-        return {**os.environ, "HF_HUB_OFFLINE": "1", "COLUMNS": "120"}
+        return {**os.environ, **SURROUNDINGS}
 
     def files(self) -> set[str]:
         return {str(path.relative_to(self.folder)) for path in self.folder.rglob("*")}
@@ -236,7 +279,22 @@ def small_run(trials: int) -> list[str]:
 @pytest.fixture(scope="session")
 def demo(tmp_path_factory) -> Command:
     """A small demo of 8 trials, run in one sitting in an empty folder."""
-    command = Command(tmp_path_factory.mktemp("demo"))
-    result = command(*small_run(8))
-    assert result.returncode == 0, result.stderr
-    return command
+
+    def run(folder: Path) -> None:
+        result = Command(folder)(*small_run(8))
+        assert result.returncode == 0, result.stderr
+
+    return Command(made_once(tmp_path_factory, "demo", run))
+
+
+def made_once(tmp_path_factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]) -> Path:
+    """A copy of a folder that one of the test processes makes for all of them."""
+    base = tmp_path_factory.getbasetemp()
+    shared = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / f"made-{name}"
+    with FileLock(f"{shared}.lock"):
+        if not shared.is_dir():
+            in_work = Path(f"{shared}.in-work")
+            in_work.mkdir(exist_ok=True)
+            make(in_work)
+            in_work.rename(shared)
+    return shutil.copytree(shared, tmp_path_factory.mktemp(name) / name)

@@ -1,6 +1,6 @@
 """Scores an exported adapter with transformers and PEFT alone, as somebody who has never heard of us would.
 
-Usage: plain_peft.py BASE ADAPTER PAIRS.json
+Usage: plain_peft.py BASE ADAPTER PAIRS.json QUERY_LENGTH DOCUMENT_LENGTH
 """
 
 import json
@@ -11,7 +11,7 @@ import torch
 from peft import PeftModel
 from transformers import AutoModel, AutoTokenizer
 
-base, adapter, pairs_file = sys.argv[1:]
+base, adapter, pairs_file, query_length, document_length = sys.argv[1:]
 with open(pairs_file) as file:  # noqa: PTH123
     pairs = json.load(file)
 tokenizer = AutoTokenizer.from_pretrained(base)
@@ -26,8 +26,8 @@ def embed(texts: list[str], length: int) -> torch.Tensor:
     return torch.nn.functional.normalize((hidden * mask).sum(1) / mask.sum(1))
 
 
-queries = embed([query for query, _ in pairs], 32)
-documents = embed([document for _, document in pairs], 64)
+queries = embed([query for query, _ in pairs], int(query_length))
+documents = embed([document for _, document in pairs], int(document_length))
 similarities = queries @ documents.T
 ranks = 1 + (similarities > similarities.diag()[:, None]).sum(1)
 gains = [1 / math.log2(1 + int(rank)) if rank <= 10 else 0.0 for rank in ranks]

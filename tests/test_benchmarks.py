@@ -1,20 +1,22 @@
 """The benchmarks run; what they measure is not asserted here."""
 
 import json
-import subprocess
-import sys
+
+import pytest
 
 from tests.browser import chromium
 from tests.conftest import ROOT, SMALL, missing, small_run
+from tests.processes import script
+
+pytestmark = [pytest.mark.training, pytest.mark.benchmarks]
 
 
 def benchmark(name, folder, *arguments):
-    line = [sys.executable, str(ROOT / "benchmarks" / name), *arguments]
-    return subprocess.run(line, cwd=folder, capture_output=True, text=True, check=True)
+    return script(ROOT / "benchmarks" / name, folder, *arguments)
 
 
 def test_seed_noise(tmp_path) -> None:
-    printed = json.loads(benchmark("seed_noise.py", tmp_path, "--seeds", "2", *SMALL).stdout)
+    printed = json.loads(benchmark("seed_noise.py", tmp_path, "--seeds", "2", *SMALL))
     assert printed.keys() == json.loads((ROOT / "benchmarks" / "seed_noise.json").read_text()).keys()
     assert len(printed["common_batches"]["scores"]) == len(printed["own_batches"]["scores"]) == 2
 
@@ -40,9 +42,9 @@ def test_export(demo) -> None:
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in written.splitlines() if line.startswith("|")]
     (header,) = (row for row in rows if row[0] == "consumer")
     assert header[2:] == ["peft", "compact", "padded", "gguf", "merged"]
-    of = {row[0]: dict(zip(header[2:], row[2:], strict=True)) for row in rows[2:] if len(row) == len(header)}
-    assert {name.split()[0] for name in of} >= {"PEFT", "transformers", "vLLM", "SGLang", "axolotl", "llama.cpp"}
-    (vllm,) = (found for name, found in of.items() if name.startswith("vLLM ≥ 0.32"))
+    cells = {row[0]: dict(zip(header[2:], row[2:], strict=True)) for row in rows[2:] if len(row) == len(header)}
+    assert {name.split()[0] for name in cells} >= {"PEFT", "transformers", "vLLM", "SGLang", "axolotl", "llama.cpp"}
+    (vllm,) = (found for name, found in cells.items() if name.startswith("vLLM ≥ 0.32"))
     assert vllm["padded"].startswith("pass, ")
     assert vllm["merged"] == "–"
     assert (demo.folder / "reports" / "export" / "demo" / "compact" / "adapter_config.json").is_file()
@@ -73,7 +75,7 @@ def test_samplers(tmp_path) -> None:
     for run in result["runs"]:
         assert len(run["shares"]) == 8
         assert run["shares"] == sorted(run["shares"])
-    assert json.loads(again.stdout) == result["summary"]
+    assert json.loads(again) == result["summary"]
     assert (tmp_path / "samplers.png").is_file()
 
 
@@ -131,5 +133,5 @@ def test_page(tmp_path) -> None:
 def test_time_left(demo) -> None:
     benchmark("time_left.py", demo.folder, "demo")
     found = json.loads((demo.folder / "reports" / "benchmarks" / "time_left.json").read_text())["demo"]
-    assert [of["trials"] for of in found["told"]] == sorted({of["trials"] for of in found["told"]})
+    assert [row["trials"] for row in found["told"]] == sorted({row["trials"] for row in found["told"]})
     assert 0 <= found["within_20_percent"] <= 1

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
-import subprocess
-import time
 
 import psutil
+import pytest
 import yaml
 
-from rank_search.study.storage import StudyFolder, load_study
+from rank_search.study.folder import StudyFolder
+from rank_search.study.handle import Study
 from tests.classifier import config
 from tests.conftest import Command
 from tests.postgres import PASSWORD
+from tests.processes import start
+
+pytestmark = pytest.mark.training
 
 
 def study_file(command: Command, place, **sections) -> str:
@@ -22,23 +26,13 @@ def study_file(command: Command, place, **sections) -> str:
     return "study.yaml"
 
 
-def started(command: Command, *arguments: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        command.line(*arguments),
-        cwd=command.folder,
-        env=command.environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
 def test_two_drivers_share_a_study_and_nothing_shows_the_password(command, place, database) -> None:
     file = study_file(command, place, executor={"kind": "local"})
-    drivers = [started(command, "run", file, "--storage", database) for _ in range(2)]
-    said = [driver.communicate(timeout=500) for driver in drivers]
-    assert [driver.returncode for driver in drivers] == [0, 0], said
-    study, record = load_study(StudyFolder(command.folder / "studies" / "small"), database)
+    logs = [command.folder / f"log-{driver}" for driver in range(2)]
+    drivers = [start(command.folder, log, "run", file, "--storage", database) for log in logs]
+    assert [driver.exit_status(500) for driver in drivers] == [0, 0], [log.read_text() for log in logs]
+    handle = Study.find(StudyFolder(command.folder / "studies" / "small"), database)
+    study = handle.optuna_study
     assert {trial.state.name for trial in study.trials} == {"COMPLETE"}
     in_space = [trial for trial in study.trials if trial.params]
     assert len(in_space) == 12
@@ -47,8 +41,9 @@ def test_two_drivers_share_a_study_and_nothing_shows_the_password(command, place
     shown = command("status", "small", "--storage", database, "--json")
     assert json.loads(shown.stdout)["trials"] == {"COMPLETE": len(study.trials)}
     assert command("doctor", "small", "--storage", database).stdout == "small: nothing is wrong\n"
-    texts = [text for pair in said for text in pair] + [again.stderr, shown.stdout]
-    texts += [str(record)] + [path.read_text(errors="replace") for path in command.folder.rglob("*") if path.is_file()]
+    texts = [again.stderr, shown.stdout, str(handle.metadata)] + [
+        path.read_text(errors="replace") for path in command.folder.rglob("*") if path.is_file()
+    ]
     assert not any(PASSWORD in text for text in texts)
 
 
@@ -64,24 +59,21 @@ def test_ray_through_the_command_line_interrupted_and_gone_on_with(command, plac
     settings["search"] |= {"baselines": []}
     (command.folder / file).write_text(yaml.safe_dump(settings))
     log = command.folder / "log"
-    with log.open("w") as out:
-        line = command.line("run", file, "--executor", "ray")
-        driver = subprocess.Popen(line, cwd=command.folder, env=command.environment(), stdout=out, stderr=out)
+    driver = start(command.folder, log, "run", file, "--executor", "ray")
     results = command.folder / "studies" / "small" / "results"
-    deadline = time.monotonic() + 300
-    while len(list(results.glob("*.json"))) < 3:
-        assert driver.poll() is None, log.read_text()
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
-    children = psutil.Process(driver.pid).children(recursive=True)
-    driver.send_signal(signal.SIGINT)
-    assert driver.wait(120) == 130, log.read_text()
+    driver.wait_until(lambda: len([*results.glob("*.json")]) >= 3)
+    assert driver.process.is_alive(), log.read_text()
+    children = psutil.Process(driver.process.pid).children(recursive=True)
+    os.kill(driver.process.pid, signal.SIGINT)
+    assert driver.exit_status() == 130, log.read_text()
     _, alive = psutil.wait_procs(children, timeout=30)
     assert alive == []
-    finished = command("run", file, "--executor", "ray")
+    finished = command.apart("run", file, "--executor", "ray")
     assert finished.returncode == 0, finished.stderr
     summary = json.loads((command.folder / "reports" / "small" / "summary.json").read_text())
     states = {trial["state"] for trial in summary["trials"]}
     assert states <= {"COMPLETE", "PRUNED"}
-    assert len(summary["trials"]) == 12
+    orders = [trial["batch_order"] for trial in summary["trials"]]
+    assert orders.count(0) == 8
+    assert 0 < orders.count(1) <= 4  # as many as maps were trained to their end
     assert summary["verdict"]["text"]

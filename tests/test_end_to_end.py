@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import shutil
 import signal
@@ -22,8 +23,10 @@ from rank_search.config import ModelConfig
 from rank_search.data.stdlib import load_stdlib_pairs
 from rank_search.models.source import locate
 from tests.bench import EMBEDDED, REPORT
-from tests.conftest import SMALL, Command, small_run
+from tests.conftest import SMALL, Command, made_once, small_run
+from tests.processes import Started, start
 
+pytestmark = pytest.mark.training
 PLAIN_PEFT = Path(__file__).parent / "plain_peft.py"
 
 
@@ -67,11 +70,9 @@ def test_killed_five_times_it_ends_as_if_nothing_had_happened(demo, tmp_path) ->
     draw = random.Random(0)
     kills = 0
     for trials in (4, 8, 8, 8, 8):
-        process = start(broken, trials)
-        time.sleep(draw.uniform(0, 1.5))
-        kills += process.poll() is None
-        process.kill()
-        process.wait()
+        running = after_its_first_trial(broken, trials)
+        time.sleep(draw.uniform(0, 1.5))  # so that each kill comes at another point
+        kills += running.kill()
     assert kills == 5
     result = broken(*small_run(8), "--set", "trackers=[tensorboard]")
     assert result.returncode == 0, result.stderr
@@ -88,19 +89,15 @@ def test_trackers_get_what_was_trained_before_they_were_named(demo, tmp_path) ->
     assert {path.name for path in tmp_path.iterdir()} == {"studies", "reports"}
 
 
-def start(command: Command, trials: int) -> subprocess.Popen:
-    """Starts a run and waits until it has told of its first trial, or has ended."""
-    log = command.folder / "log.txt"
-    with log.open("w") as stderr:
-        process = subprocess.Popen(
-            command.line(*small_run(trials)), cwd=command.folder, env=command.environment(), stderr=stderr
-        )
-    while "trial " not in log.read_text() and process.poll() is None:
-        time.sleep(0.05)
-    return process
+def after_its_first_trial(command: Command, trials: int) -> Started:
+    """A run that has reported a trial, or has ended."""
+    running = start(command.folder, command.folder / "log.txt", *small_run(trials))
+    running.wait_until(lambda: "trial " in running.log.read_text())
+    return running
 
 
-CHEAP = [
+NESTED = [
+    *small_run(12),
     *("--set", "search.strategy=nested"),
     *("--set", "search.nested.evaluations=10"),
     *("--set", "search.nested.steps=4"),
@@ -109,24 +106,42 @@ CHEAP = [
 ]
 
 
-def test_nested_and_stopped_trials_through_the_command_line_whatever_kills_them(tmp_path) -> None:
-    """One study in one sitting; the same study killed in its nested search and in its trials."""
-    whole, broken = Command(tmp_path / "whole"), Command(tmp_path / "broken")
-    for command in (whole, broken):
-        command.folder.mkdir()
-    arguments = [*small_run(12), *CHEAP]
-    for seconds in (20, 26):  # after the start: in the nested search, in the first trials
-        process = subprocess.Popen(
-            broken.line(*arguments), cwd=broken.folder, env=broken.environment(), stderr=subprocess.DEVNULL
-        )
-        time.sleep(seconds)
-        process.kill()
-        process.wait()
-    for command in (whole, broken):
-        result = command(*arguments)
+@pytest.fixture(scope="session")
+def nested_demo(tmp_path_factory) -> Command:
+    """A demo with nested scores and early stopping, run in one sitting."""
+    return ran(tmp_path_factory, "nested-demo", NESTED)
+
+
+def ran(tmp_path_factory, name: str, arguments: list[str]) -> Command:
+    def run(folder: Path) -> None:
+        result = Command(folder)(*arguments)
         assert result.returncode == 0, result.stderr
-    assert outcome(broken) == outcome(whole)
-    found = summary(whole)
+
+    return Command(made_once(tmp_path_factory, name, run))
+
+
+def killed(folder: Path, arguments: list[str], *moments: tuple[str, int]) -> Command:
+    """A demo that is killed when so many files of its study are there, again and again, and then run to its end."""
+    study = folder / "studies" / "demo"
+    for glob, count in moments:
+        running = start(folder, folder / "log.txt", *arguments)
+        running.wait_until(lambda glob=glob, count=count: len([*study.glob(glob)]) >= count)
+        assert running.kill()
+    command = Command(folder)
+    result = command(*arguments)
+    assert result.returncode == 0, result.stderr
+    return command
+
+
+@pytest.mark.chaos
+def test_nested_and_stopped_trials_come_out_the_same_whatever_kills_them(nested_demo, tmp_path) -> None:
+    """Killed in its nested search and in its trials."""
+    broken = killed(tmp_path, NESTED, ("nested.safetensors", 1), ("results/*.json", 3))
+    assert outcome(broken) == outcome(nested_demo)
+
+
+def test_nested_and_stopped_trials_through_the_command_line(nested_demo) -> None:
+    found = summary(nested_demo)
     kinds = [row["kind"] for row in found["trials"]]
     # Of ten maps that were looked at, five are uniform.
     assert sorted(kinds) == ["baseline:uniform"] * 5 + ["confirm"] * 5 + ["search"] * 2
@@ -144,7 +159,7 @@ def test_nested_and_stopped_trials_through_the_command_line_whatever_kills_them(
         row["state"] == "COMPLETE" and row["nested_score"] is not None and row["trainable_parameters"] > 0
         for row in found["trials"]
     )
-    page = " ".join((whole.folder / "reports" / "demo" / "index.html").read_text().split())
+    page = " ".join((nested_demo.folder / "reports" / "demo" / "index.html").read_text().split())
     assert f"Kendall's τ between nested and fine-tuned scores is {nested['tau']:.2f}" in page
     assert "were stopped early" in page
 
@@ -160,45 +175,42 @@ HONEST = [
 ]
 
 
-def test_baselines_repeats_and_verdict_through_the_command_line_whatever_kills_them(tmp_path) -> None:
-    """One study in one sitting; the same study killed among its baselines, its repeats and its fresh trainings."""
-    whole, broken = Command(tmp_path / "whole"), Command(tmp_path / "broken")
-    for command in (whole, broken):
-        command.folder.mkdir()
-    study = broken.folder / "studies" / "demo"
-    for glob, count in (("results/*.json", 5), ("results/*.json", 15), ("confirmations/*-0.json", 1)):
-        process = subprocess.Popen(
-            broken.line(*HONEST), cwd=broken.folder, env=broken.environment(), stderr=subprocess.DEVNULL
-        )
-        while len([*study.glob(glob)]) < count and process.poll() is None:
-            time.sleep(0.02)
-        process.kill()
-        process.wait()
-    for command in (whole, broken):
-        result = command(*HONEST)
-        assert result.returncode == 0, result.stderr
-    assert outcome(broken) == outcome(whole)
-    found, other = summary(whole), summary(broken)
-    assert found["verdict"] == other["verdict"]
+@pytest.fixture(scope="session")
+def honest_demo(tmp_path_factory) -> Command:
+    """A demo with every kind of baseline, repeats and a verdict, run in one sitting."""
+    return ran(tmp_path_factory, "honest-demo", HONEST)
+
+
+@pytest.mark.chaos
+def test_baselines_repeats_and_verdict_come_out_the_same_whatever_kills_them(honest_demo, tmp_path) -> None:
+    """Killed among its baselines, its repeats and its fresh trainings."""
+    moments = (("results/*.json", 5), ("results/*.json", 15), ("confirmations/*-0.json", 1))
+    broken = killed(tmp_path, HONEST, *moments)
+    assert outcome(broken) == outcome(honest_demo)
+    assert summary(broken)["verdict"] == summary(honest_demo)["verdict"]
+
+
+def test_baselines_repeats_and_verdict_through_the_command_line(honest_demo) -> None:
+    found = summary(honest_demo)
     kinds = [row["kind"] for row in found["trials"]]
     outside = ["baseline:svd"] * 10 + ["baseline:eva", "baseline:adalora"]
     assert kinds[:14] == ["baseline:uniform"] * 2 + outside
     assert {row["state"] for row in found["trials"]} == {"COMPLETE"}
-    assert [row["round"] for row in found["trials"]][:20] == [0] * 17 + [1] * 3
+    assert [row["batch_order"] for row in found["trials"]][:20] == [0] * 17 + [1] * 3
     chosen = found["chosen"]["trainable_parameters"]
     assert (kinds[20:] == ["baseline:svd"]) == (chosen > 0)
-    assert all(0 <= row["front_probability"] <= 1 for row in found["trials"] if not row["baseline"])
-    assert [(of["kind"], of["scored"], of["missing"]) for of in found["baselines"]] == [
+    assert all(0 <= row["front_probability"] <= 1 for row in found["trials"] if row["in_space"])
+    assert [(baseline["kind"], baseline["scored"], baseline["missing"]) for baseline in found["baselines"]] == [
         ("baseline:uniform", 2, ""),
         ("baseline:svd", 10 + (chosen > 0), ""),
         ("baseline:eva", 1, ""),
         ("baseline:adalora", 1, ""),
     ]
-    assert {of["role"] for of in found["contenders"]} >= {"chosen", "uniform", "best uniform"}
-    assert all(len(of["tests"]) == 2 and not of["failures"] for of in found["contenders"])
-    assert whole("choose", "demo", "--explain").stdout.count("stands") >= 2
-    adapter = whole.folder / "adamap"
-    exported = whole("export", "demo", "--trial", "13", "--to", "peft", "--out", str(adapter))
+    assert {compared["role"] for compared in found["compared"]} >= {"chosen", "uniform", "best uniform"}
+    assert all(len(compared["tests"]) == 2 and not compared["failures"] for compared in found["compared"])
+    assert honest_demo("choose", "demo", "--explain").stdout.count("stands") >= 2
+    adapter = honest_demo.folder / "adamap"
+    exported = honest_demo("export", "demo", "--trial", "13", "--to", "peft", "--out", str(adapter))
     assert exported.returncode == 0, exported.stderr
     (row,) = (row for row in found["trials"] if row["kind"] == "baseline:adalora")
     ranks = json.loads((adapter / "adapter_config.json").read_text())["rank_pattern"]
@@ -207,11 +219,10 @@ def test_baselines_repeats_and_verdict_through_the_command_line_whatever_kills_t
 
 def test_interrupt_keeps_everything_and_exits_130(tmp_path) -> None:
     command = Command(tmp_path)
-    process = start(command, 8)
-    process.send_signal(signal.SIGINT)
-    assert process.wait(60) == 130
-    told = [trial for trial in outcome(command) if trial[1] == TrialState.COMPLETE]
-    assert told
+    running = after_its_first_trial(command, 8)
+    os.kill(running.process.pid, signal.SIGINT)
+    assert running.exit_status() == 130
+    assert any(state == TrialState.COMPLETE for _, state, _, _ in outcome(command))
 
 
 @pytest.mark.parametrize(
@@ -219,9 +230,9 @@ def test_interrupt_keeps_everything_and_exits_130(tmp_path) -> None:
     [
         (
             "training.learning_rate=0.5",
-            "--set: training.learning_rate: is 0.5, but the study was begun with",
+            "--set: training.learning_rate: is 0.5, but the study was started with",
         ),
-        ("search.sampler=gp", "--set: search.sampler: is 'gp', but the study was begun with 'nehvi'"),
+        ("search.sampler=gp", "--set: search.sampler: is 'gp', but the study was started with 'nehvi'"),
         ("space.ladder=[0, 1, 2]", "--set: space.ladder: is [0, 1, 2], but"),
     ],
 )
@@ -254,10 +265,10 @@ def test_exported_adapter_scores_the_same_under_plain_peft(demo, tmp_path) -> No
     result = demo("export", "demo", "--rule", "best", "--to", "peft", "--out", str(tmp_path / "adapter"))
     assert result.returncode == 0, result.stderr
     pairs = tmp_path / "pairs.json"
-    validation = load_stdlib_pairs(80, 40).validation
+    validation = load_stdlib_pairs(40, 20).validation
     pairs.write_text(json.dumps([[pair.query, pair.document] for pair in validation]))
-    base = locate(ModelConfig(source=EMBEDDED)).place
-    script = [sys.executable, str(PLAIN_PEFT), base, str(tmp_path / "adapter"), str(pairs)]
+    base = locate(ModelConfig(source=EMBEDDED)).path_or_id
+    script = [sys.executable, str(PLAIN_PEFT), base, str(tmp_path / "adapter"), str(pairs), "16", "32"]
     printed = json.loads(subprocess.run(script, capture_output=True, text=True, check=True, cwd=tmp_path).stdout)
     assert printed["score"] == pytest.approx(chosen["score"], abs=1e-3)
     assert printed["trainable_parameters"] == chosen["trainable_parameters"]
@@ -271,7 +282,7 @@ def test_verify_proves_what_was_exported_and_fails_when_its_scale_is_wrong(demo,
     assert verified.returncode == 0, verified.stderr
     (findings,) = json.loads(verified.stdout)["bundles"].values()
     # axolotl trains no embedders, and vLLM before 0.32 serves no adapters for BERT.
-    assert [of["passed"] for of in findings] == [True, None, None, True]
+    assert [finding["passed"] for finding in findings] == [True, None, None, True]
     config = bundle / "adapter_config.json"
     config.write_text(json.dumps({**json.loads(config.read_text()), "use_rslora": True}))
     wrong = demo("verify", str(bundle))

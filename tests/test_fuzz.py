@@ -19,6 +19,8 @@ from rank_search.config import StudyConfig, load_config
 from rank_search.core.errors import InputError
 from tests.conftest import ROOT, in_process
 
+pytestmark = pytest.mark.slow
+
 CONFIGS = {path.stem: yaml.safe_load(path.read_text()) for path in sorted((ROOT / "configs").glob("*.yaml"))}
 FILES, LINES = 6000, 4000
 FUZZ = {"deadline": None, "derandomize": True, "database": None, "suppress_health_check": [*HealthCheck]}

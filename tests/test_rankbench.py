@@ -9,9 +9,8 @@ import optuna
 import pytest
 
 from rank_search.config import load_config
-from rank_search.core.job import Job, unheard
+from rank_search.core.job import no_callback
 from rank_search.executors.local import LocalExecutor
-from rank_search.search.loop import data_seed
 from rank_search.tasks.load import load_task
 from tests.conftest import ROOT
 
@@ -19,6 +18,9 @@ FOLDER = ROOT / "benchmarks" / "rankbench"
 sys.path.insert(0, str(FOLDER))
 
 from rankbench import RankBench  # noqa: E402
+
+from rank_search.core.seeds import batch_seed  # noqa: E402
+from tests.jobs import job_for  # noqa: E402
 
 ROWS = 5
 
@@ -79,10 +81,10 @@ def test_random_rows_are_trained_again(bench) -> None:
         pytest.skip(f"the table was made from the standard library of Python {record['environment']['python']}")
     rows = bench.table[bench.table["parameters"] > 0].sample(ROWS, random_state=np.random.default_rng())
     jobs = [
-        Job(bench.space.rank_map(row), seed=row["seed_0"], data_seed=data_seed(config.seed), number=number)
+        job_for(bench.space.rank_map(row), seed=row["seed_0"], data_seed=batch_seed(config.seed), number=number)
         for number, row in enumerate(rows.to_dict(orient="records"))
     ]
-    outcomes = LocalExecutor(config, task, bench.space).train(jobs, unheard)
+    outcomes = LocalExecutor(config, task, bench.space).train(jobs, no_callback)
     noise = bench.table["score_se"].iloc[0] * math.sqrt(2)  # of one training; the table's is that of a mean of two
     scores = [outcome.evaluation.score for outcome in outcomes]
     assert scores == pytest.approx(rows["score_0"].tolist(), abs=3 * noise, rel=0), rows

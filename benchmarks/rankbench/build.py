@@ -23,13 +23,13 @@ import pandas as pd
 import typer
 from optuna.trial import TrialState
 
-from rank_search.search.nested import NESTED
-from rank_search.study.storage import BESIDE, StudyFolder, create_study, load_study
+from rank_search.study.handle import Study
+from rank_search.study.nested_scores import NestedScores
 
 if TYPE_CHECKING:
-    from optuna import Study
+    from collections.abc import Sequence
 
-    from rank_search.study.metadata import StudyRecord
+    from optuna.trial import FrozenTrial
 
 HERE = Path(__file__).parent
 TRAINED = ("rankbench-0", "rankbench-1")
@@ -39,16 +39,14 @@ TRUNCATED = "rankbench-nested"
 def main(studies: Path = Path("studies"), out: Path = HERE) -> None:
     """Writes rankbench.parquet, examples.parquet, nested.parquet, space.json and studies.json."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    begun = {name: load_study(StudyFolder(studies / name), None) for name in (*TRAINED, TRUNCATED)}
-    space = begun[TRAINED[0]][1].space
-    beside = create_study(StudyFolder(studies / TRUNCATED), None, BESIDE)
-    trained = [
-        _trained(begun[name][0], StudyFolder(studies / name), str(number)) for number, name in enumerate(TRAINED)
-    ]
+    opened = {name: Study.open(str(studies / name)) for name in (*TRAINED, TRUNCATED)}
+    space = opened[TRAINED[0]].space
+    beside = NestedScores.beside(opened[TRUNCATED])
+    trained = [_trained(opened[name], str(number)) for number, name in enumerate(TRAINED)]
     table = pd.concat(trained, axis=1, join="inner").reset_index()
     if len(table) != space.size:
         raise SystemExit(f"{len(table)} of {space.size} maps have both scores; run the studies to their end")
-    nested = _column(beside, "score").reset_index()
+    nested = _column(beside.complete, "score").reset_index()
     names = list(space.dimensions)
     table = _with_mean(table).sort_values(names).reset_index(drop=True)
     prices = [space.parameters(space.rank_map(row)) for row in table[names].to_dict(orient="records")]
@@ -59,7 +57,7 @@ def main(studies: Path = Path("studies"), out: Path = HERE) -> None:
     table.drop(columns=examples).to_parquet(out / "rankbench.parquet", index=False)
     nested.to_parquet(out / "nested.parquet", index=False)
     (out / "space.json").write_text(json.dumps(asdict(space), indent=2) + "\n")
-    records = [_record(study, record) for study, record in begun.values()]
+    records = [_record(study) for study in opened.values()]
     (out / "studies.json").write_text(json.dumps(records, indent=2) + "\n")
     noise = table["score_se"].iloc[0] * np.sqrt(2)
     both = table.merge(nested, on=names, suffixes=("", "_nested"))
@@ -72,20 +70,18 @@ def main(studies: Path = Path("studies"), out: Path = HERE) -> None:
     print(f"Kendall's τ of {len(both)} nested scores and their maps' means {tau:.2f}")
 
 
-def _column(study: Study, name: str) -> pd.DataFrame:
-    """Scores of a study by proposal."""
-    complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+def _column(complete: Sequence[FrozenTrial], name: str) -> pd.DataFrame:
+    """Scores of complete trials by proposal."""
     proposals = pd.DataFrame([trial.params for trial in complete])
     return proposals.assign(**{name: [trial.values[0] for trial in complete]}).set_index(list(proposals))
 
 
-def _trained(study: Study, folder: StudyFolder, number: str) -> pd.DataFrame:
+def _trained(study: Study, number: str) -> pd.DataFrame:
     """Scores of a study's trainings by proposal, the seed of each, and the score of each example."""
-    complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    values = [np.float32(folder.read_result(of.number)["values"]["ndcg@10"]) for of in complete]
-    return _column(study, f"score_{number}").assign(
-        **{f"seed_{number}": [of.user_attrs["seed"] for of in complete], f"values_{number}": values}
-    )
+    complete = study.optuna_study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    values = [np.float32(study.folder.read_result(trial.number)["values"]["ndcg@10"]) for trial in complete]
+    seeds = [trial.attributes.seed for trial in study.trials() if trial.is_complete]
+    return _column(complete, f"score_{number}").assign(**{f"seed_{number}": seeds, f"values_{number}": values})
 
 
 def _with_mean(table: pd.DataFrame) -> pd.DataFrame:
@@ -138,16 +134,17 @@ def _left_over(table: pd.DataFrame, names: list[str], order: int) -> float:
     return float(np.mean([error.std() for error in errors]))
 
 
-def _record(study: Study, record: StudyRecord) -> dict[str, Any]:
+def _record(study: Study) -> dict[str, Any]:
     """What a study was, and the seconds that it took."""
-    complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    complete = [trial for trial in study.trials() if trial.is_complete]
+    record = study.metadata
     return {
         "config": dict(record.config),
         "data_fingerprint": record.data_fingerprint,
         "model_fingerprint": record.model_fingerprint,
         "environment": dict(record.environment),
-        "seconds": sum(trial.user_attrs["seconds"] for trial in complete),
-        "nested": study.user_attrs.get(NESTED, {}),
+        "seconds": sum(trial.attributes.seconds or 0.0 for trial in complete),
+        "nested": study.nested_cost,
     }
 
 

@@ -1,39 +1,42 @@
-"""From rank maps to adapters: many side by side in training, one by one in PEFT's form."""
+"""Builds adapters from rank maps: many side by side for training, and single ones in PEFT's form."""
 
-from rank_search.adapters.eva import eva_directions, eva_start
+from rank_search.adapters.eva import eva_directions, eva_init
 from rank_search.adapters.forms import compact, in_all_layers, padded
-from rank_search.adapters.layers import UnpackableError
 from rank_search.adapters.loading import known_warnings, loaded, restored
-from rank_search.adapters.lora import adalora_config, base_models, lora_config, module_scale, stored_transposed
-from rank_search.adapters.pack import Member, Pack, Start, Trained, packed
-from rank_search.adapters.saving import ADAPTER, Adapter, Adapters, adapter_folder, factors_of, whole_of
+from rank_search.adapters.lora import adalora_config, base_models, lora_config, stored_transposed
+from rank_search.adapters.members import AdapterInit, Member, TrainableParameters
+from rank_search.adapters.pack import Pack, packed
+from rank_search.adapters.rows import UnpackableError
+from rank_search.adapters.saving import ADAPTER, Adapter, Adapters, adapter_folder, head_weights, lora_factors
+from rank_search.adapters.scale import lora_scale, module_scale
 from rank_search.adapters.spectrum import Spectrum
 
 __all__ = [
     "ADAPTER",
     "Adapter",
+    "AdapterInit",
     "Adapters",
     "Member",
     "Pack",
     "Spectrum",
-    "Start",
-    "Trained",
+    "TrainableParameters",
     "UnpackableError",
     "adalora_config",
     "adapter_folder",
     "base_models",
     "compact",
     "eva_directions",
-    "eva_start",
-    "factors_of",
+    "eva_init",
+    "head_weights",
     "in_all_layers",
     "known_warnings",
     "loaded",
     "lora_config",
+    "lora_factors",
+    "lora_scale",
     "module_scale",
     "packed",
     "padded",
     "restored",
     "stored_transposed",
-    "whole_of",
 ]

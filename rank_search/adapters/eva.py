@@ -1,4 +1,4 @@
-"""EVA (arXiv:2410.07170): A starts along the leading directions of each module's inputs, which may set its rank."""
+"""EVA (arXiv:2410.07170): initialises A with the leading directions of each module's inputs; they may set its rank."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 import torch
 from peft import EvaConfig, get_eva_state_dict
 
-from rank_search.adapters.lora import base_models, lora_config, module_scale, stored_transposed
-from rank_search.adapters.pack import Start
+from rank_search.adapters.lora import base_models, lora_config, stored_transposed
+from rank_search.adapters.members import AdapterInit
+from rank_search.adapters.scale import module_scale
 from rank_search.core.errors import InputError
 from rank_search.core.ranks import RankMap
 from rank_search.models.modules import linear_modules
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
     from rank_search.config import AdapterConfig
 
-_RHO = 2.0  # PEFT's default: no module gets more than twice the rank that is shared out
+_RHO = 2.0  # PEFT's default: no module gets more than twice the map's rank
 
 
 def eva_directions(
@@ -29,59 +30,59 @@ def eva_directions(
     config: AdapterConfig,
     batches: Mapping[str, Sequence[Mapping[str, Tensor]]],
 ) -> dict[str, Tensor]:
-    """Leading principal directions of each module's inputs, by PEFT.
+    """Computes the leading principal directions of each module's inputs, by PEFT.
 
-    Computed once for the largest ranks: the vectors of a smaller rank are the first of a larger one's.
-    EVA's own redistribution of ranks is off (ρ = 1), since here the map decides.
+    One computation at the largest ranks is enough: the directions for a smaller rank are the first ones of a larger
+    rank. EVA's own redistribution of ranks is off (ρ = 1), because the map sets the ranks here.
 
     Args:
         backbone: the base model, or a ``ModuleDict`` of several, without adapters.
         rank_map: the largest rank that each module may get.
         config: the adapters' settings.
-        batches: of each base model by its prefix, inputs to look at; each needs at least as many tokens as
-            the largest rank.
+        batches: inputs of each base model, by its prefix; each batch needs at least as many tokens as the largest
+            rank.
 
     Returns:
         Module name → ``[rank, in]``.
 
     Raises:
-        InputError: a batch has fewer tokens than that, with which PEFT would never be done.
+        InputError: a batch has fewer tokens than that; PEFT would loop forever.
     """
     found: dict[str, Tensor] = {}
     for prefix, model in base_models(backbone).items():
-        own = _eva_directions(model, rank_map.under(prefix), config, batches[prefix], rho=1.0)
-        found |= {prefix + name: vectors for name, vectors in own.items()}
+        directions = _eva_directions(model, rank_map.under(prefix), config, batches[prefix], rho=1.0)
+        found |= {prefix + name: vectors for name, vectors in directions.items()}
     return found
 
 
-def eva_start(
+def eva_init(
     backbone: nn.Module,
     rank_map: RankMap,
     config: AdapterConfig,
     batches: Mapping[str, Sequence[Mapping[str, Tensor]]],
-) -> tuple[RankMap, Start]:
-    """EVA as a method of its own: it shares out the ranks of a map anew, and says where training starts.
+) -> tuple[RankMap, AdapterInit]:
+    """Runs EVA in full: it redistributes the ranks of a map, and returns them with the initial adapter.
 
-    As in PEFT, the scale is that of the rank that is shared out, whatever rank a module gets.
+    As in PEFT, every module has the scale of the map's rank, whichever rank EVA gives the module.
 
     Args:
-        backbone: the base model, or a ``ModuleDict`` of several, without adapters; each shares out its own ranks.
+        backbone: the base model, or a ``ModuleDict`` of several, without adapters; ranks move only within a model.
         rank_map: the same rank everywhere.
         config: the adapters' settings.
-        batches: of each base model by its prefix, inputs to look at.
+        batches: inputs of each base model, by its prefix.
 
     Raises:
-        InputError: a batch has fewer tokens than a module may get ranks.
+        InputError: a batch has fewer tokens than the rank that a module may get.
     """
     ranks = dict.fromkeys(rank_map.ranks, 0)
     factors: dict[str, tuple[Tensor, Tensor]] = {}
     for prefix, model in base_models(backbone).items():
         shapes = linear_modules(model)
-        own = _eva_directions(model, rank_map.under(prefix), config, batches[prefix], rho=_RHO)
-        for name, vectors in own.items():
+        directions = _eva_directions(model, rank_map.under(prefix), config, batches[prefix], rho=_RHO)
+        for name, vectors in directions.items():
             ranks[prefix + name] = len(vectors)
             factors[prefix + name] = (vectors.T, torch.zeros(len(vectors), shapes[name].out_features))
-    return RankMap(ranks), Start(factors, module_scale(config, max(rank_map.ranks.values())))
+    return RankMap(ranks), AdapterInit(factors, module_scale(config, max(rank_map.ranks.values())))
 
 
 def _eva_directions(

@@ -1,4 +1,4 @@
-"""Puts saved adapters into their base models, by PEFT, as whoever uses them will."""
+"""Loads saved adapters into their base models with PEFT, as their users will."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ if TYPE_CHECKING:
 
 @contextmanager
 def loaded(backbone: nn.Module, folder: Path) -> Iterator[None]:
-    """Puts saved adapters into their base models, and takes them out again at the end."""
+    """Loads saved adapters into their base models, and removes them at the end."""
     with ExitStack() as stack:
         for prefix, model in base_models(backbone).items():
-            own = adapter_folder(folder, prefix)
-            if own.is_dir():
-                stack.enter_context(_loaded(model, own))
+            saved = adapter_folder(folder, prefix)
+            if saved.is_dir():
+                stack.enter_context(_loaded(model, saved))
         yield
 
 
 @contextmanager
 def _loaded(model: nn.Module, folder: Path) -> Iterator[None]:
     head = LoraConfig.from_pretrained(str(folder)).modules_to_save or ()
-    with restored(model, [*head, *linear_modules(model)]):  # where PEFT raises, it leaves its layers behind
+    with restored(model, [*head, *linear_modules(model)]):  # PEFT leaves its layers behind if it raises
         with known_warnings():
             peft_model = PeftModel.from_pretrained(model, folder, adapter_name=ADAPTER)
         try:
@@ -44,19 +44,22 @@ def _loaded(model: nn.Module, folder: Path) -> Iterator[None]:
 
 @contextmanager
 def restored(model: nn.Module, names: Sequence[str]) -> Iterator[None]:
-    """Puts a model's own modules back at the end: of heads, PEFT's ``unload`` leaves its trained copies in place."""
-    own = {name: model.get_submodule(name) for name in names}
+    """Puts a model's own modules back at the end.
+
+    PEFT's ``unload`` does not do so for heads: it leaves the trained copies in place.
+    """
+    originals = {name: model.get_submodule(name) for name in names}
     try:
         yield
     finally:
-        for name, module in own.items():
+        for name, module in originals.items():
             model.set_submodule(name, module)
             module.requires_grad_(requires_grad=False)
 
 
 @contextmanager
 def known_warnings() -> Iterator[None]:
-    """Silences what PEFT 0.21 sets off in transformers 5.23 and the user can't mend."""
+    """Silences a warning of transformers 5.23 that PEFT 0.21 causes and the user can't fix."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
         yield

@@ -1,4 +1,4 @@
-"""From a rank map to PEFT: the one place that builds its configurations."""
+"""Builds PEFT's configurations from rank maps; no other module builds them."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from peft.utils.constants import DUMMY_TARGET_MODULES
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
+from rank_search.adapters.scale import module_scale
+
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
@@ -19,26 +21,15 @@ if TYPE_CHECKING:
 
 
 def base_models(backbone: nn.Module) -> dict[str, nn.Module]:
-    """The base models by the prefix of their module names: one without a prefix, or those of a ``ModuleDict``."""
+    """Prefix of module names → base model: one model with an empty prefix, or those of a ``ModuleDict``."""
     if isinstance(backbone, nn.ModuleDict):
         return {f"{name}.": model for name, model in backbone.items()}
     return {"": backbone}
 
 
 def stored_transposed(model: nn.Module, rank_map: RankMap) -> bool:
-    """Whether the adapted modules are GPT-2 ``Conv1D``, which PEFT must be told."""
+    """Whether adapted modules are GPT-2 ``Conv1D``; PEFT must know it (``fan_in_fan_out``)."""
     return any(isinstance(model.get_submodule(name), Conv1D) for name in rank_map.adapted)
-
-
-def module_scale(config: AdapterConfig, rank: int) -> float:
-    """The factor s in h = W x + s · B A x for a module of this rank, by the study's scale rule."""
-    match config.scale:
-        case "rslora":
-            return config.alpha / math.sqrt(rank)
-        case "alpha/r":
-            return config.alpha / rank
-        case "constant":
-            return config.alpha
 
 
 def lora_config(
@@ -52,18 +43,18 @@ def lora_config(
 ) -> LoraConfig:
     """The PEFT configuration of a rank map.
 
-    PEFT reads pattern keys as regular expressions that may match anywhere after a dot, first match
-    first, so each key is escaped and anchored. Modules with rank 0 are left out of the targets, since
-    PEFT refuses r = 0. It also adapts whatever ends in a target's name, so such modules are excluded, by
-    a regular expression, since names in a list would exclude what ends in them.
+    PEFT reads pattern keys as regular expressions that may match after any dot, and takes the first match. So each
+    key is escaped and anchored. PEFT refuses r = 0, so modules with rank 0 are not among the targets. PEFT also
+    adapts every module whose name ends in a target's name, so such modules are excluded. They are excluded by a
+    regular expression, because a list of names would exclude every module whose name ends in one of them.
 
     Args:
         rank_map: the ranks; at least one above 0, unless there is a head.
         config: scale rule, α and dropout.
-        base_model: written into the configuration for whoever loads the adapter.
+        base_model: source of the base model; written into the configuration for whoever loads the adapter.
         head: modules that are trained whole.
-        fan_in_fan_out: the modules are GPT-2 ``Conv1D``, which store their weight transposed.
-        others: modules of the base model that the map may not name, and that must be left alone.
+        fan_in_fan_out: whether the modules are GPT-2 ``Conv1D``, which store their weight transposed.
+        others: further modules of the base model, which must not be adapted; the map need not name them.
 
     Raises:
         ValueError: the map adapts nothing, and there is no head.
@@ -71,7 +62,7 @@ def lora_config(
     ranks = rank_map.adapted
     if not ranks:
         if not head:
-            raise ValueError("a map whose ranks are all 0 has no adapter: the base model is what it describes")
+            raise ValueError("a map whose ranks are all 0 has no adapter: it describes the base model")
         # PEFT's own name for an adapter without LoRA layers.
         return LoraConfig(
             base_model_name_or_path=base_model, target_modules=DUMMY_TARGET_MODULES, modules_to_save=list(head)
@@ -102,15 +93,15 @@ def adalora_config(
 ) -> AdaLoraConfig:
     """The PEFT configuration of AdaLoRA (arXiv:2303.10512) that ends with as many ranks as a map has.
 
-    It begins with half as many again, as PEFT's defaults do, prunes from a tenth of the steps on, and leaves the
-    last third for training what is left. The scale is the study's at the first rank.
+    It starts with 1.5 times the ranks, as PEFT's defaults do, prunes from a tenth of the steps on, and trains the
+    remaining ranks in the last third. The scale is the study's scale at the first rank.
 
     Args:
         rank_map: the same rank everywhere.
         config: scale rule, α and dropout.
-        steps: of the whole training, at least 4.
+        steps: number of steps of the whole training, at least 4.
         head: modules that are trained whole.
-        fan_in_fan_out: the modules are GPT-2 ``Conv1D``.
+        fan_in_fan_out: whether the modules are GPT-2 ``Conv1D``.
     """
     target = max(rank_map.ranks.values())
     first = math.ceil(1.5 * target)
@@ -130,12 +121,12 @@ def adalora_config(
 
 
 def _number(alpha: float) -> int:
-    """α as PEFT's own files hold it: an integer where it is one."""
+    """α as in PEFT's own files: an integer if it is a whole number."""
     return int(alpha) if alpha == int(alpha) else alpha  # type: ignore[return-value]  # PEFT takes both
 
 
 def _suffix_clashes(targets: Collection[str], names: Collection[str]) -> str | None:
-    """A regular expression of the modules that PEFT would adapt too, as their name ends in that of a target."""
+    """A regular expression of the non-target modules whose name ends in a target's name; PEFT would adapt them too."""
     clashes = sorted(
         name for name in names if name not in targets and any(name.endswith(f".{target}") for target in targets)
     )

@@ -1,4 +1,4 @@
-"""Trained adapters apart from their models, and the folders that PEFT loads them from."""
+"""Trained adapters in memory, separate from their models; and the folders that PEFT loads them from."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from rank_search.core.errors import InputError
-from rank_search.core.files import whole_folder
+from rank_search.core.files import atomic_folder
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,16 +21,16 @@ if TYPE_CHECKING:
 
 ADAPTER = "default"  # PEFT's name for the one adapter in a model
 WEIGHTS = "adapter_model.safetensors"
-_BASE = "base_model.model."  # what PEFT puts before the base model's names
+_BASE = "base_model.model."  # PEFT's prefix of the base model's names
 
 
 @dataclass(frozen=True)
 class Adapter:
-    """A trained adapter, apart from its model: what PEFT saves, held in memory.
+    """A trained adapter in memory, separate from its model: the content of the files that PEFT saves.
 
     Attributes:
-        config: its configuration.
-        tensors: its weights under PEFT's names.
+        config: PEFT's configuration.
+        tensors: the weights, under PEFT's names.
     """
 
     config: LoraConfig
@@ -39,23 +39,23 @@ class Adapter:
     @property
     def factors(self) -> dict[str, tuple[Tensor, Tensor]]:
         """A ``[r, in]`` and B ``[out, r]`` of each adapted module, under the base model's names."""
-        return factors_of(self.tensors)
+        return lora_factors(self.tensors)
 
     @property
     def head(self) -> dict[str, Tensor]:
-        """The weights that were trained whole, under the base model's names."""
-        return whole_of(self.tensors)
+        """Weights of the modules that were trained whole, under the base model's names."""
+        return head_weights(self.tensors)
 
     def rewritten(self, config: LoraConfig, factors: Mapping[str, tuple[Tensor, Tensor]]) -> Adapter:
-        """Another configuration and other factors, with the same head."""
+        """A new adapter with another configuration and other factors, and with this adapter's head."""
         weights = dict(self.head)
         for name, (a, b) in factors.items():
             weights |= {f"{name}.lora_A.weight": a, f"{name}.lora_B.weight": b}
-        return Adapter.of(config, weights)
+        return Adapter.from_weights(config, weights)
 
     @classmethod
     def load(cls, folder: Path) -> Adapter:
-        """What `save` wrote.
+        """Reads an adapter that `save` wrote.
 
         Raises:
             InputError: the folder holds no adapter, or a damaged one.
@@ -71,28 +71,28 @@ class Adapter:
         return adapter
 
     def check(self, file: Path) -> None:
-        """Checks that A and B of every module belong together.
+        """Checks that every A has a B of the same rank, and every B an A.
 
         Raises:
-            InputError: naming the tensor that does not.
+            InputError: names the first tensor for which this is not so.
         """
         for name in (name for name in self.tensors if ".lora_" in name):
             stem, _, letter = name.removesuffix(".weight").rpartition(".lora_")
             other = self.tensors.get(f"{stem}.lora_{'B' if letter == 'A' else 'A'}.weight")
-            of = self.tensors[name]
-            fits = other is not None and of.dim() == other.dim() == 2
-            if not fits or (letter == "A" and len(of) != other.shape[1]):  # type: ignore[union-attr]
+            tensor = self.tensors[name]
+            fits = other is not None and tensor.dim() == other.dim() == 2
+            if not fits or (letter == "A" and len(tensor) != other.shape[1]):  # type: ignore[union-attr]
                 raise InputError(f"{name!r} has no fitting other half; restore the file", file=str(file))
 
     def save(self, folder: Path) -> None:
-        """Writes the two files that ``PeftModel.from_pretrained`` loads, into a folder that may exist."""
+        """Writes the two files that ``PeftModel.from_pretrained`` loads; makes the folder if it does not exist."""
         folder.mkdir(exist_ok=True)
         save_file(dict(self.tensors), folder / WEIGHTS, metadata={"format": "pt"})
         self.config.save_pretrained(str(folder))
 
     @classmethod
-    def of(cls, config: LoraConfig, weights: Mapping[str, Tensor]) -> Adapter:
-        """A copy of weights whose names begin at the base model."""
+    def from_weights(cls, config: LoraConfig, weights: Mapping[str, Tensor]) -> Adapter:
+        """Copies weights to the CPU; their names are the base model's, without PEFT's prefix."""
         copies = {
             _BASE + name: weight.detach().cpu().clone(memory_format=torch.contiguous_format)
             for name, weight in weights.items()
@@ -102,29 +102,33 @@ class Adapter:
 
 @dataclass(frozen=True)
 class Adapters:
-    """The trained adapters of a map, by the prefix of their base model."""
+    """The trained adapters of a map.
 
-    of: Mapping[str, Adapter]
+    Attributes:
+        by_prefix: prefix of a base model's module names → its adapter.
+    """
+
+    by_prefix: Mapping[str, Adapter]
 
     def save(self, folder: Path) -> None:
-        """Writes folders that ``PeftModel.from_pretrained`` loads, whole or not at all."""
-        with whole_folder(folder, replace=True) as partial:
-            for prefix, adapter in self.of.items():
+        """Writes folders that ``PeftModel.from_pretrained`` loads; writes all of them or none."""
+        with atomic_folder(folder, replace=True) as partial:
+            for prefix, adapter in self.by_prefix.items():
                 adapter.save(adapter_folder(partial, prefix))
 
 
 def adapter_folder(folder: Path, prefix: str) -> Path:
-    """Where in a trial's folder the adapter of one base model lies: beside the others, or alone."""
+    """The folder of one base model's adapter in a trial's folder; the trial's folder itself if the prefix is empty."""
     return folder / prefix.removesuffix(".")
 
 
-def factors_of(tensors: Mapping[str, Tensor]) -> dict[str, tuple[Tensor, Tensor]]:
-    """A ``[r, in]`` and B ``[out, r]`` of each adapted module, by PEFT's names, under the base model's."""
+def lora_factors(tensors: Mapping[str, Tensor]) -> dict[str, tuple[Tensor, Tensor]]:
+    """Base model's name of each adapted module → A ``[r, in]`` and B ``[out, r]``; the tensors have PEFT's names."""
     ending = ".lora_A.weight"
     stems = [name.removesuffix(ending) for name in tensors if name.endswith(ending)]
     return {stem.removeprefix(_BASE): (tensors[stem + ending], tensors[f"{stem}.lora_B.weight"]) for stem in stems}
 
 
-def whole_of(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The weights that were trained whole, by PEFT's names, under the base model's."""
-    return {name.removeprefix(_BASE): of for name, of in tensors.items() if ".lora_" not in name}
+def head_weights(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Base model's name → weight of each module that was trained whole; the tensors have PEFT's names."""
+    return {name.removeprefix(_BASE): weight for name, weight in tensors.items() if ".lora_" not in name}

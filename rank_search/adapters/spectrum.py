@@ -1,4 +1,4 @@
-"""A trained adapter taken apart by SVD, so that it can be cut to any smaller ranks without training."""
+"""SVD of a trained adapter; truncating it gives adapters of smaller ranks without training."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 import torch
 from safetensors.torch import load_file
 
-from rank_search.adapters.lora import base_models, module_scale
-from rank_search.adapters.pack import Start
+from rank_search.adapters.lora import base_models
+from rank_search.adapters.members import AdapterInit
 from rank_search.adapters.saving import adapter_folder
+from rank_search.adapters.scale import module_scale
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -26,24 +27,24 @@ class Spectrum:
     """ΔW = s·B·A of each module as U·diag(σ)·Vᵀ.
 
     Its first r components are the best change of rank r in the Frobenius norm (Eckart & Young, 1936). The scale s
-    is part of σ, so a truncation has scale 1 whatever its rank.
+    is part of σ, so a truncation has scale 1 at every rank.
 
     Attributes:
         values: module → σ ``[rank]``, descending.
-        start: A = √σ·Vᵀ and B = U·√σ at scale 1, with the trained head where there is one.
+        init: A = √σ·Vᵀ and B = U·√σ at scale 1, with the trained head if there is one.
     """
 
     values: Mapping[str, Sequence[float]]
-    start: Start
+    init: AdapterInit
 
     @classmethod
-    def of(cls, folder: Path, backbone: nn.Module, config: AdapterConfig, head: Sequence[str]) -> Spectrum:
-        """The spectrum of an adapter that a study has saved.
+    def from_folder(cls, folder: Path, backbone: nn.Module, config: AdapterConfig, head: Sequence[str]) -> Spectrum:
+        """Computes the spectrum of an adapter that a study has saved.
 
         Args:
-            folder: where `rank_search.adapters.Adapters` saved it.
+            folder: the folder that `rank_search.adapters.Adapters` wrote.
             backbone: the base model, or a ``ModuleDict`` of several.
-            config: the scale rule that it was trained under.
+            config: holds the scale rule that the adapter was trained under.
             head: modules that were trained whole.
         """
         values: dict[str, list[float]] = {}
@@ -59,13 +60,13 @@ class Spectrum:
                 values[prefix + name] = sigma.tolist()
                 factors[prefix + name] = (v * root, root[:, None] * u.T)
             for name in head:
-                own = {key: weight for key, weight in weights.items() if key.startswith(f"{name}.")}
-                heads[prefix + name] = {key.removeprefix(f"{name}."): weight for key, weight in own.items()}
-        return cls(values, Start(factors, 1.0, heads))
+                module = {key: weight for key, weight in weights.items() if key.startswith(f"{name}.")}
+                heads[prefix + name] = {key.removeprefix(f"{name}."): weight for key, weight in module.items()}
+        return cls(values, AdapterInit(factors, 1.0, heads))
 
 
 def _svd(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """SVD of B·A by way of the small matrix between the QR factors; a dense ΔW is never formed.
+    """SVD of B·A, computed on the small matrix between the QR factors; a dense ΔW is never formed.
 
     Args:
         a: ``[rank, in]``.

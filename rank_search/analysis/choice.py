@@ -96,9 +96,9 @@ def _knee(candidates: list[ScoredTrial]) -> ScoredTrial:
     first, last = candidates[0], candidates[-1]
 
     def height(trial: ScoredTrial) -> float:
-        price = (trial.trainable_parameters - first.trainable_parameters) / (
+        share = (trial.trainable_parameters - first.trainable_parameters) / (
             last.trainable_parameters - first.trainable_parameters
         )
-        return (trial.score - first.score) / (last.score - first.score) - price
+        return (trial.score - first.score) / (last.score - first.score) - share
 
     return max(candidates, key=height) if len(candidates) > 2 else last

@@ -1,4 +1,4 @@
-"""Who is measured against whom: the map that the default rule chooses, and what it has to beat."""
+"""What is compared: the map that the default rule chooses, and the baselines that it has to beat."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from rank_search.analysis.choice import DEFAULT_RULE, Rule, choose
 from rank_search.analysis.trials import scored
-from rank_search.search.rivals.rivals import SVD, UNIFORM
+from rank_search.core.rivals import SVD, UNIFORM
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -16,25 +16,25 @@ if TYPE_CHECKING:
 
     from rank_search.analysis.trials import ScoredTrial
 
-# Roles of the rivals.
+# Roles of the baselines.
 UNIFORM_RIVAL = "uniform"  # the uniform map that costs no more
 SVD_RIVAL = "svd"  # the map that truncating a large adapter gives at no more parameters
-BEST_UNIFORM = "best uniform"  # the best uniform map, whatever it costs
+BEST_UNIFORM = "best uniform"  # the best uniform map of any size
 
 
 @dataclass(frozen=True)
-class Contest:
-    """The chosen map and its rivals by their role.
+class Comparison:
+    """The chosen map and its baselines by their role.
 
-    One map may have several roles, and the chosen map may be its own rival. A role that nobody has is left out.
+    One map may have several roles, and the chosen map may be its own baseline. A role that no map has is left out.
     """
 
     chosen: ScoredTrial
-    rivals: Mapping[str, ScoredTrial]
+    baselines: Mapping[str, ScoredTrial]
 
     @classmethod
-    def of(cls, maps: pd.DataFrame, trials: pd.DataFrame) -> Contest:
-        """The contest of a study.
+    def from_tables(cls, maps: pd.DataFrame, trials: pd.DataFrame) -> Comparison:
+        """The comparison of a study.
 
         Args:
             maps: its table of maps.
@@ -44,27 +44,27 @@ class Contest:
             RankSearchError: no map has a score yet.
         """
         chosen = choose(maps, Rule.parse(DEFAULT_RULE))
-        rivals = {
+        baselines = {
             UNIFORM_RIVAL: uniform_rival(maps, chosen),
             SVD_RIVAL: svd_rival(trials, chosen),
             BEST_UNIFORM: best_uniform(maps),
         }
-        return cls(chosen, {role: rival for role, rival in rivals.items() if rival is not None})
+        return cls(chosen, {role: trial for role, trial in baselines.items() if trial is not None})
 
     @property
-    def baseline(self) -> ScoredTrial | None:
-        """The rival that the verdict is about."""
-        return self.rivals.get(UNIFORM_RIVAL)
+    def uniform(self) -> ScoredTrial | None:
+        """The uniform map that the verdict is about."""
+        return self.baselines.get(UNIFORM_RIVAL)
 
     @property
-    def contenders(self) -> dict[str, ScoredTrial]:
+    def trials(self) -> dict[str, ScoredTrial]:
         """All of them by role, ``chosen`` first."""
-        return {"chosen": self.chosen, **self.rivals}
+        return {"chosen": self.chosen, **self.baselines}
 
     @property
     def numbers(self) -> dict[str, int]:
-        """Role → trial number, which names the contest."""
-        return {role: trial.number for role, trial in self.contenders.items()}
+        """Role → trial number, which identifies the comparison."""
+        return {role: trial.number for role, trial in self.trials.items()}
 
 
 def uniform_rival(maps: pd.DataFrame, chosen: ScoredTrial) -> ScoredTrial | None:
@@ -77,10 +77,10 @@ def uniform_rival(maps: pd.DataFrame, chosen: ScoredTrial) -> ScoredTrial | None
     return chosen if chosen.kind == UNIFORM else _rival(_uniform(maps), chosen)
 
 
-def uniform_rivals(maps: pd.DataFrame, of: Iterable[ScoredTrial]) -> dict[int, int]:
+def uniform_rivals(maps: pd.DataFrame, trials: Iterable[ScoredTrial]) -> dict[int, int]:
     """Number of each trial → that of the uniform map that `uniform_rival` sets against it."""
     uniform = _uniform(maps)
-    found = {trial.number: trial if trial.kind == UNIFORM else _rival(uniform, trial) for trial in of}
+    found = {trial.number: trial if trial.kind == UNIFORM else _rival(uniform, trial) for trial in trials}
     return {number: rival.number for number, rival in found.items() if rival is not None}
 
 

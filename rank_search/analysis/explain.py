@@ -27,12 +27,12 @@ def explain(maps: pd.DataFrame, rule: Rule, chosen: ScoredTrial) -> list[str]:
     by_number = scored(maps)
     candidates = [by_number[number] for number in front(maps)["number"]]
     place = next(i for i, trial in enumerate(candidates) if trial.number == chosen.number)
-    told = [_why(candidates, rule, chosen), _how_sure(chosen)]
+    sentences = [_why(candidates, rule, chosen), _how_sure(chosen)]
     if place > 0:
-        told.append(f"The next smaller map of the front, {_against(candidates[place - 1], chosen)}.")
+        sentences.append(f"The next smaller map of the front, {_against(candidates[place - 1], chosen)}.")
     if place + 1 < len(candidates):
-        told.append(f"The next larger map of the front, {_against(candidates[place + 1], chosen)}.")
-    return told
+        sentences.append(f"The next larger map of the front, {_against(candidates[place + 1], chosen)}.")
+    return sentences
 
 
 def _why(candidates: list[ScoredTrial], rule: Rule, chosen: ScoredTrial) -> str:

@@ -29,10 +29,10 @@ def front(maps: pd.DataFrame) -> pd.DataFrame:
 
 
 def reference_point(maps: pd.DataFrame, parameters: float) -> tuple[float, float]:
-    """The (score, parameters) that every point of worth dominates.
+    """The (score, parameters) that every point of value dominates.
 
     The score with rank 0 everywhere where the study has it, else 0 or the lowest score, if that is lower
-    (log-likelihoods are); and the space's reference price.
+    (log-likelihoods are); and the space's reference cost.
     """
     finished = complete(maps)
     untrained = finished.query("trainable_parameters == 0")["score"]
@@ -49,9 +49,9 @@ def hypervolume(maps: pd.DataFrame, reference: tuple[float, float]) -> float:
 def hypervolume_history(trials: pd.DataFrame, reference: tuple[float, float]) -> list[float]:
     """The hypervolume of the maps that were known after each trial, in order of the trials' numbers."""
     known = in_space(complete(trials))
-    repeats = known[known["round"] > 0]["number"]
+    repeats = known[known["batch_order"] > 0]["number"]
     repeated = int(repeats.iloc[0]) if len(repeats) else math.inf  # from here on a trial may move every map's mean
-    points = {of[0]: of[1:] for of in known[["number", "score", "trainable_parameters"]].itertuples(index=False)}
+    points = {row[0]: row[1:] for row in known[["number", "score", "trainable_parameters"]].itertuples(index=False)}
     history: list[float] = []
     stair: list[tuple[float, float]] = []  # the front so far
     for number in trials["number"].tolist():
@@ -59,11 +59,11 @@ def hypervolume_history(trials: pd.DataFrame, reference: tuple[float, float]) ->
             history.append(history[-1] if history else 0.0)
         elif number >= repeated:
             history.append(_hypervolume(map_means(known[known["number"] <= number]), reference))
-        elif any(score >= points[number][0] and price <= points[number][1] for score, price in stair):
+        elif any(score >= points[number][0] and cost <= points[number][1] for score, cost in stair):
             history.append(history[-1])
         else:
-            score, price = points[number]
-            stair = [of for of in stair if of[0] > score or of[1] < price] + [(score, price)]
+            score, cost = points[number]
+            stair = [corner for corner in stair if corner[0] > score or corner[1] < cost] + [(score, cost)]
             history.append(_hypervolume(np.array(stair, dtype=float), reference))
     return history
 

@@ -1,6 +1,6 @@
 """From trials to maps: what is known of each map once all its trainings are taken together.
 
-Their scores are on the level of round 0; see `rank_search.core.batch_order`.
+Their scores are means as on batch order 0; see `rank_search.core.batch_order`.
 """
 
 from __future__ import annotations
@@ -11,18 +11,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rank_search.analysis.trials import complete, in_space
-from rank_search.core.batch_order import level
+from rank_search.core.batch_order import fit_map_means
 from rank_search.core.pareto import front_membership
-from rank_search.study.table import trials_table
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     import pandas as pd
-    from optuna import Study
 
-    from rank_search.study.metadata import StudyRecord
-    from rank_search.study.storage import StudyFolder
+    from rank_search.study.handle import Study
 
     Values = Callable[[int], Sequence[float]]  # trial number → its score for each example; empty if not on record
 
@@ -38,17 +35,17 @@ def maps_table(trials: pd.DataFrame, values: Values = lambda _number: ()) -> pd.
     over trainings, and ``score_se`` over both; ``seconds`` of all; ``front_probability``.
 
     Args:
-        trials: a study's table of trials; baselines outside the space are left out.
+        trials: a study's table of trials; rivals outside the space are left out.
         values: what each trial scored for each example.
     """
     rows = named(in_space(complete(trials)))
-    levels = level(rows)
+    means = fit_map_means(rows)
     grouped = rows.groupby("name", sort=False)
     maps = rows.drop_duplicates("name").set_index("name", drop=False)
     se_examples = maps["score_se"].astype(float)
-    se_seeds = maps["name"].map(levels.se).astype(float)
+    se_seeds = maps["name"].map(means.se).astype(float)
     maps = maps.assign(
-        score=maps["name"].map(levels.mean).astype(float),
+        score=maps["name"].map(means.mean).astype(float),
         seeds=grouped.size(),
         trials=grouped["number"].agg(list),
         seconds=grouped["seconds"].sum(),
@@ -61,11 +58,11 @@ def maps_table(trials: pd.DataFrame, values: Values = lambda _number: ()) -> pd.
 
 def map_means(rows: pd.DataFrame) -> np.ndarray:
     """(score, parameters) of each map that these trainings are of, ``[maps, 2]``."""
-    if not rows["round"].any():
+    if not rows["batch_order"].any():
         return rows[["score", "trainable_parameters"]].to_numpy(dtype=float)
     trainings = named(rows)
     first = trainings.drop_duplicates("name")
-    scores = first["name"].map(level(trainings).mean)
+    scores = first["name"].map(fit_map_means(trainings).mean)
     return np.column_stack([scores.astype(float), first["trainable_parameters"].astype(float)])
 
 
@@ -76,7 +73,7 @@ def named(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def front_probability(maps: pd.DataFrame, values: Values) -> np.ndarray:
-    """How likely each map stands on the front, were seeds and examples drawn anew.
+    """How likely each map stands on the front, if seeds and examples were drawn again.
 
     Examples are drawn with replacement, the same for all maps (the paired bootstrap), and each map's mean over
     trainings from a normal law of its standard error. Where a map's values are not on record its examples count as
@@ -96,9 +93,9 @@ def front_probability(maps: pd.DataFrame, values: Values) -> np.ndarray:
     scores += draw.normal(size=scores.shape) * rows["se_seeds"].fillna(0.0).to_numpy(dtype=float)[:, None]
     weights: dict[int, np.ndarray] = {}
     for place, (numbers, se) in enumerate(zip(rows["trials"], rows["se_examples"], strict=True)):
-        of_trials = [np.asarray(of, dtype=float) for number in numbers if len(of := values(number))]
-        if of_trials:
-            mean = np.mean(of_trials, axis=0)
+        per_trial = [np.asarray(kept, dtype=float) for number in numbers if len(kept := values(number))]
+        if per_trial:
+            mean = np.mean(per_trial, axis=0)
             count = len(mean)
             if count not in weights:
                 weights[count] = draw.multinomial(count, np.full(count, 1 / count), size=_DRAWS) / count
@@ -110,21 +107,15 @@ def front_probability(maps: pd.DataFrame, values: Values) -> np.ndarray:
 
 
 def _nearest(maps: pd.DataFrame) -> np.ndarray:
-    """Positions of the maps that are least below the front at their price."""
+    """Positions of the maps that are least below the front at their cost."""
     ordered = maps.reset_index(drop=True).sort_values("trainable_parameters")
     below = ordered["score"].cummax() - ordered["score"]
     return np.sort(below.sort_values(kind="stable").index.to_numpy()[:_CONTENDERS])
 
 
-def study_maps(study: Study, record: StudyRecord, folder: StudyFolder) -> pd.DataFrame:
-    """`maps_table` of a study, with the per-example values that its folder holds."""
-    metric = record.config["task"]["metric"]
-
-    def values(number: int) -> Sequence[float]:
-        found: Sequence[float] = folder.read_result(number).get("values", {}).get(metric, ())
-        return found
-
-    return maps_table(trials_table(study, record), values)
+def study_maps(study: Study) -> pd.DataFrame:
+    """`maps_table` of a study, with the per-example scores that its folder holds."""
+    return maps_table(study.table(), study.example_scores)
 
 
 def probabilities(maps: pd.DataFrame) -> dict[int, float]:

@@ -6,6 +6,9 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from rank_search.core.candidate import Candidate
+from rank_search.core.ranks import RankMap
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -18,7 +21,7 @@ class ScoredTrial:
 
     Attributes:
         number: its number in the study.
-        kind: ``search``, or the baseline it is.
+        kind: why it was trained (`rank_search.core.rivals.Kind`).
         score: mean of the metric on validation.
         score_se: standard error of the score: of a trial over examples, of a map over examples and trainings.
         trainable_parameters: of its adapters.
@@ -26,7 +29,7 @@ class ScoredTrial:
         settings: what was searched beside the ranks; empty where nothing was.
         seconds: training and evaluation.
         seeds: trainings that the score is the mean of.
-        front_probability: how likely the map stands on the front; NaN where nobody worked it out.
+        front_probability: how likely the map stands on the front; NaN where it was not computed.
     """
 
     number: int
@@ -41,6 +44,11 @@ class ScoredTrial:
     front_probability: float = math.nan
 
     @property
+    def fresh(self) -> Candidate:
+        """Its ranks and settings as a candidate to train from scratch, for the verdict."""
+        return Candidate(RankMap(self.ranks), self.settings)
+
+    @property
     def top_rank(self) -> int:
         """The highest rank of the map; for a uniform map, its rank."""
         return max(self.ranks.values())
@@ -52,8 +60,8 @@ def complete(trials: pd.DataFrame) -> pd.DataFrame:
 
 
 def in_space(trials: pd.DataFrame) -> pd.DataFrame:
-    """The trials that trained a map of the space: all but the baselines outside it."""
-    return trials[trials["baseline"].isna()]
+    """The trials that trained a map of the space: all but the rivals outside it."""
+    return trials[trials["in_space"]]
 
 
 def scored(trials: pd.DataFrame) -> dict[int, ScoredTrial]:

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rank_search.analysis.comparison import BEST_UNIFORM, SVD_RIVAL, UNIFORM_RIVAL
-from rank_search.search.rivals.rivals import SVD
+from rank_search.core.rivals import SVD
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from rank_search.analysis.comparison import Contest
+    from rank_search.analysis.comparison import Comparison
     from rank_search.analysis.trials import ScoredTrial
 
     Values = Sequence[Sequence[float]]  # [seeds, examples]
@@ -24,7 +24,7 @@ _LEVEL = 0.95
 
 
 @dataclass(frozen=True)
-class Comparison:
+class Difference:
     """The chosen map against one rival, in pairs of the same seed and example.
 
     Attributes:
@@ -75,7 +75,7 @@ class Verdict:
     baseline: int | None
     split: str
     seeds: int = 1
-    comparisons: tuple[Comparison, ...] = ()
+    comparisons: tuple[Difference, ...] = ()
 
 
 def paired_interval(differences: Values, seed: int = 0) -> tuple[float, float]:
@@ -111,21 +111,21 @@ def paired_interval(differences: Values, seed: int = 0) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def judge(contest: Contest, values: Mapping[str, Values], split: str) -> Verdict:
-    """The verdict, from what the contenders scored for each seed and example of one split.
+def judge(comparison: Comparison, values: Mapping[str, Values], split: str) -> Verdict:
+    """The verdict, from what the compared maps scored for each seed and example of one split.
 
     Args:
-        contest: the chosen map and its rivals.
+        comparison: the chosen map and its baselines.
         values: role (``chosen`` or a rival's) → ``[seeds, examples]``, paired; a role not on record is left out.
         split: the split's name.
     """
-    chosen, baseline = contest.chosen, contest.baseline
+    chosen, baseline = comparison.chosen, comparison.uniform
     comparisons = tuple(
         _compared(role, chosen, rival, values["chosen"], values[role])
-        for role, rival in contest.rivals.items()
+        for role, rival in comparison.baselines.items()
         if role in values and "chosen" in values and rival.number != chosen.number
     )
-    main = next((of for of in comparisons if of.role == UNIFORM_RIVAL), None)
+    main = next((comparison for comparison in comparisons if comparison.role == UNIFORM_RIVAL), None)
     seeds = len(values.get("chosen", ()))
     if baseline is None:
         text = "No verdict: the study has no uniform map to compare with."
@@ -147,11 +147,11 @@ def judge(contest: Contest, values: Mapping[str, Values], split: str) -> Verdict
     return Verdict(text, *found, baseline.number, split, seeds, comparisons)
 
 
-def _compared(role: str, chosen: ScoredTrial, rival: ScoredTrial, own: Values, other: Values) -> Comparison:
+def _compared(role: str, chosen: ScoredTrial, rival: ScoredTrial, own: Values, other: Values) -> Difference:
     differences = np.subtract(own, other)
     low, high = paired_interval(differences)  # type: ignore[arg-type]
-    price = rival.trainable_parameters
-    return Comparison(
+    parameters = rival.trainable_parameters
+    return Difference(
         role,
         rival.number,
         _name(rival),
@@ -159,11 +159,11 @@ def _compared(role: str, chosen: ScoredTrial, rival: ScoredTrial, own: Values, o
         low,
         high,
         chosen.score - rival.score,
-        chosen.trainable_parameters / price if price else math.inf,
+        chosen.trainable_parameters / parameters if parameters else math.inf,
     )
 
 
-def _text(chosen: ScoredTrial, main: Comparison, split: str, shape: tuple[int, ...]) -> str:
+def _text(chosen: ScoredTrial, main: Difference, split: str, shape: tuple[int, ...]) -> str:
     """The sentences about the uniform rival."""
     seeds, examples = shape
     trained = "one training seed each" if seeds == 1 else f"{seeds} fresh training seeds each"
@@ -171,12 +171,12 @@ def _text(chosen: ScoredTrial, main: Comparison, split: str, shape: tuple[int, .
         f"trial {chosen.number} ({chosen.trainable_parameters:,} parameters) scores {_figures(main)} against "
         f"{main.name}, on {examples} {split} examples, {trained}"
     )
-    told = {
+    sentences = {
         "better": f"The search won: {figures}.",
         "worse": f"The chosen map scores worse: {figures}.",
         "no difference shown": f"No difference in score is shown: {figures}.",
     }
-    text = told[main.outcome]
+    text = sentences[main.outcome]
     if main.share < 1:
         text += f" It has {main.share:.0%} of that map's parameters."
     elif main.outcome != "better":
@@ -186,21 +186,22 @@ def _text(chosen: ScoredTrial, main: Comparison, split: str, shape: tuple[int, .
     return text + f" On validation, where it was chosen, the difference was {main.at_choice:+.4f}."
 
 
-def _aside(other: Comparison) -> str:
+def _aside(other: Difference) -> str:
     """A sentence about another rival."""
     who = {SVD_RIVAL: "ranks from SVD at no more parameters", BEST_UNIFORM: "the best uniform map"}[other.role]
     share = f"; it has {other.share:.0%} of its parameters" if other.share < 1 else ""
     return f"Against {who}, {other.name}: {other.outcome} ({_figures(other)}){share}."
 
 
-def _figures(of: Comparison) -> str:
-    return f"{of.delta:+.4f} (95 % interval {of.ci_low:+.4f} to {of.ci_high:+.4f})"
+def _figures(difference: Difference) -> str:
+    low, high = difference.ci_low, difference.ci_high
+    return f"{difference.delta:+.4f} (95 % interval {low:+.4f} to {high:+.4f})"
 
 
 def _name(rival: ScoredTrial) -> str:
-    price = f"{rival.trainable_parameters:,} parameters"
+    parameters = f"{rival.trainable_parameters:,} parameters"
     if rival.kind == SVD:
-        return f"the map of trial {rival.number} ({price})"
+        return f"the map of trial {rival.number} ({parameters})"
     if rival.top_rank == 0:
         return "rank 0 everywhere"
-    return f"uniform rank {rival.top_rank} ({price})"
+    return f"uniform rank {rival.top_rank} ({parameters})"

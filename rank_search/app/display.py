@@ -7,29 +7,24 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import plotille
-from optuna.trial import TrialState
 from rich.console import Group
 from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
+from rank_search.app.plot import scatter
 from rank_search.app.time_left import seconds_left
 from rank_search.core import pareto
-from rank_search.search.rivals.rivals import NAME
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from types import TracebackType
 
-    from optuna import Study
-    from optuna.trial import FrozenTrial
     from rich.console import Console, RenderableType
 
     from rank_search.app.time_left import Workload
-
-_WIDTH, _HEIGHT = 48, 10  # of the front, in characters
+    from rank_search.study.handle import Study
 
 
 @dataclass
@@ -67,9 +62,9 @@ class Display:
         self._steps = steps
         self._packs: dict[tuple[int, ...], _Pack] = {}
         self._waited = ""
-        self._begun: float | None = None  # when the first pack of this run was
+        self._start: float | None = None  # when the first pack of this run was
         self._end: float | None = None  # when all will be done
-        self._verdict_begun: tuple[float, int] | None = None  # when, and how many trainings were done
+        self._verdict_start: tuple[float, int] | None = None  # when, and how many trainings were done
         self._bar = Progress(
             TextColumn("{task.fields[stage]}"),
             MofNCompleteColumn(),
@@ -94,25 +89,25 @@ class Display:
     ) -> None:
         self._live.stop()
 
-    def stage(self, what: str, done: int, of: int) -> None:
+    def stage(self, what: str, done: int, total: int) -> None:
         """Shows what comes before the trials, or after them."""
-        if not self._console.is_terminal and done == of:
-            self._console.print(f"{what} {done} of {of}")
-        self._bar.update(self._task, description=f"{what} {done} of {of}")
+        if not self._console.is_terminal and done == total:
+            self._console.print(f"{what} {done} of {total}")
+        self._bar.update(self._task, description=f"{what} {done} of {total}")
 
-    def verdict(self, done: int, of: int) -> None:
-        """Shows how far the verdict's trainings are; once some are done, their pace tells the end."""
-        self.stage("verdict: fresh training", done, of)
+    def verdict(self, done: int, total: int) -> None:
+        """Shows how far the verdict's trainings are; once some are done, their pace gives the time left."""
+        self.stage("verdict: fresh training", done, total)
         now = time.monotonic()
-        if self._verdict_begun is None:
-            self._verdict_begun = now, done
-        begun, before = self._verdict_begun
+        if self._verdict_start is None:
+            self._verdict_start = now, done
+        start, before = self._verdict_start
         if done > before:
-            self._end = now + (now - begun) / (done - before) * (of - done)
+            self._end = now + (now - start) / (done - before) * (total - done)
 
     def pack_started(self, numbers: Sequence[int], parameters: int) -> None:
         """Shows what is training."""
-        self._begun = self._begun or time.monotonic()
+        self._start = self._start or time.monotonic()
         self._packs[tuple(numbers)] = _Pack(numbers, parameters)
 
     def step(self, numbers: Sequence[int], steps: int, loss: float) -> None:
@@ -134,10 +129,10 @@ class Display:
         self._look(study)
         self._foresee()
         if not self._console.is_terminal:
-            finished = study.get_trials(deepcopy=False)[number]
-            told = f"{finished.values[0]:.4f}" if finished.state == TrialState.COMPLETE else finished.state.name
-            name = f"{finished.user_attrs[NAME]} " if NAME in finished.user_attrs else ""
-            self._console.print(f"trial {number + 1}/{self._work.trials}: {name}{told}; {self._found}")
+            trial = study.trial(number)
+            outcome = trial.state.name if trial.score is None else f"{trial.score:.4f}"
+            name = "" if trial.in_space else f"{trial.label} "
+            self._console.print(f"trial {number + 1}/{self._work.trials}: {name}{outcome}; {self._found}")
 
     def shown(self) -> RenderableType:
         """All of it, as it is now."""
@@ -152,17 +147,21 @@ class Display:
 
     def _look(self, study: Study) -> None:
         """Takes in the study as it is."""
-        trials = study.get_trials(deepcopy=False)
+        trials = study.trials()
         done = {trial.number for trial in trials if trial.state.is_finished()}
         self._packs = {key: pack for key, pack in self._packs.items() if not done.issuperset(pack.numbers)}
-        maps = [trial for trial in trials if trial.state == TrialState.COMPLETE and NAME not in trial.user_attrs]
-        points = pareto.minimised([trial.values[0] for trial in maps], [trial.values[1] for trial in maps])
+        maps = [
+            (trial.score, study.space.parameters(trial.rank_map))
+            for trial in trials
+            if trial.in_space and trial.score is not None and trial.rank_map is not None
+        ]
+        points = pareto.minimised([score for score, _ in maps], [parameters for _, parameters in maps])
         self._front = [maps[position] for position in pareto.front(points)]
-        best = f"best {max(trial.values[0] for trial in maps):.4f}, front {len(self._front)}" if maps else ""
+        best = f"best {max(score for score, _ in maps):.4f}, front {len(self._front)}" if maps else ""
         self._found = best or "nothing found yet"
         self._finished = len(done)
         self._seconds = seconds_left(self._work, trials)
-        self._trained = sum(sum(of) for of in self._work.seconds(trials).values())
+        self._trained = sum(sum(parts) for parts in self._work.seconds(trials).values())
         self._bar.update(self._task, completed=self._finished + self._under_way(), description=self._found)
 
     def _under_way(self) -> float:
@@ -172,8 +171,8 @@ class Display:
     def _foresee(self) -> None:
         """Works out when it will end, by the wall clock of this run: workers train at once, and proposals take time."""
         here, now = self._trained - self._before, time.monotonic()
-        if self._seconds is not None and self._begun is not None and here > 0:
-            self._end = now + (now - self._begun) / here * self._seconds
+        if self._seconds is not None and self._start is not None and here > 0:
+            self._end = now + (now - self._start) / here * self._seconds
 
     def _left(self) -> str:
         if self._end is None:
@@ -182,20 +181,14 @@ class Display:
 
     def _plot(self) -> str:
         """Score against parameters of the front."""
-        priced = [trial for trial in self._front if trial.values[1] > 0]
-        return front_plot(priced) if len(priced) > 1 else ""
+        adapted = [(score, parameters) for score, parameters in self._front if parameters]
+        return front_plot(adapted) if len(adapted) > 1 else ""
 
 
-def front_plot(front: Sequence[FrozenTrial]) -> str:
+def front_plot(front: Sequence[tuple[float, int]]) -> str:
     """Score against parameters, on a log axis, in characters.
 
     Args:
-        front: two trials or more, each with parameters.
+        front: score and parameters (above 0) of two maps or more.
     """
-    figure = plotille.Figure()
-    figure.width, figure.height = _WIDTH, _HEIGHT
-    figure.x_label, figure.y_label = "parameters", "score"
-    figure.x_ticks_fkt = lambda value, _: f"{10**value:,.0f}"
-    figure.y_ticks_fkt = lambda value, _: f"{value:.4f}"
-    figure.scatter([math.log10(of.values[1]) for of in front], [of.values[0] for of in front], marker="o")
-    return str(figure.show())
+    return scatter([(parameters, score) for score, parameters in front])

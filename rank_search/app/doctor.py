@@ -1,4 +1,4 @@
-"""Checks a study for all that may be broken about it, and mends what is safe to mend."""
+"""Checks a study for all that may be broken about it, and fixes what is safe to fix."""
 
 from __future__ import annotations
 
@@ -14,19 +14,13 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from rank_search.core.errors import InputError, RankSearchError
 from rank_search.study.faults import is_unreachable
-from rank_search.study.leases import LEASE, is_live
-from rank_search.study.lock import Drivers
-from rank_search.study.storage import is_shared, load_study
-from rank_search.study.table import is_running
+from rank_search.study.folder import StudyFolder
+from rank_search.study.handle import Study
+from rank_search.study.leases import is_live
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
-
-    from optuna import Study
-
-    from rank_search.study.metadata import StudyRecord
-    from rank_search.study.storage import StudyFolder
 
 
 @dataclass(frozen=True)
@@ -36,64 +30,65 @@ class Finding:
     Attributes:
         where: the file, trial or field.
         problem: what is wrong, and what comes of it.
-        mend: what `examine` does about it, or did; empty where only a person can.
-        mended: it was done.
+        fix: what `examine` does about it, or did; empty where only a person can fix it.
+        fixed: it was done.
         harmless: the next run deals with it by itself.
     """
 
     where: str
     problem: str
-    mend: str = ""
-    mended: bool = False
+    fix: str = ""
+    fixed: bool = False
     harmless: bool = False
 
 
 @dataclass(frozen=True)
 class _Fixable:
     finding: Finding
-    fix: Callable[[], Any] = lambda: None
+    apply_fix: Callable[[], Any] = lambda: None
 
 
 def examine(
-    folder: StudyFolder, storage: str | None, fingerprints: Callable[[StudyRecord], tuple[str, str]], *, fix: bool
+    study: str, storage: str | None, fingerprints: Callable[[Study], tuple[str, str]], *, fix: bool
 ) -> list[Finding]:
     """Looks at the database, files, leases and fingerprints of a study.
 
     Args:
-        folder: the study's.
+        study: its name under ``studies/``, or the path of its folder.
         storage: URL of another storage than the study's own SQLite file.
         fingerprints: of the data and the base model as they are now; may raise what loading them raises.
-        fix: whether to mend what is safe: to remove what is damaged, or belongs to no trial.
+        fix: whether to fix what is safe to fix: to remove what is damaged, or belongs to no trial.
 
     Returns:
         What is wrong.
 
     Raises:
         InputError: there is no such study, or its database can't be opened.
-        RankSearchError: it is to be mended, and a run is at work on it.
+        RankSearchError: it is to be fixed, and a run is at work on it.
     """
+    folder = StudyFolder.named(study)
     if storage is None and (damage := _database_damage(folder)):
         return [Finding(str(folder.path / "study.db"), f"{damage}; restore it from a copy")]
-    study, record = load_study(folder, storage)
-    finished = _finished(study)
-    found = [*_trials(study, folder), *_files(study, folder), *_facts(record, fingerprints)]
+    opened = Study.open(study, storage)
+    finished = _finished(opened)
+    found = [*_trials(opened), *_files(opened), *_facts(opened, fingerprints)]
     if not fix:
-        return [of.finding for of in found]
-    with folder.locked(shared=is_shared(storage)), Drivers(storage or folder.url, study.study_name).alone():
-        if is_running(study) or _finished(study) != finished:
+        return [problem.finding for problem in found]
+    with folder.locked(shared=opened.is_shared), opened.lock.acquired():
+        if opened.is_running() or _finished(opened) != finished:
             raise RankSearchError(f"{folder.path}: a run of this study is at work; stop it, or leave out --fix")
-        return [_mended(of) for of in found]
+        return [_fixed(problem) for problem in found]
 
 
 def _finished(study: Study) -> int:
-    return sum(trial.state.is_finished() for trial in study.get_trials(deepcopy=False))
+    return sum(trial.state.is_finished() for trial in study.trials())
 
 
-def _mended(of: _Fixable) -> Finding:
-    if not of.finding.mend:
-        return of.finding
-    of.fix()
-    return replace(of.finding, mended=True)
+def _fixed(problem: _Fixable) -> Finding:
+    if not problem.finding.fix:
+        return problem.finding
+    problem.apply_fix()
+    return replace(problem.finding, fixed=True)
 
 
 def _database_damage(folder: StudyFolder) -> str:
@@ -113,11 +108,12 @@ def _database_damage(folder: StudyFolder) -> str:
     return "" if answer == "ok" else f"SQLite says: {' '.join(str(answer).split())}"
 
 
-def _trials(study: Study, folder: StudyFolder) -> Iterator[_Fixable]:
-    """Running trials that nobody runs, and complete ones whose files are not as they were told."""
-    for trial in study.get_trials(deepcopy=False):
+def _trials(study: Study) -> Iterator[_Fixable]:
+    """Running trials that no process works on, and complete ones whose files are not as they were recorded."""
+    folder = study.folder
+    for trial in study.trials():
         name = f"trial {trial.number}"
-        if trial.state == TrialState.RUNNING and not is_live(trial.user_attrs.get(LEASE)):
+        if trial.state == TrialState.RUNNING and not is_live(trial.attributes.lease):
             yield _Fixable(Finding(name, "its driver is dead; the next run takes it over", harmless=True))
         if trial.state != TrialState.COMPLETE:
             continue
@@ -138,9 +134,10 @@ def _trials(study: Study, folder: StudyFolder) -> Iterator[_Fixable]:
                 yield from _removable(folder.adapter(trial.number), f"{problem}; {again}")
 
 
-def _files(study: Study, folder: StudyFolder) -> Iterator[_Fixable]:
+def _files(study: Study) -> Iterator[_Fixable]:
     """Files that belong to no complete trial, that a killed process left, or that can't be read."""
-    trials = study.get_trials(deepcopy=False)
+    folder = study.folder
+    trials = study.trials()
     finished = {trial.number for trial in trials if trial.state in {TrialState.COMPLETE, TrialState.PRUNED}}
     at_work = {trial.number for trial in trials if not trial.state.is_finished()}
     for number, path in folder.adapters().items():
@@ -159,17 +156,17 @@ def _files(study: Study, folder: StudyFolder) -> Iterator[_Fixable]:
         yield from _removable(folder.super_adapter, f"it is damaged; {again}")
 
 
-def _facts(record: StudyRecord, fingerprints: Callable[[StudyRecord], tuple[str, str]]) -> Iterator[_Fixable]:
-    """Data and base model, if they are not those that the study was begun with."""
+def _facts(study: Study, fingerprints: Callable[[Study], tuple[str, str]]) -> Iterator[_Fixable]:
+    """Data and base model, if they are not those that the study was started with."""
     try:
-        data, model = fingerprints(record)
+        data, model = fingerprints(study)
     except (RankSearchError, OSError) as error:
         yield _Fixable(Finding("data and base model", f"can't be loaded: {error}"))
         return
-    if data != record.data_fingerprint:
-        yield _Fixable(Finding("task.data", "is not what the study was begun with; restore it to go on"))
-    if model != record.model_fingerprint:
-        yield _Fixable(Finding("model.source", "is not what the study was begun with; restore it to go on"))
+    if data != study.metadata.data_fingerprint:
+        yield _Fixable(Finding("task.data", "is not what the study was started with; restore it to go on"))
+    if model != study.metadata.model_fingerprint:
+        yield _Fixable(Finding("model.source", "is not what the study was started with; restore it to go on"))
 
 
 def _removable(path: Path, problem: str) -> Iterator[_Fixable]:

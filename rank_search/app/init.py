@@ -14,8 +14,8 @@ import yaml
 from rank_search.config import DataConfig, ModelSource
 from rank_search.core.errors import InputError, did_you_mean
 from rank_search.data.beir import is_beir
-from rank_search.data.rows import FORMATS, column, hub_splits, place, read_rows
-from rank_search.models.load import explained, read_config
+from rank_search.data.rows import FORMATS, column, hub_splits, part_location, read_rows
+from rank_search.models.load import explain_load_errors, read_config
 from rank_search.models.source import locate
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def draft(model: str, data: str, kind: str | None = None, retriever: str | None 
     try:
         texts = {role: [str(text) for text in column(rows, name, role)] for role, name in columns.items()}
     except InputError as error:
-        raise error.in_file(place(DataConfig(source=data, **parts), "train")) from None
+        raise error.in_file(part_location(DataConfig(source=data, **parts), "train")) from None
     with _said_of("--model"):
         task |= _lengths(base, kind, texts)
     batch = max(2, min(_BATCH[kind], len(rows) // 4)) if rows else _BATCH[kind]
@@ -171,7 +171,7 @@ def _task(kind: str | None, rows: Sequence[Row]) -> tuple[str, dict[str, str]]:
             return candidate, columns
     wanted = f"a {kind}" if kind else "a classification or retrieval"
     raise InputError(
-        f"the columns {', '.join(known)} are not those of {wanted} task as far as their names tell; rename them, "
+        f"the columns {', '.join(known)} do not look like those of {wanted} task; rename them, "
         "or write the study file by hand from schema --template",
         field="--data",
     )
@@ -188,8 +188,8 @@ def _lengths(model: ModelSource, kind: str, texts: Mapping[str, Sequence[str]]) 
     from transformers import AutoTokenizer
 
     located = locate(model)
-    with explained(model):
-        tokenizer = AutoTokenizer.from_pretrained(located.place, **located.arguments)
+    with explain_load_errors(model):
+        tokenizer = AutoTokenizer.from_pretrained(located.path_or_id, **located.arguments)
     limits = {}
     for field, role in fields.items():
         sample = texts[role][:: max(1, len(texts[role]) // _SAMPLE)]

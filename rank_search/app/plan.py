@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from statistics import mean, median
 from typing import TYPE_CHECKING
 
-from rank_search.app.run import head_parameters, load_study_task
+from rank_search.app.loading import head_parameters, load_study_task
+from rank_search.core.candidate import Candidate
 from rank_search.core.job import Job
-from rank_search.models.quiet import quiet
-from rank_search.search.loop import data_seed
-from rank_search.search.rivals.rivals import Baselines
+from rank_search.core.rivals import Rivals
+from rank_search.core.seeds import batch_seed
+from rank_search.models.library_logs import silence_library_logs
 from rank_search.training.cost import step_flops
-from rank_search.training.trainer import rehearse
+from rank_search.training.trainer import time_steps
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 _TIMED_STEPS = 3  # whose speed, in the middle, is taken for that of all
 _COUNTED_STEPS = 1000  # whose arithmetic is taken for that of all
-_CONTENDERS = 4  # that are trained afresh for the verdict, at most
+_COMPARED = 4  # that are trained afresh for the verdict, at most
 
 
 @dataclass(frozen=True)
@@ -73,26 +74,26 @@ def estimate_study(config: StudyConfig) -> Estimate:
     Raises:
         InputError: settings or model are wrong.
     """
-    quiet()
+    silence_library_logs()
     task, space = load_study_task(config)
-    job = Job(space.uniform(space.ladder[-1]), seed=config.seed, data_seed=data_seed(config.seed))
-    rehearsal = rehearse(task, [job], config, _TIMED_STEPS)
-    rate = median(flops / seconds for flops, seconds in zip(rehearsal.flops, rehearsal.seconds, strict=True))
+    job = Job(Candidate(space.uniform(space.ladder[-1])), seed=config.seed, data_seed=batch_seed(config.seed))
+    timing = time_steps(task, [job], config, _TIMED_STEPS)
+    rate = median(flops / seconds for flops, seconds in zip(timing.flops, timing.seconds, strict=True))
     steps = config.training.steps
     batches = task.training_batches(min(steps, _COUNTED_STEPS), job.data_seed)
-    flops = mean(step_flops(task.backbone, job.rank_map, task.texts(batch)).total for batch in batches)
+    flops = mean(step_flops(task.backbone, job.rank_map, task.batch_shapes(batch)).total for batch in batches)
     started = time.perf_counter()
     task.evaluate("validation")
     evaluation = time.perf_counter() - started
-    baselines = Baselines(space, config.search.baselines)
+    rivals = Rivals(space, config.search.baselines)
     return Estimate(
         study=config.study,
         space=space,
         head_parameters=head_parameters(task),
         cut=task.cut,
         trials=config.search.trials,
-        baselines=(len(baselines.names) - len(baselines.truncations), len(baselines.truncations)),
-        verdict_trainings=_CONTENDERS * config.search.verdict_seeds,
+        baselines=(len(rivals.all) - len(rivals.truncations), len(rivals.truncations)),
+        verdict_trainings=_COMPARED * config.search.verdict_seeds,
         step_flops=flops,
         flops_rate=rate,
         step_seconds=flops / rate,

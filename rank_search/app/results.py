@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 from rank_search.analysis.choice import DEFAULT_RULE, Rule, choose
 from rank_search.core.errors import InputError, did_you_mean
+from rank_search.core.extras import require_extra
 from rank_search.core.ranks import RankMap
 from rank_search.report.summary import summarise
-from rank_search.study.storage import StudyFolder, load_study
+from rank_search.study.handle import Study
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -87,6 +88,7 @@ class Results:
         Raises:
             InputError: there is no such figure.
         """
+        require_extra("report", "a figure")
         from rank_search.report.figures import drawn, names_of
 
         if name not in (names := names_of(self.summary)):
@@ -105,5 +107,4 @@ class Results:
 
 def load(study: str, storage: str | None = None) -> Results:
     """See `rank_search.load`; neither model nor data are loaded."""
-    folder = StudyFolder.of(study)
-    return Results(summarise(*load_study(folder, storage), folder))
+    return Results(summarise(Study.open(study, storage)))

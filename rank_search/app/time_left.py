@@ -7,18 +7,22 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import TYPE_CHECKING, Literal
 
-from rank_search.search.rivals.rivals import KINDS, RECIPE
+from rank_search.core.rivals import Rivals
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from optuna.trial import FrozenTrial
+    from rank_search.config import StudyConfig
+    from rank_search.core.space import Space
+    from rank_search.study.record import TrialRecord
+    from rank_search.tasks.base import Task
 
-Kind = Literal["trained", "eva", "adalora", "scored"]
+Training = Literal["trained", "eva", "adalora", "scored"]
 
 # Seconds of a trial, as parts of those of a training, until one of its kind is done. AdaLoRA trains alone, by PEFT: 1.5
 # to 1.7 in three studies (reports/verdicts.md). What EVA takes to find its ranks depends on the model and the data.
-_GUESSED: dict[Kind, float] = {"trained": 1.0, "eva": 1.0, "adalora": 1.6, "scored": 0.3}
+_GUESSED: dict[Training, float] = {"trained": 1.0, "eva": 1.0, "adalora": 1.6, "scored": 0.3}
+_COMPARED = 3  # maps that the verdict trains afresh: two to four, as one map may have several roles
 
 
 @dataclass(frozen=True)
@@ -45,36 +49,37 @@ class Workload:
     test_size: float
     head: bool
 
-    def planned(self, kind: Kind) -> int:
+    def planned(self, kind: Training) -> int:
         """Trials of a kind."""
-        others: dict[Kind, int] = {"eva": self.eva, "adalora": self.adalora, "scored": self.scored}
+        others: dict[Training, int] = {"eva": self.eva, "adalora": self.adalora, "scored": self.scored}
         return others.get(kind, self.trials - sum(others.values()))
 
-    def kind(self, trial: FrozenTrial) -> Kind:
-        """What a trial's time is like."""
-        name = trial.user_attrs.get("kind")
-        if name == KINDS["eva"]:
+    def kind(self, trial: TrialRecord) -> Training:
+        """What the time of a trial is like."""
+        recipe = trial.attributes.recipe
+        if recipe == "eva":
             return "eva"
-        if name == KINDS["adalora"]:
+        if recipe == "adalora":
             return "adalora"
-        untrained = bool(trial.values) and trial.values[1] == 0 and not self.head
-        return "scored" if untrained or trial.user_attrs.get(RECIPE) == "truncated" else "trained"
+        candidate = trial.candidate
+        untrained = candidate is not None and not candidate.rank_map.adapted and not self.head
+        return "scored" if untrained or recipe == "truncate" else "trained"
 
-    def seconds(self, trials: Sequence[FrozenTrial]) -> dict[Kind, list[float]]:
+    def seconds(self, trials: Sequence[TrialRecord]) -> dict[Training, list[float]]:
         """Seconds of the trials that are done, by kind."""
-        found: dict[Kind, list[float]] = {kind: [] for kind in _GUESSED}
+        found: dict[Training, list[float]] = {kind: [] for kind in _GUESSED}
         for trial in trials:
-            if trial.state.is_finished() and "seconds" in trial.user_attrs:
-                found[self.kind(trial)].append(trial.user_attrs["seconds"])
+            if trial.state.is_finished() and trial.attributes.seconds is not None:
+                found[self.kind(trial)].append(trial.attributes.seconds)
         return found
 
 
-def seconds_left(work: Workload, trials: Sequence[FrozenTrial]) -> float | None:
+def seconds_left(work: Workload, trials: Sequence[TrialRecord]) -> float | None:
     """Seconds of training and evaluation that a study still takes; None while nothing is known of a training.
 
     Args:
         work: the whole study.
-        trials: those that it has; those at work count as not begun.
+        trials: those that it has; those that run now count as not started.
     """
     known = work.seconds(trials)
     if not known["trained"]:
@@ -86,3 +91,21 @@ def seconds_left(work: Workload, trials: Sequence[FrozenTrial]) -> float | None:
     on_test = work.test_size * each["scored"]
     fresh = max(0.0, trained - each["scored"]) + on_test
     return of_trials + work.verdict * fresh + work.measured * on_test
+
+
+def whole_study(config: StudyConfig, space: Space, task: Task) -> Workload:
+    """The workload of a whole study, rivals outside the space included."""
+    asked = set(config.search.baselines)
+    rivals = Rivals(space, asked)
+    at_choice = 1 if rivals.truncations else 0  # the truncation to the size of the chosen map
+    maps = min(config.search.maps, space.size)
+    return Workload(
+        trials=int(maps) + config.search.repeats_planned + len(rivals.all) + at_choice,
+        eva=len(Rivals(space, {"eva"} & asked).all),
+        adalora=len(Rivals(space, {"adalora"} & asked).all),
+        scored=len(rivals.truncations) + at_choice + (1 if space.ladder[0] == 0 and not task.head else 0),
+        verdict=_COMPARED * config.search.verdict_seeds,
+        measured=1 + _COMPARED,
+        test_size=task.size("test") / task.size("validation"),
+        head=bool(task.head),
+    )

@@ -1,18 +1,10 @@
-"""The study file: every setting of a study, typed, and the one place where it is checked."""
+"""The study file: the typed settings of a study. All user input is checked here."""
 
 from rank_search.config.fields import Section
 from rank_search.config.load import load_config, source_of
 from rank_search.config.models import ModelConfig, ModelSource
-from rank_search.config.study import (
-    AdapterConfig,
-    ExecutorConfig,
-    InitConfig,
-    NestedConfig,
-    SearchConfig,
-    SpaceConfig,
-    StudyConfig,
-    TrainingConfig,
-)
+from rank_search.config.search import NestedConfig, SearchConfig, SpaceConfig
+from rank_search.config.study import ExecutorConfig, StudyConfig
 from rank_search.config.tasks import (
     AnswerColumns,
     AnswerConfig,
@@ -23,6 +15,7 @@ from rank_search.config.tasks import (
     RetrievalConfig,
     TaskConfig,
 )
+from rank_search.config.training import AdapterConfig, InitConfig, TrainingConfig
 
 __all__ = [
     "AdapterConfig",

@@ -1,4 +1,4 @@
-"""Reads a study file: YAML, overrides, and one line for whatever is wrong with it."""
+"""Reads a study file with its overrides, and reports an error in one line."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> StudyConfig:
     """Reads a study file and applies ``section.field=value`` overrides to it.
 
     Raises:
-        InputError: the file is missing, is not YAML, or holds something wrong.
+        InputError: the file is missing or is not YAML, or a setting is wrong.
     """
     settings = _read_yaml(path)
     for override in overrides:
@@ -34,29 +34,29 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> StudyConfig:
 
 
 class _Loader(yaml.SafeLoader):
-    """That of `yaml.safe_load`, but for a key that is written twice: YAML forbids it, and PyYAML drops the first."""
+    """The loader of `yaml.safe_load`, but it refuses duplicate keys, of which PyYAML silently keeps the last."""
 
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
         node = super().compose_mapping_node(anchor)
         keys = [key.value for key, _ in node.value]
-        if twice := [key for key in keys if keys.count(key) > 1]:
-            raise yaml.MarkedYAMLError(problem=f"{twice[0]!r} is written twice", problem_mark=node.start_mark)
+        if repeated := [key for key in keys if keys.count(key) > 1]:
+            raise yaml.MarkedYAMLError(problem=f"{repeated[0]!r} is written twice", problem_mark=node.start_mark)
         return node
 
 
 def _parse(text: str) -> Any:
-    return yaml.load(text, _Loader)  # noqa: S506  # it is a safe loader
+    return yaml.load(text, _Loader)  # noqa: S506  # _Loader is a safe loader
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
         settings = _parse(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise InputError("no such file; name a study file, or leave it out for the demo", file=str(path)) from None
+        raise InputError("no such file; name a study file, or leave it out to run the demo", file=str(path)) from None
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"can't be read ({error}); give a UTF-8 YAML file", file=str(path)) from None
     except yaml.YAMLError as error:
-        raise InputError(f"is not YAML ({error}); mend the syntax", file=str(path)) from None
+        raise InputError(f"is not YAML ({error}); fix the syntax", file=str(path)) from None
     if not isinstance(settings, dict):
         raise InputError("holds no settings; it must be a YAML mapping with study, model and task", file=str(path))
     return settings
@@ -72,47 +72,50 @@ def _apply(override: str, settings: dict[str, Any]) -> None:
     for section in sections:
         inner = target.setdefault(section, {})
         if not isinstance(inner, dict):
-            raise InputError(f"{section!r} holds a value, not fields", field=field, file="--set")
+            raise InputError(
+                f"{section!r} holds a value, not fields; set a field of a section", field=field, file="--set"
+            )
         target = inner
     try:
         target[last] = _parse(text)
     except yaml.YAMLError:
-        raise InputError(f"{text!r} is not a YAML value", field=field, file="--set") from None
+        raise InputError(f"{text!r} is not a YAML value; fix the syntax", field=field, file="--set") from None
 
 
 def source_of(field: str, path: Path, overrides: Sequence[str]) -> str:
-    """Where a field's value comes from, for an error about it: ``--set``, or the study file."""
-    overridden = any(_one_holds_the_other(field, override.partition("=")[0]) for override in overrides)
+    """The source of a field's value, for an error message: ``--set``, or the study file."""
+    overridden = any(_one_contains_the_other(field, override.partition("=")[0]) for override in overrides)
     return "--set" if overridden else str(path)
 
 
-def _one_holds_the_other(field: str, other: str) -> bool:
+def _one_contains_the_other(field: str, other: str) -> bool:
+    """Whether one dotted field is the other or a section that contains it."""
     return f"{field}.".startswith(f"{other}.") or f"{other}.".startswith(f"{field}.")
 
 
 def _explain(error: ValidationError) -> tuple[str, str]:
-    """Dotted field and one line for the first thing that is wrong."""
-    # A wrong key explains the missing one beside it, so unknown keys come first.
+    """The dotted field and the problem, in one line, of the first error."""
+    # A misspelt key causes both an unknown and a missing key, and the unknown key explains the error better.
     first = min(error.errors(), key=lambda item: item["type"] != "extra_forbidden")
     path = _keys(first["loc"])
     if first["type"].startswith("union_tag"):
         path.append("kind")
-    if not path:  # what one section says of another
+    if not path:  # a validator of the whole file found that two sections disagree
         field, _, problem = str(first["ctx"]["error"]).partition(": ")
         return field, problem
     return ".".join(path), _problem(first, path)
 
 
 def _keys(location: Sequence[str | int]) -> list[str]:
-    """The keys of the study file that lead to an error; pydantic also names the members of unions on its way."""
+    """The keys of the study file that lead to an error, without the names that pydantic gives to union members."""
     path = [str(part) for part in location]
     if path[:1] == ["task"] and len(path) > 1:
         del path[1]  # the kind of task
     return [part for part in path if not part.startswith(("literal[", "tuple["))]
 
 
-def _problem(error: ErrorDetails, path: list[str]) -> str:  # noqa: PLR0911  # one return a kind of error
-    """What is wrong with a field and how to mend it."""
+def _problem(error: ErrorDetails, path: list[str]) -> str:  # noqa: PLR0911  # one return per kind of error
+    """What is wrong with a field and how to fix it."""
     value: Any = list(error["input"]) if isinstance(error["input"], tuple) else error["input"]
     kind = str(error["loc"][1]) if path[0] == "task" and len(error["loc"]) > 1 else None
     match error["type"]:
@@ -128,23 +131,23 @@ def _problem(error: ErrorDetails, path: list[str]) -> str:  # noqa: PLR0911  # o
         case "value_error":
             return f"{value!r} {error['ctx']['error']}"
         case "model_type" | "model_attributes_type" if path != ["task"]:
-            return f"{value!r} is wrong: it holds fields ({', '.join(_known_keys(path, kind))})"
+            return f"{value!r} is wrong: it must hold fields ({', '.join(_known_keys(path, kind))})"
         case "tuple_type":
             return f"{value!r} is wrong: it must be a list"
     return f"{value!r} is wrong: {error['msg'][0].lower()}{error['msg'][1:]}"
 
 
 def _known_keys(path: Sequence[str], kind: str | None) -> list[str]:
-    """Keys of a section of the study file; ``kind`` tells which of the tasks is meant."""
+    """Keys of a section of the study file; ``kind`` is the kind of task."""
     section: type[BaseModel] = StudyConfig
     for key in path:
         sections = _sections(section.model_fields[key])
-        section = next((one for one in sections if kind == _kind(one)), sections[0])
+        section = next((candidate for candidate in sections if kind == _kind(candidate)), sections[0])
     return list(section.model_fields)
 
 
 def _sections(annotation: Any) -> list[type[BaseModel]]:
-    """The sections that a field may hold."""
+    """The section classes in the annotation of a field."""
     annotation = getattr(annotation, "annotation", annotation)
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
@@ -152,5 +155,6 @@ def _sections(annotation: Any) -> list[type[BaseModel]]:
 
 
 def _kind(section: type[BaseModel]) -> str | None:
+    """The kind of task that a section describes; None for other sections."""
     field = section.model_fields.get("kind")
     return get_args(field.annotation)[0] if field else None

@@ -1,4 +1,4 @@
-"""Sections of the study file that name a base model."""
+"""The sections of the study file that name a base model."""
 
 from __future__ import annotations
 
@@ -10,23 +10,25 @@ from rank_search.config.fields import Section
 
 
 class ModelSource(Section):
-    """Where a frozen base model comes from, and how it is held in memory."""
+    """The source of a frozen base model, and its type in memory."""
 
     source: str = Field(
-        description="hub id, folder or package:NAME/SUBDIR; but for sentence embedders also any of them with /FILE.gguf"
+        description="hub id, folder or package:NAME/SUBDIR; each may end in /FILE.gguf, except for sentence embedders"
     )
     revision: str | None = Field(None, description="branch, tag or commit of a hub id")
     sha256: str | None = Field(
         None, pattern="^[0-9a-f]{64}$", description="checksum that model.safetensors, or the GGUF file, must have"
     )
-    trust_remote_code: StrictBool = Field(False, description="run Python code that the model ships")
+    trust_remote_code: StrictBool = Field(False, description="whether to run Python code that comes with the model")
     dtype: Literal["float32", "bfloat16", "float16"] = Field("float32", description="type of the frozen weights")
     quantization: Literal["none", "4bit"] = Field(
-        "none", description="how the frozen weights are compressed; 4bit: NF4 by bitsandbytes, needs CUDA"
+        "none", description="compression of the frozen weights; 4bit: NF4 by bitsandbytes, needs CUDA"
     )
 
 
 class ModelConfig(ModelSource):
     """The frozen base model."""
 
-    device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="where to train; auto: CUDA, MPS, CPU")
+    device: Literal["auto", "cpu", "cuda", "mps"] = Field(
+        "auto", description="device to train on; auto: the first available of CUDA, MPS, CPU"
+    )

@@ -1,4 +1,4 @@
-"""Sections of the study file for data and tasks: one class a kind of task."""
+"""The sections of the study file for data and tasks: one class per kind of task."""
 
 from __future__ import annotations
 
@@ -13,64 +13,68 @@ STDLIB = "builtin:python-stdlib"
 
 
 class DataConfig(Section):
-    """Where examples come from; written as text, it is the source alone."""
+    """The source of the examples; a plain text is short for ``source``."""
 
     source: str = Field(
         description="file (JSONL, CSV, TSV, Parquet, SQuAD JSON), folder of such files, BEIR folder, hub id, "
-        f"or {STDLIB} (retrieval alone: code search over the running interpreter's library)"
+        f"or {STDLIB} (only for retrieval: code search over the running interpreter's library)"
     )
     config: str | None = Field(None, description="configuration of a hub data set")
     revision: str | None = Field(None, description="branch, tag or commit of a hub data set")
     train: str = Field(
-        "train", description="split of a hub data set, file in a folder, or qrels of a BEIR folder, to train on"
+        "train", description="training data: split of a hub data set, file in a folder, or qrels of a BEIR folder"
     )
-    validation: str | None = Field(None, description="the same, to choose on. Default: split off from train")
-    test: str | None = Field(None, description="the same, to report on. Default: split off from train")
+    validation: str | None = Field(
+        None, description="validation data, named in the same way. Default: split off from train"
+    )
+    test: str | None = Field(None, description="test data, named in the same way. Default: split off from train")
     held_out: Fraction = Field(
-        0.125, gt=0, le=0.4, description="share of train that is split off for validation, and again for test"
+        0.125, gt=0, le=0.4, description="share of train that is split off for validation, and the same share for test"
     )
-    seed: Seed = Field(0, description="draws what is split off, and what is left out beyond the sizes below")
+    seed: Seed = Field(
+        0, description="seed that decides which examples are split off, and which are dropped beyond the sizes below"
+    )
 
 
-def _source_alone(value: Any) -> Any:
+def _expand_source(value: Any) -> Any:
     return {"source": value} if isinstance(value, str) else value
 
 
-Data = Annotated[DataConfig, BeforeValidator(_source_alone, json_schema_input_type=DataConfig | str)]
+Data = Annotated[DataConfig, BeforeValidator(_expand_source, json_schema_input_type=DataConfig | str)]
 
 
 class TaskConfig(Section):
-    """What every task has."""
+    """The fields that all tasks share."""
 
-    data: Data = Field(description="where examples come from")
-    validation_size: PositiveInt = Field(500, description="at most this many examples to choose on")
-    test_size: PositiveInt = Field(500, description="at most this many examples to report on")
+    data: Data = Field(description="source of the examples")
+    validation_size: PositiveInt = Field(500, description="maximum number of validation examples")
+    test_size: PositiveInt = Field(500, description="maximum number of test examples")
 
 
 class RetrievalColumns(Section):
-    """Column names of retrieval data; a BEIR folder needs none."""
+    """Column names of retrieval data; not used for a BEIR folder."""
 
-    query: str = Field("query", description="the query's text")
-    document: str = Field("document", description="a document that answers it")
+    query: str = Field("query", description="text of the query")
+    document: str = Field("document", description="a relevant document")
 
 
 class RetrievalConfig(TaskConfig):
-    """Sentence embedding for search: a query must find its documents."""
+    """Sentence embedding for search: a query must find its relevant documents."""
 
     kind: Literal["retrieval"]
-    data: Data = Field(DataConfig(source=STDLIB), description="where queries and documents come from")
+    data: Data = Field(DataConfig(source=STDLIB), description="source of the queries and documents")
     columns: RetrievalColumns = Field(RetrievalColumns(), description="names of the columns")
     metric: Literal["ndcg@10", "mrr@10", "recall@1", "recall@5", "recall@10"] = Field(
         "ndcg@10", description="the score that the search maximises"
     )
     query_length: PositiveInt | None = Field(
-        None, description="tokens; longer queries are cut. Default: the model's own limit"
+        None, description="maximum tokens of a query; longer ones are truncated. Default: the model's limit"
     )
     document_length: PositiveInt | None = Field(
-        None, description="tokens; longer documents are cut. Default: the model's own limit"
+        None, description="maximum tokens of a document; longer ones are truncated. Default: the model's limit"
     )
     similarity_scale: PositiveNumber = Field(
-        20.0, description="factor on cosine similarities in the loss (1 / temperature)"
+        20.0, description="factor of the cosine similarities in the loss (1 / temperature)"
     )
 
 
@@ -78,22 +82,24 @@ class ClassificationColumns(Section):
     """Column names of classification data."""
 
     text: str = Field("text", description="the text")
-    label: str = Field("label", description="its class")
+    label: str = Field("label", description="class of the text")
 
 
 class ClassificationConfig(TaskConfig):
-    """Text classification: a fresh head on the base model, trained along with the adapters."""
+    """Text classification: a new head on the base model is trained together with the adapters."""
 
     kind: Literal["classification"]
     columns: ClassificationColumns = Field(ClassificationColumns(), description="names of the columns")
     metric: Literal["accuracy", "macro-f1", "mcc"] = Field(
         "accuracy", description="the score that the search maximises"
     )
-    length: PositiveInt | None = Field(None, description="tokens; longer texts are cut. Default: the model's own limit")
+    length: PositiveInt | None = Field(
+        None, description="maximum tokens of a text; longer ones are truncated. Default: the model's limit"
+    )
 
 
 class AnswerColumns(Section):
-    """Column names of question-answering data; these are SQuAD's."""
+    """Column names of question-answering data; the defaults are SQuAD's."""
 
     question: str = Field("question", description="the question")
     answers: str = Field("answers", description="the right answer, or a list of right answers")
@@ -101,17 +107,19 @@ class AnswerColumns(Section):
 
 
 class AnswerConfig(TaskConfig):
-    """What generation and RAG share: a question, passages, an answer."""
+    """The fields that generation and RAG share: both answer a question from passages."""
 
     columns: AnswerColumns = Field(AnswerColumns(), description="names of the columns")
     template: str | None = Field(
         None,
-        description="Jinja template of the whole prompt, from question, passages (a list) and context (the passages "
-        "as one text). Default: the tokenizer's chat template around a short request",
+        description="Jinja template of the whole prompt, with the variables question, passages (a list) and context "
+        "(the passages as one text). Default: a short request in the tokenizer's chat template",
     )
-    passages: PositiveInt = Field(2, description="how many passages a retriever gives to the generator")
-    passage_length: PositiveInt = Field(256, description="tokens; longer passages are cut in the prompt")
-    max_new_tokens: PositiveInt = Field(32, description="longest answer that is decoded")
+    passages: PositiveInt = Field(2, description="number of passages that the retriever gives to the generator")
+    passage_length: PositiveInt = Field(
+        256, description="maximum tokens of a passage in the prompt; longer ones are truncated"
+    )
+    max_new_tokens: PositiveInt = Field(32, description="maximum tokens of a decoded answer")
 
 
 class GenerationConfig(AnswerConfig):
@@ -120,11 +128,13 @@ class GenerationConfig(AnswerConfig):
     kind: Literal["generation"]
     metric: Literal["log-likelihood", "f1", "exact-match"] = Field(
         "log-likelihood",
-        description="the score that the search maximises: mean log-likelihood of the answer's tokens (cheap), or "
-        "SQuAD's token-F1 or exact match of greedy decoding, which are measured on the test split in any case",
+        description="the score that the search maximises: the mean log-likelihood of the answer's tokens (fast), or "
+        "SQuAD's token-F1 or exact match of greedy decoding. The test split is always scored by all three",
     )
     retriever: ModelSource | None = Field(
-        None, description="sentence embedder that finds the passages, unadapted. Default: the passage of the data"
+        None,
+        description="sentence embedder that finds the passages; it gets no adapter. Default: use the passage of the "
+        "data",
     )
 
 
@@ -133,11 +143,11 @@ class RagConfig(AnswerConfig):
 
     kind: Literal["rag"]
     metric: Literal["f1", "exact-match", "log-likelihood"] = Field(
-        "f1", description="the score that the search maximises, of answers from the passages that are found"
+        "f1", description="the score that the search maximises, for answers from the retrieved passages"
     )
-    retriever: ModelSource = Field(description="the sentence embedder; model is the generator")
+    retriever: ModelSource = Field(description="the sentence embedder; the section model names the generator")
     similarity_scale: PositiveNumber = Field(
-        20.0, description="factor on cosine similarities in the retriever's loss (1 / temperature)"
+        20.0, description="factor of the cosine similarities in the retriever's loss (1 / temperature)"
     )
 
 

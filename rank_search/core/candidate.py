@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from rank_search.core.ranks import RankMap
 
 Recipe = Literal["scratch", "warm", "eva", "adalora", "truncate"]
+SETS_RANKS: frozenset[Recipe] = frozenset({"eva", "adalora"})  # the ranks that come out are not the requested ones
 
 
 @dataclass(frozen=True)

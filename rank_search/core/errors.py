@@ -1,10 +1,10 @@
-"""What can go wrong, in words for the person who has to mend it.
+"""The exceptions that this package raises, with messages that say how to fix the problem.
 
 RankSearchError           exit status 1
-├── InputError            the input is wrong; exit status 2, nothing was written
-├── SearchStopped         the search gave up; what was told so far is kept
-│   └── OutOfService      something that every trial needs is gone, such as disk space
-└── TrainingFailed        one fine-tune gave no usable score; the study records why, and goes on
+├── InputError            the input is wrong; exit status 2, nothing is written
+├── SearchStopped         the search stopped early; everything recorded so far is kept
+│   └── OutOfService      a resource that every trial needs is unavailable, such as disk space
+└── TrainingFailed        one fine-tune gave no usable score; the study records why and continues
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ class RankSearchError(Exception):
 
 
 class SearchStopped(RankSearchError):
-    """The search gave up before its planned number of trials."""
+    """The search stopped before its planned number of trials."""
 
 
 class OutOfService(SearchStopped):
-    """Something that every trial needs is gone; when it is back, the same command goes on."""
+    """A resource that every trial needs is unavailable; when it is back, the same command continues the study."""
 
 
 FailureKind = Literal["error", "not finite", "out of memory", "time limit", "damaged file", "process died"]
@@ -37,7 +37,7 @@ class TrainingFailed(RankSearchError):
 
     Args:
         reason: what the study records.
-        kind: what sort of failure it is.
+        kind: the category of the failure.
     """
 
     def __init__(self, reason: str, kind: FailureKind = "error") -> None:
@@ -45,18 +45,18 @@ class TrainingFailed(RankSearchError):
         self.kind: FailureKind = kind
 
     def __reduce__(self) -> tuple[type[TrainingFailed], tuple[str, FailureKind]]:
-        """It may come from another process."""
+        """Keeps ``kind`` when the exception is sent between processes."""
         return type(self), (str(self), self.kind)
 
 
 class InputError(RankSearchError):
-    """Wrong input: one line that names file, field and value, and says how to mend it.
+    """Wrong input: one line that names file, field and value, and says how to fix it.
 
     Args:
-        problem: what is wrong and how to mend it.
+        problem: what is wrong and how to fix it.
         field: dotted name of the field, such as ``training.steps``, or an option such as ``--rule``.
         file: the file (or option) that holds the field. Code that checks a field seldom knows the
-            file; whoever does adds it with `in_file`.
+            file; a caller that knows it adds it with `in_file`.
     """
 
     def __init__(self, problem: str, *, field: str | None = None, file: str | None = None) -> None:
@@ -66,24 +66,24 @@ class InputError(RankSearchError):
         self.file = file
 
     def in_file(self, file: str) -> InputError:
-        """The same error, said of ``file`` unless a file is named already."""
+        """The same error with ``file`` added, unless it names a file already."""
         return InputError(self.problem, field=self.field, file=self.file or file)
 
     def __str__(self) -> str:
         return printable(": ".join(part for part in (self.file, self.field, self.problem) if part))
 
 
-_PASSWORD = re.compile(r"(:/{1,2}[^/@:\s]*:)[^@\s]+@")  # of a URL, also one that was taken for a path
+_PASSWORD = re.compile(r"(:/{1,2}[^/@:\s]*:)[^@\s]+@")  # in a URL, also where the URL was read as a path
 
 
 def printable(text: str) -> str:
-    """A text as one line without passwords: somebody's input may hold anything."""
+    """A text as one printable line, with passwords masked and control characters escaped."""
     line = "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
     return _PASSWORD.sub(r"\1***@", line)
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """``did you mean 'steps'?``, or the list of known words when none is near."""
+    """``did you mean 'steps'?``, or the list of known words if none is similar."""
     words = sorted(known)
-    near = get_close_matches(word, words, n=1, cutoff=0.6)
-    return f"did you mean {near[0]!r}?" if near else f"known: {', '.join(words) or 'none'}"
+    similar = get_close_matches(word, words, n=1, cutoff=0.6)
+    return f"did you mean {similar[0]!r}?" if similar else f"known: {', '.join(words) or 'none'}"

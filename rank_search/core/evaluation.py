@@ -20,7 +20,7 @@ class Evaluation:
     Attributes:
         metric: the name of the metric that is the score.
         values: metric name → its value for each example, all in the order of the split.
-        outputs: what the model gave for each example, for `Task.examples`; empty when nobody asked.
+        outputs: what the model gave for each example, for `Task.examples`; empty unless asked for.
     """
 
     metric: str

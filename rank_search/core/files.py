@@ -1,4 +1,4 @@
-"""Files and folders that are never there by halves, whatever moment the process dies at."""
+"""Atomic writing of files and folders: a process that is killed leaves no half-written file behind."""
 
 from __future__ import annotations
 
@@ -20,38 +20,41 @@ def sha256(path: Path) -> str:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes a text in one step."""
-    with whole_file(path) as partial:
+    """Writes a UTF-8 text file atomically."""
+    with atomic_file(path) as partial:
         partial.write_text(text, encoding="utf-8")
 
 
 @contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
-    """Gives a name to write to; at the end, after fsync, that file takes the place of ``path``."""
+def atomic_file(path: Path) -> Iterator[Path]:
+    """Yields a temporary path to write to; at the end it is synced to disk and renamed to ``path``.
+
+    If the body raises, ``path`` stays as it was.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")
     yield partial
-    _flush(partial)
+    _sync(partial)
     partial.replace(path)
-    _flush(path.parent)
+    _sync(path.parent)
 
 
 @contextmanager
-def whole_folder(folder: Path, *, replace: bool = False) -> Iterator[Path]:
-    """Gives an empty folder to fill; at the end it takes the place of ``folder``.
+def atomic_folder(folder: Path, *, replace: bool = False) -> Iterator[Path]:
+    """Yields an empty temporary folder to fill; at the end it is renamed to ``folder``.
 
-    If the body raises, ``folder`` is as it was. What is there never is half a folder; while one is
-    replaced there is a moment, between two renames, at which there is none.
+    If the body raises, ``folder`` stays as it was. A reader never sees a half-written folder. Replacing takes
+    two renames, and between them there is no folder of that name for a moment.
 
     Args:
-        folder: what to write; without ``replace`` it must be empty or not exist.
-        replace: an older folder of that name, with all that is in it, is to go.
+        folder: the folder to write; without ``replace`` it must be empty or not exist.
+        replace: whether to remove an older folder of that name with everything in it.
 
     Raises:
-        OSError: ``folder`` can't be written, or holds something and is not to be replaced.
+        OSError: ``folder`` can't be written, or it is not empty and ``replace`` is false.
     """
     folder = folder.resolve()
-    # Names that nobody else gives, as what a killed process left under them is removed.
+    # The names are unique to this package, because leftovers of a killed process under them are removed.
     partial, old = (folder.with_name(f".{folder.name}.rank_search.{word}") for word in ("partial", "old"))
     for leftover in (partial, old):
         shutil.rmtree(leftover, ignore_errors=True)
@@ -59,7 +62,7 @@ def whole_folder(folder: Path, *, replace: bool = False) -> Iterator[Path]:
     try:
         yield partial
         for path in partial.rglob("*"):
-            _flush(path)
+            _sync(path)
         if folder.exists():
             if replace:
                 folder.rename(old)
@@ -70,10 +73,11 @@ def whole_folder(folder: Path, *, replace: bool = False) -> Iterator[Path]:
         shutil.rmtree(partial, ignore_errors=True)
         raise
     shutil.rmtree(old, ignore_errors=True)
-    _flush(folder.parent)
+    _sync(folder.parent)
 
 
-def _flush(path: Path) -> None:
+def _sync(path: Path) -> None:
+    """Waits until the disk holds a file or a folder entry."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
 from rank_search.core.errors import TrainingFailed
 
@@ -12,40 +12,51 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from rank_search.core.candidate import Candidate, Recipe
     from rank_search.core.evaluation import Evaluation, Split
     from rank_search.core.ranks import RankMap
 
 
-Recipe = Literal["fresh", "warm", "eva", "truncated", "adalora"]
-
-
 @dataclass(frozen=True)
 class Job:
-    """One rank map to fine-tune and evaluate.
+    """One candidate to train and evaluate.
 
     Attributes:
-        rank_map: the map.
+        candidate: what to train.
         seed: draws the fresh adapter, and its dropout.
-        data_seed: draws the order of the batches. Jobs that share it see the same batches, which takes
-            that noise out of comparisons between maps.
-        settings: joint settings searched beside the ranks, by name; empty where none are.
+        data_seed: draws the order of the batches. Jobs that share it see the same batches, which takes that noise out
+            of comparisons between maps.
         number: of its trial, by which `Rungs` speak of it.
-        recipe: how its adapter comes about. ``fresh``: trained from the study file's start; ``warm``: from the
-            nested super-adapter's components; ``eva``: from EVA's directions, and at ranks that EVA
-            redistributes; ``adalora``: by AdaLoRA, which sets the ranks; ``truncated``: cut out of another
-            adapter, without training. Where a recipe sets the ranks, the map says how many there are to share.
         source: folder of the adapter that is truncated.
         split: what it is scored on at the end.
     """
 
-    rank_map: RankMap
+    candidate: Candidate
     seed: int
     data_seed: int
-    settings: Mapping[str, float] = field(default_factory=dict)
     number: int = 0
-    recipe: Recipe = "fresh"
     source: Path | None = None
     split: Split = "validation"
+
+    @property
+    def rank_map(self) -> RankMap:
+        """The candidate's map."""
+        return self.candidate.rank_map
+
+    @property
+    def settings(self) -> Mapping[str, float]:
+        """The candidate's settings."""
+        return self.candidate.settings
+
+    @property
+    def recipe(self) -> Recipe:
+        """The candidate's recipe."""
+        return self.candidate.recipe
+
+    def at(self, rank_map: RankMap, settings: Mapping[str, float] | None = None) -> Job:
+        """The same job at other ranks, such as those that its recipe sets, and perhaps other settings."""
+        settings = self.settings if settings is None else settings
+        return replace(self, candidate=replace(self.candidate, rank_map=rank_map, settings=settings))
 
 
 @dataclass(frozen=True)
@@ -112,5 +123,5 @@ Outcome = FineTuned | Stopped | TrainingFailed | Died
 OnStep = Callable[[int, float], None]
 
 
-def unheard(_steps: int, _loss: float) -> None:
-    """Nobody listens."""
+def no_callback(*_arguments: Any) -> None:
+    """Does nothing: for work whose progress is not reported."""

@@ -1,4 +1,4 @@
-"""What a module's name tells of its place in a model."""
+"""Reads a module's layer, kind and block from its dotted name."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ _LAYER = re.compile(r"^(.*?\.\d+)\.(.+)$")
 
 
 def layer_of(name: str) -> str:
-    """The layer a module belongs to, such as ``encoder.layer.3``; a module outside layers is its own."""
+    """The layer that holds a module, such as ``encoder.layer.3``; for a module outside all layers, its own name."""
     match = _LAYER.match(name)
     return match.group(1) if match else name
 
 
 def kind_of(name: str) -> str:
-    """A module's name within its layer, such as ``self_attn.q_proj``; of one outside layers, its whole name."""
+    """A module's name within its layer, such as ``self_attn.q_proj``; for a module outside all layers, its own name."""
     return name.removeprefix(f"{layer_of(name)}.")
 
 
 def block_of(name: str) -> str:
-    """The module's layer and its half of it, such as ``encoder.layer.3/attention``."""
+    """The layer and the half of it that hold a module, such as ``encoder.layer.3/attention``."""
     match = _LAYER.match(name)
     if not match:
         return name

@@ -54,7 +54,7 @@ class RankMap:
 
     @property
     def key(self) -> str:
-        """16 hex digits that name this map whatever the order of its modules and its zeros."""
+        """16 hex digits that name this map; neither the order of its modules nor its zeros change them."""
         canonical = json.dumps(self.adapted, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 

@@ -46,7 +46,7 @@ class Space:
         dimensions: rank dimension → the modules that share its rank.
         ladder: the ranks that an index stands for.
         joint: joint setting → its range.
-        transposed: modules that are GPT-2 ``Conv1D``, which PEFT must be told.
+        transposed: modules that are GPT-2 ``Conv1D``, whose weights PEFT must transpose.
     """
 
     shapes: Mapping[str, Shape]

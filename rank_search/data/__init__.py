@@ -1,1 +1,1 @@
-"""Where examples come from: files, folders and the hub; their columns; their three splits."""
+"""Reads examples from files, folders and the hub, and splits them into train, validation and test."""

@@ -1,4 +1,4 @@
-"""Questions with their answers and the passage that holds them."""
+"""Question-answering data: questions with their answers and the passage that holds them."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Answered:
-    """A question, its right answers (one at least), and the passage that holds them."""
+class AnsweredQuestion:
+    """A question, its right answers (at least one), and the passage that holds them."""
 
     question: str
     answers: tuple[str, ...]
     passage: str
 
 
-def load_answered(settings: AnswerConfig) -> Splits[Answered]:
+def load_answered(settings: AnswerConfig) -> Splits[AnsweredQuestion]:
     """Reads and splits question-answering data; questions about one passage stay together.
 
     Raises:
@@ -34,27 +34,27 @@ def load_answered(settings: AnswerConfig) -> Splits[Answered]:
     """
     columns = settings.columns
 
-    def examples(rows: Sequence[Row]) -> list[Answered]:
+    def examples(rows: Sequence[Row]) -> list[AnsweredQuestion]:
         questions = column(rows, columns.question, "question")
         answers = column(rows, columns.answers, "answers")
         passages = column(rows, columns.context, "context")
         return [
-            Answered(str(question), _answers(given, number), str(passage))
-            for number, (question, given, passage) in enumerate(zip(questions, answers, passages, strict=True), start=1)
+            AnsweredQuestion(str(question), _answer_texts(value, number), str(passage))
+            for number, (question, value, passage) in enumerate(zip(questions, answers, passages, strict=True), start=1)
         ]
 
     parts = read_parts(settings.data, examples)
     return split(parts, settings, group=lambda example: example.passage)
 
 
-def _answers(given: Any, row: int) -> tuple[str, ...]:
-    """One answer, a list of them, or SQuAD's ``{"text": [...], "answer_start": [...]}``."""
-    if isinstance(given, dict):
-        given = given.get("text", ())
-    if isinstance(given, int | float) and not isinstance(given, bool):
-        given = str(given)
-    texts = [given] if isinstance(given, str) else list(given) if hasattr(given, "__iter__") else []
+def _answer_texts(value: Any, row: int) -> tuple[str, ...]:
+    """The answers in a cell: one answer, a list of answers, or SQuAD's ``{"text": [...], "answer_start": [...]}``."""
+    if isinstance(value, dict):
+        value = value.get("text", ())
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        value = str(value)
+    texts = [value] if isinstance(value, str) else list(value) if hasattr(value, "__iter__") else []
     texts = [text.get("text") if isinstance(text, dict) else text for text in texts]
     if not texts or not all(isinstance(text, str) and text.strip() for text in texts):
-        raise InputError(f"row {row} has no answer in text; give a text, or a list of texts")
+        raise InputError(f"row {row} has no answer text; write a text, or a list of texts")
     return tuple(texts)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def is_beir(folder: Path) -> bool:
-    """Whether a folder is laid out as BEIR's are."""
+    """Whether a folder has the layout of a BEIR data set."""
     return (folder / "corpus.jsonl").is_file() and (folder / "qrels").is_dir()
 
 
@@ -23,7 +23,7 @@ def read_corpus(folder: Path) -> dict[str, str]:
     """Document id → title and text.
 
     Raises:
-        InputError: a line lacks its id or its text.
+        InputError: a line lacks its id or its text, or repeats an id.
     """
     path = folder / "corpus.jsonl"
     return {name: text for name, text in _texts(path).items() if text}
@@ -32,10 +32,19 @@ def read_corpus(folder: Path) -> dict[str, str]:
 def read_judgements(
     folder: Path, data: DataConfig, part: str, documents: Mapping[str, str]
 ) -> list[tuple[str, dict[str, int]]]:
-    """Queries of one part with their relevant documents: (text, document id → gain above 0).
+    """Queries of one part with their relevant documents.
+
+    Args:
+        folder: the BEIR folder.
+        data: names the file of each part.
+        part: ``train``, ``validation`` or ``test``.
+        documents: the corpus by document id.
+
+    Returns:
+        For each query that has a relevant document: its text, and document id → gain, above 0.
 
     Raises:
-        InputError: there is no such part, or it judges a query or a document that is not there.
+        InputError: there is no such part, or it judges a query or a document that does not exist.
     """
     name = getattr(data, part)
     path = folder / "qrels" / f"{name}.tsv"
@@ -44,37 +53,37 @@ def read_judgements(
         raise InputError(f"{str(path)!r} is missing; {did_you_mean(name, known)}", field=f"task.data.{part}")
     queries = _texts(folder / "queries.jsonl")
     gains: dict[tuple[str, str], int] = {}
-    found: dict[str, dict[str, int]] = {}
+    relevant: dict[str, dict[str, int]] = {}
     for number, row in enumerate(read_file(path), start=2):
         try:
             query, document, gain = row["query-id"], row["corpus-id"], int(row["score"])
         except (KeyError, ValueError):
             raise InputError(
-                f"line {number} is no judgement; write query-id, corpus-id and a whole score", file=str(path)
+                f"line {number} is not a judgement; write query-id, corpus-id and a whole-number score", file=str(path)
             ) from None
-        for what, known_names in ((query, queries), (document, documents)):
-            if what not in known_names:
+        for name_in_row, known_names in ((query, queries), (document, documents)):
+            if name_in_row not in known_names:
                 raise InputError(
-                    f"line {number} names {what!r}, which is in neither queries.jsonl nor corpus.jsonl; mend it",
+                    f"line {number} names {name_in_row!r}, which is in neither queries.jsonl nor corpus.jsonl; fix it",
                     file=str(path),
                 )
         if gains.setdefault((query, document), gain) != gain:
-            raise InputError(f"line {number} judges {query!r} and {document!r} again; drop one line", file=str(path))
+            raise InputError(f"line {number} judges {query!r} and {document!r} again; remove one line", file=str(path))
         if gain > 0:
-            found.setdefault(query, {})[document] = gain
-    return [(queries[query], relevant) for query, relevant in found.items()]
+            relevant.setdefault(query, {})[document] = gain
+    return [(queries[query], document_gains) for query, document_gains in relevant.items()]
 
 
 def _texts(path: Path) -> dict[str, str]:
-    """``_id`` → title (where there is one) and text."""
+    """``_id`` → title, if there is one, and text."""
     if not path.is_file():
-        raise InputError("is missing; a BEIR folder has corpus.jsonl, queries.jsonl and qrels", file=str(path))
+        raise InputError("is missing; a BEIR folder needs corpus.jsonl, queries.jsonl and qrels", file=str(path))
     texts: dict[str, str] = {}
     for number, row in enumerate(read_jsonl(path), start=1):
         name, title, text = row.get("_id"), row.get("title") or "", row.get("text")
         if name is None or not (is_text(title) and is_text(text)):
-            raise InputError(f"object {number} has no _id, or a title or text that is none; mend it", file=str(path))
+            raise InputError(f"object {number} lacks _id, or its title or text is not text; fix it", file=str(path))
         if str(name) in texts:
-            raise InputError(f"object {number} has the _id {name!r} of an earlier one; drop one", file=str(path))
+            raise InputError(f"object {number} repeats the _id {name!r}; remove one of them", file=str(path))
         texts[str(name)] = f"{title} {text}".strip()
     return texts

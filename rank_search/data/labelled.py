@@ -1,4 +1,4 @@
-"""Texts with a class each."""
+"""Classification data: texts with one class each."""
 
 from __future__ import annotations
 
@@ -18,36 +18,37 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Labelled:
+class LabelledText:
     """A text and its class."""
 
     text: str
     label: str
 
 
-def load_labelled(settings: ClassificationConfig) -> Splits[Labelled]:
+def load_labelled(settings: ClassificationConfig) -> Splits[LabelledText]:
     """Reads and splits classification data.
 
     Raises:
-        InputError: the data can't be read, or a part has a class that training lacks.
+        InputError: the data can't be read, training has a single class, or another part has a class that training
+            lacks.
     """
 
-    def examples(rows: Sequence[Row]) -> list[Labelled]:
+    def examples(rows: Sequence[Row]) -> list[LabelledText]:
         texts = column(rows, settings.columns.text, "text")
         labels = column(rows, settings.columns.label, "label")
-        return [Labelled(str(text), str(label)) for text, label in zip(texts, labels, strict=True)]
+        return [LabelledText(str(text), str(label)) for text, label in zip(texts, labels, strict=True)]
 
     parts = read_parts(settings.data, examples)
-    splits = split(parts, settings, group=lambda example: example.text, needed=lambda example: example.label)
+    splits = split(parts, settings, group=lambda example: example.text, keep_in_train=lambda example: example.label)
     known = {example.label for example in splits.train}
     if len(known) < 2:
-        raise InputError(f"training has {len(known)} class; give at least two", field="task.columns.label")
+        raise InputError(f"training has {len(known)} class; it needs at least two", field="task.columns.label")
     for part in ("validation", "test"):
-        strangers = sorted({example.label for example in getattr(splits, part)} - known)
-        if strangers:
+        unknown = sorted({example.label for example in getattr(splits, part)} - known)
+        if unknown:
             raise InputError(
-                f"{part} has the class {strangers[0]!r}, which training lacks; add examples of it to training, or "
-                "drop it",
+                f"{part} has the class {unknown[0]!r}, which training lacks; add examples of it to training, or "
+                "remove it",
                 field=f"task.data.{part}",
             )
     return splits

@@ -1,4 +1,4 @@
-"""Queries and the documents to find: pairs in rows, a BEIR folder, or the standard library."""
+"""Retrieval data: queries and their documents from rows, a BEIR folder, or the standard library."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Query:
 
     Attributes:
         text: the query.
-        relevant: document (its position, or its id before there is one) → gain, above 0.
+        relevant: document id → gain, above 0.
     """
 
     text: str
@@ -41,12 +41,12 @@ class Query:
 
 @dataclass(frozen=True)
 class SearchSplit:
-    """Queries, and the documents that they are to be found among; splits may share their documents.
+    """Queries, and the documents that are searched; splits may share their documents.
 
     Attributes:
-        queries: their texts.
-        documents: their texts.
-        relevant: of each query, position of a document → gain, above 0.
+        queries: texts of the queries.
+        documents: texts of the documents.
+        relevant: for each query: position of a relevant document → gain, above 0.
     """
 
     queries: tuple[str, ...]
@@ -55,13 +55,13 @@ class SearchSplit:
 
     @property
     def pairs(self) -> list[tuple[int, int]]:
-        """(query, document) of every relevant document."""
-        return [(query, document) for query, found in enumerate(self.relevant) for document in found]
+        """Positions (query, document) of every relevant document."""
+        return [(query, document) for query, gains in enumerate(self.relevant) for document in gains]
 
 
 @dataclass(frozen=True)
 class SearchData:
-    """Retrieval data in its three parts."""
+    """Retrieval data in three parts: train, validation and test."""
 
     train: SearchSplit
     validation: SearchSplit
@@ -69,10 +69,10 @@ class SearchData:
 
     @property
     def fingerprint(self) -> str:
-        """Changes when any text, any judgement, any part or any order changes."""
+        """A digest that changes when any text, judgement, part or order changes."""
         shared = self.train.documents is self.test.documents
         content = {part: asdict(getattr(self, part)) for part in PARTS}
-        if shared:  # a large corpus need not be hashed three times
+        if shared:  # hash a large corpus once, not three times
             for part in PARTS[1:]:
                 del content[part]["documents"]
         return fingerprint(content)
@@ -85,18 +85,18 @@ def load_searchable(settings: RetrievalConfig) -> SearchData:
         InputError: the data can't be read.
     """
     if settings.data.source == STDLIB:
-        found = load_stdlib_pairs(settings.validation_size, settings.test_size)
-        return SearchData(*(_paired(getattr(found, part)) for part in PARTS))
+        splits = load_stdlib_pairs(settings.validation_size, settings.test_size)
+        return SearchData(*(_split_from_pairs(getattr(splits, part)) for part in PARTS))
     if settings.data.source.startswith("builtin:"):
         raise InputError(f"{settings.data.source!r} is not built in; write {STDLIB}", field="task.data.source")
     folder = Path(settings.data.source).expanduser()
     if is_beir(folder):
-        return _judged(folder, settings)
-    return _rows(settings)
+        return _load_beir(folder, settings)
+    return _load_rows(settings)
 
 
-def _paired(pairs: Sequence[Pair]) -> SearchSplit:
-    """Each query with its own document, among those of its part alone."""
+def _split_from_pairs(pairs: Sequence[Pair]) -> SearchSplit:
+    """A split in which each query has one document, and only the documents of the split are searched."""
     return SearchSplit(
         queries=tuple(pair.query for pair in pairs),
         documents=tuple(pair.document for pair in pairs),
@@ -104,36 +104,36 @@ def _paired(pairs: Sequence[Pair]) -> SearchSplit:
     )
 
 
-def _rows(settings: RetrievalConfig) -> SearchData:
-    """Rows of query and document; a query in several rows has several documents."""
+def _load_rows(settings: RetrievalConfig) -> SearchData:
+    """Reads rows of a query and a document; a query in several rows has several documents."""
     columns = settings.columns
 
     def queries(rows: Sequence[Row]) -> list[Query]:
-        found: dict[str, dict[str, int]] = {}
+        relevant: dict[str, dict[str, int]] = {}
         texts = zip(column(rows, columns.query, "query"), column(rows, columns.document, "document"), strict=True)
         for query, document in texts:
-            found.setdefault(str(query), {})[str(document)] = 1
-        return [Query(text, relevant) for text, relevant in found.items()]
+            relevant.setdefault(str(query), {})[str(document)] = 1
+        return [Query(text, gains) for text, gains in relevant.items()]
 
     parts = read_parts(settings.data, queries)
     documents = {document: document for part in parts.values() for query in part for document in query.relevant}
-    return _placed(_apart(parts, settings), documents)
+    return _index_documents(_split_queries(parts, settings), documents)
 
 
-def _judged(folder: Path, settings: RetrievalConfig) -> SearchData:
-    """A BEIR folder: every query is searched in the whole corpus."""
+def _load_beir(folder: Path, settings: RetrievalConfig) -> SearchData:
+    """Reads a BEIR folder; every query searches the whole corpus."""
     documents = read_corpus(folder)
     parts = {
         part: [Query(text, relevant) for text, relevant in read_judgements(folder, settings.data, part, documents)]
         for part in named_parts(settings.data)
     }
-    return _placed(_apart(parts, settings), documents)
+    return _index_documents(_split_queries(parts, settings), documents)
 
 
-def _apart(parts: dict[str, list[Query]], settings: RetrievalConfig) -> Splits[Query]:
-    """Splits queries so that no document answers queries of two parts that were split off one another.
+def _split_queries(parts: dict[str, list[Query]], settings: RetrievalConfig) -> Splits[Query]:
+    """Splits off validation and test queries so that no two parts share a relevant document.
 
-    Queries are linked where they share a document; those that are linked, however far apart, stay together.
+    Queries that share a document are linked. All queries of a connected component go to the same part.
     """
     numbers: dict[str, int] = {}
     links = [
@@ -145,17 +145,17 @@ def _apart(parts: dict[str, list[Query]], settings: RetrievalConfig) -> Splits[Q
     nodes = np.array([number for _, number in links]) + len(parts["train"])
     size = len(parts["train"]) + len(numbers)
     _, component = connected_components(coo_array((np.ones(len(links)), (rows, nodes)), shape=(size, size)))
-    first: dict[int, str] = {}  # of each component, the document that comes first by its text
+    first: dict[int, str] = {}  # component → the first of its documents in alphabetical order
     for document, number in numbers.items():
-        found = int(component[len(parts["train"]) + number])
-        first[found] = min(first.get(found, document), document)
+        label = int(component[len(parts["train"]) + number])
+        first[label] = min(first.get(label, document), document)
     groups = {query.text: first[int(component[row])] for row, query in enumerate(parts["train"])}
     return split(parts, settings, group=lambda query: groups.get(query.text, query.text))
 
 
-def _placed(splits: Splits[Query], documents: Mapping[str, str]) -> SearchData:
-    """Puts positions for the documents' ids."""
-    position = {name: place for place, name in enumerate(documents)}
+def _index_documents(splits: Splits[Query], documents: Mapping[str, str]) -> SearchData:
+    """Replaces document ids by positions in the corpus."""
+    position = {name: index for index, name in enumerate(documents)}
     texts = tuple(documents.values())
     return SearchData(
         *(

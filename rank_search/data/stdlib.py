@@ -1,7 +1,7 @@
 """Code search over the Python standard library of the running interpreter.
 
-Real text that is on every machine: the query is the first sentence of a function's docstring, the
-document is the function's code without the docstring.
+The data is real text that every machine has. The query is the first sentence of a function's docstring,
+and the document is the function's code without the docstring.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from rank_search.data.splits import Splits
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-_LEFT_OUT = {"test", "tests", "idle_test", "idlelib", "lib2to3", "turtledemo", "ensurepip", "site-packages"}
-_HELD_OUT_SHARE = 1 / 8  # of the pairs for validation, and as many for test
+_EXCLUDED_FOLDERS = {"test", "tests", "idle_test", "idlelib", "lib2to3", "turtledemo", "ensurepip", "site-packages"}
+_HELD_OUT_SHARE = 1 / 8  # share of the pairs for validation, and the same share for test
 _MIN_QUERY_WORDS = 3
 
 
@@ -34,7 +34,7 @@ class Pair:
 
     @property
     def digest(self) -> str:
-        """SHA-256 of both texts: the pair's identity, and what decides its split."""
+        """SHA-256 of both texts; it identifies the pair and decides its split."""
         return hashlib.sha256(f"{self.query}\0{self.document}".encode()).hexdigest()
 
 
@@ -46,9 +46,9 @@ def load_stdlib_pairs(validation_size: int, test_size: int, root: Path | None = 
         test_size: at most this many test pairs.
         root: folder to read instead of the interpreter's own library.
     """
-    pairs = sorted(_unique(_pairs(root or Path(sysconfig.get_path("stdlib")))), key=lambda pair: pair.digest)
+    pairs = sorted(_unique(_read_pairs(root or Path(sysconfig.get_path("stdlib")))), key=lambda pair: pair.digest)
     held_out = int(_HELD_OUT_SHARE * 2**32)
-    # The digest's last 32 bits decide the split; its first ones, by the sort, the order.
+    # The last 32 bits of the digest decide the split; the first bits decide the order, by the sort above.
     positions = [int(pair.digest[-8:], 16) // held_out for pair in pairs]
     validation = [pair for pair, position in zip(pairs, positions, strict=True) if position == 0]
     test = [pair for pair, position in zip(pairs, positions, strict=True) if position == 1]
@@ -57,7 +57,7 @@ def load_stdlib_pairs(validation_size: int, test_size: int, root: Path | None = 
 
 
 def _unique(pairs: Iterator[Pair]) -> Iterator[Pair]:
-    """Drops pairs whose query or document came before: each query has exactly one right document."""
+    """Drops pairs whose query or document came before, so that each query has exactly one right document."""
     queries: set[str] = set()
     documents: set[str] = set()
     for pair in pairs:
@@ -68,25 +68,26 @@ def _unique(pairs: Iterator[Pair]) -> Iterator[Pair]:
             yield pair
 
 
-def _pairs(root: Path) -> Iterator[Pair]:
+def _read_pairs(root: Path) -> Iterator[Pair]:
+    """Pairs of every readable file, in the order of the paths; files that Python can't parse are skipped."""
     for path in sorted(root.rglob("*.py")):
         folders = path.relative_to(root).parts[:-1]
-        if any(folder in _LEFT_OUT or folder.startswith("config-") for folder in folders):
+        if any(folder in _EXCLUDED_FOLDERS or folder.startswith("config-") for folder in folders):
             continue
         try:
             source = path.read_text(encoding="utf-8")
             tree = ast.parse(source)
         except (OSError, SyntaxError, ValueError):
             continue
-        lines = source.split("\n")  # as ast counts them; splitlines would also split at form feeds
+        lines = source.split("\n")  # ast counts lines this way; splitlines would also split at form feeds
         for function in _functions(tree.body):
-            pair = _pair(function, lines)
+            pair = _pair_from_function(function, lines)
             if pair is not None:
                 yield pair
 
 
 def _functions(statements: Sequence[ast.AST]) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
-    """Functions at any depth. It looks at statements alone, which is several times as fast as ``ast.walk``."""
+    """Functions at any depth. It visits only statements, which is several times as fast as ``ast.walk``."""
     for statement in statements:
         if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef):
             yield statement
@@ -94,23 +95,25 @@ def _functions(statements: Sequence[ast.AST]) -> Iterator[ast.FunctionDef | ast.
             yield from _functions(getattr(statement, block, []))
 
 
-def _pair(node: ast.FunctionDef | ast.AsyncFunctionDef, lines: list[str]) -> Pair | None:
+def _pair_from_function(node: ast.FunctionDef | ast.AsyncFunctionDef, lines: list[str]) -> Pair | None:
+    """The pair of a function; None without a docstring, with a short one, or without code beside it."""
     docstring = ast.get_docstring(node)
     if not docstring or len(node.body) < 2:
         return None
     query = first_sentence(docstring)
     if len(query.split()) < _MIN_QUERY_WORDS:
         return None
-    quoted = node.body[0]
+    docstring_node = node.body[0]
     end = node.end_lineno or node.lineno
-    code = lines[node.lineno - 1 : quoted.lineno - 1] + lines[quoted.end_lineno or quoted.lineno : end]
+    code = lines[node.lineno - 1 : docstring_node.lineno - 1]
+    code += lines[docstring_node.end_lineno or docstring_node.lineno : end]
     return Pair(query, textwrap.dedent("\n".join(code)))
 
 
 def first_sentence(docstring: str) -> str:
-    """The first sentence of a docstring on one line.
+    """The first sentence of a docstring, on one line.
 
-    It ends at a full stop before a capital letter, or at the first empty line.
+    It ends at a full stop, question mark or exclamation mark before a capital letter, or at the first empty line.
     """
     paragraph = " ".join(re.split(r"\n\s*\n", docstring.strip(), maxsplit=1)[0].split())
     return re.split(r"(?<=[.!?])\s+(?=[A-Z])", paragraph, maxsplit=1)[0]

@@ -1,1 +1,1 @@
-"""Where training runs. An executor only trains; the study belongs to the driver."""
+"""Executors: where training runs. An executor only trains; the driver keeps the study."""

@@ -1,4 +1,4 @@
-"""Training in this process: one model, one pack of adapters after another."""
+"""Trains in this process: one base model, one pack of adapters after another."""
 
 from __future__ import annotations
 
@@ -6,21 +6,22 @@ import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from rank_search.adapters import Spectrum, Start, UnpackableError, eva_directions, eva_start, loaded
+from rank_search.adapters import AdapterInit, Spectrum, UnpackableError, eva_directions, eva_init, loaded
+from rank_search.core.candidate import Candidate
 from rank_search.core.errors import InputError, TrainingFailed
 from rank_search.core.job import FineTuned, Job
 from rank_search.executors.protocol import Serial
 from rank_search.study.faults import failure
 from rank_search.training.adalora import train_adalora
 from rank_search.training.memory import (
-    forget_peak,
-    give_back_memory,
-    keep_freed_memory,
-    memory_left,
+    available_memory,
     memory_needed,
+    release_memory,
+    reset_peak_memory,
+    retain_freed_memory,
 )
-from rank_search.training.supernet import Nested
-from rank_search.training.trainer import fine_tune, rehearse, score
+from rank_search.training.supernet import Supernet
+from rank_search.training.trainer import fine_tune, score, time_steps
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Mapping, Sequence
@@ -34,30 +35,33 @@ if TYPE_CHECKING:
     from rank_search.tasks.base import Task
 
 
-# Along the leading directions of their inputs, adapters learn fast. Times the study's learning rate: on the demo EVA
-# scores 0.753 to 0.771 with 1, 0.772 to 0.782 with 1/2, and 0.781 to 0.785 with 1/4, from ranks 8 and 2.
-_EVA_LEARNS_AT = 0.25
-_TIMED = 2  # steps
-_MEMORY = 0.8  # of what is left, that activations may take
-_WORTH_IT = 0.95  # of the time of a smaller pack, above which a larger one is not worth its memory
+# EVA's adapters start along the leading directions of their inputs, so they learn fast. This factor multiplies the
+# study's learning rate: on the demo EVA scores 0.753 to 0.771 with 1, 0.772 to 0.782 with 1/2, and 0.781 to 0.785 with
+# 1/4, from ranks 8 and 2.
+_EVA_LEARNING_RATE_FACTOR = 0.25
+_TIMED_STEPS = 2
+_MEMORY_SHARE = 0.8  # of the available memory, that activations may take
+_MAX_TIME_RATIO = (
+    0.95  # time of a map's step in a larger pack ÷ that in a smaller pack; above it the smaller one is kept
+)
 
 
 @dataclass(frozen=True)
-class _Begun:
+class _PreparedJob:
     """A job that is ready to be trained.
 
     Attributes:
-        job: with the ranks that it is trained at.
-        start: where its training begins; None for the study's init rule.
-        seconds: what it took to find these.
+        job: the job, with the ranks that it is trained at.
+        init: the initial adapter; None for the study's init rule.
+        seconds: time of the preparation.
     """
 
     job: Job
-    start: Start | None
+    init: AdapterInit | None
     seconds: float
 
-    def ended(self, outcome: Outcome) -> Outcome:
-        """What became of it, with what went before."""
+    def complete(self, outcome: Outcome) -> Outcome:
+        """Adds the ranks and the preparation's time to an outcome."""
         if isinstance(outcome, FineTuned):
             return replace(outcome, rank_map=self.job.rank_map, seconds=self.seconds + outcome.seconds)
         return outcome
@@ -67,21 +71,21 @@ class LocalExecutor:
     """Trains jobs on the task's base model; implements `rank_search.executors.protocol.Executor`.
 
     Args:
-        trains: False on the driver of a cluster, which only reads adapters.
+        trains: False on the driver of a cluster, where this executor only reads adapters.
     """
 
     in_process = True
 
     def __init__(self, config: StudyConfig, task: Task, space: Space, *, trains: bool = True) -> None:
-        keep_freed_memory()
+        retain_freed_memory()
         self._config = config
         self._task = task
         self._sources = {prefix: model.source for prefix, model in config.base_models.items()}
         self._space = space
         self._device = next(task.backbone.parameters()).device
         self._serial = Serial(self.train)
-        self._nested: Nested | None = None
-        self._warm_start: Start | None = None
+        self._supernet: Supernet | None = None
+        self._warm_init: AdapterInit | None = None
         self._spectra: dict[Path, Spectrum] = {}
         self._directions = None
         if trains and config.adapter.init.method == "eva":
@@ -90,158 +94,161 @@ class LocalExecutor:
             self._directions = eva_directions(task.backbone, largest, config.adapter, batches)
 
     @property
-    def room(self) -> int:
-        """For one pack at a time."""
-        return self._serial.room
+    def free_slots(self) -> int:
+        """1, or 0 while a pack is submitted."""
+        return self._serial.free_slots
 
-    def begin(self, pack: Pack) -> None:
-        """Puts a pack down, for `finish`."""
-        self._serial.begin(pack)
+    def submit(self, pack: Pack) -> None:
+        """Stores a pack; `wait` trains it."""
+        self._serial.submit(pack)
 
-    def finish(self) -> Sequence[tuple[Pack, Sequence[Outcome]]]:
-        """Trains the pack."""
-        return self._serial.finish()
+    def wait(self) -> Sequence[tuple[Pack, Sequence[Outcome]]]:
+        """Trains the submitted pack."""
+        return self._serial.wait()
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Does nothing: this executor holds no workers."""
 
     def choose_pack(self, most: int) -> int:
-        """How many maps to train at once: doubled as long as a map's step gets cheaper and memory lasts.
+        """Finds how many maps to train at once: doubles the number while a map's step gets faster and memory suffices.
 
         Args:
-            most: no more than this.
+            most: upper bound of the result.
         """
         largest = self._space.uniform(self._space.ladder[-1])
-        jobs = [Job(largest, seed, data_seed=0) for seed in range(most)]
-        memory = _MEMORY * memory_left(self._device)
+        jobs = [Job(Candidate(largest), seed, data_seed=0) for seed in range(most)]
+        memory = _MEMORY_SHARE * available_memory(self._device)
         try:
-            alone = rehearse(self._task, jobs[:1], self._config, _TIMED)
-        except TrainingFailed:  # each trial will say so by itself
+            alone = time_steps(self._task, jobs[:1], self._config, _TIMED_STEPS)
+        except TrainingFailed:  # each trial will fail with this reason
             return 1
         best, cheapest = 1, sum(alone.seconds)
         while 2 * best <= most and 2 * best * alone.activations < memory:
             try:
-                larger = rehearse(self._task, jobs[: 2 * best], self._config, _TIMED)
-            except RuntimeError:  # PyTorch has no more precise word for a lack of memory on a CPU
+                larger = time_steps(self._task, jobs[: 2 * best], self._config, _TIMED_STEPS)
+            except RuntimeError:  # out of memory; PyTorch raises no narrower error for it on a CPU
                 break
             seconds = sum(larger.seconds) / (2 * best)
-            if seconds > _WORTH_IT * cheapest:
+            if seconds > _MAX_TIME_RATIO * cheapest:
                 break
             best, cheapest = 2 * best, seconds
         return best
 
     def check_packs(self) -> None:
-        """Checks that this model keeps the rows of several maps apart.
+        """Checks that this model keeps the rows of several maps apart, as packs need.
 
         Raises:
-            InputError: it does not, and the study file asks for packs.
+            InputError: it does not.
         """
-        jobs = [Job(self._space.uniform(self._space.ladder[-1]), seed, data_seed=0) for seed in range(2)]
+        largest = self._space.uniform(self._space.ladder[-1])
+        jobs = [Job(Candidate(largest), seed, data_seed=0) for seed in range(2)]
         try:
-            rehearse(self._task, jobs, self._config, 0)
+            time_steps(self._task, jobs, self._config, 0)
         except UnpackableError as error:
             nested = self._config.search.strategy == "nested"
             raise InputError(
                 f"this model does not keep several maps apart ({error}); write {'finetune' if nested else '1'}",
                 field="search.strategy" if nested else "search.pack",
             ) from None
-        except RuntimeError:  # such as a lack of memory, which smaller packs meet
+        except RuntimeError:  # such as out of memory, for which training falls back to smaller packs
             return
 
-    def nested(self, file: Path) -> Nested:
-        """The study's super-adapter, kept in a file; fine-tunes of this executor can start from it."""
-        self._nested = Nested(self._task, self._space, self._config, file, self._directions)
-        return self._nested
+    def supernet(self, file: Path) -> Supernet:
+        """The study's super-adapter, kept in a file; jobs with the recipe ``warm`` start from it."""
+        self._supernet = Supernet(self._task, self._space, self._config, file, self._directions)
+        return self._supernet
 
     def spectrum(self, folder: Path) -> Mapping[str, Sequence[float]]:
-        """Module → singular values of the change that a saved adapter makes, descending."""
+        """Module → singular values of a saved adapter's ΔW, descending."""
         return self._spectrum(folder).values
 
     def _spectrum(self, folder: Path) -> Spectrum:
         if folder not in self._spectra:
-            self._spectra[folder] = Spectrum.of(folder, self._task.backbone, self._config.adapter, self._task.head)
+            adapter, head = self._config.adapter, self._task.head
+            self._spectra[folder] = Spectrum.from_folder(folder, self._task.backbone, adapter, head)
         return self._spectra[folder]
 
     def train(self, jobs: Sequence[Job], on_step: OnStep, rungs: Rungs | None = None) -> list[Outcome]:
-        """Makes and scores the adapters of a pack of rank maps.
+        """Trains and scores the adapters of a pack of rank maps.
 
-        Jobs that can't be trained on the same batches are packed apart. A pack in which something goes wrong is
-        trained again in halves, down to single maps: memory may suffice for fewer, and an error is found to be one
-        map's own.
+        Jobs that can't be trained on the same batches are trained in separate packs. If a pack fails, it is trained
+        again in halves, down to single maps: memory may suffice for fewer maps, and only the map that causes an error
+        should fail.
         """
         packs: dict[Hashable, list[int]] = {}
         for i, job in enumerate(jobs):
             augmented = self._config.tuned(job.settings).training.augmentation
-            together = {"truncated": job.source, "adalora": job.number}.get(job.recipe)
+            together = {"truncate": job.source, "adalora": job.number}.get(job.recipe)
             packs.setdefault((job.data_seed, augmented, job.split, together), []).append(i)
         outcomes: dict[int, Outcome] = {}
         for places in packs.values():
-            found = self._train_pack([jobs[i] for i in places], on_step, rungs)
-            outcomes |= dict(zip(places, found, strict=True))
-            give_back_memory()
+            pack_outcomes = self._train_or_halve([jobs[i] for i in places], on_step, rungs)
+            outcomes |= dict(zip(places, pack_outcomes, strict=True))
+            release_memory()
         return [outcomes[i] for i in range(len(jobs))]
 
-    def _failed(self, error: Exception) -> TrainingFailed:
-        """What an error means for a map that is trained alone."""
+    def _to_failure(self, error: Exception) -> TrainingFailed:
+        """The failure of a map that is trained alone and raises an error."""
         failed = failure(error)
         if failed.kind != "out of memory":
             return failed
         needed = memory_needed(error, self._device) / 2**30
         return TrainingFailed(f"{failed}; it takes more than {needed:.1f} GiB", failed.kind)
 
-    def _train_pack(self, jobs: Sequence[Job], on_step: OnStep, rungs: Rungs | None) -> Sequence[Outcome]:
-        forget_peak(self._device)
+    def _train_or_halve(self, jobs: Sequence[Job], on_step: OnStep, rungs: Rungs | None) -> Sequence[Outcome]:
+        reset_peak_memory(self._device)
         try:
-            return self._made(jobs, on_step, rungs)
-        except Exception as error:  # whatever it is, it is for the study to record
-            failed = self._failed(error)
-        # Out here nothing holds on to the memory that the failed pack took.
+            return self._run_recipe(jobs, on_step, rungs)
+        except Exception as error:  # the study records any failure
+            failed = self._to_failure(error)
+        # After the except block no traceback keeps the memory of the failed pack.
         if len(jobs) == 1:
             return [failed]
         middle = len(jobs) // 2
-        return [*self._train_pack(jobs[:middle], on_step, rungs), *self._train_pack(jobs[middle:], on_step, rungs)]
+        halves = jobs[:middle], jobs[middle:]
+        return [outcome for half in halves for outcome in self._train_or_halve(half, on_step, rungs)]
 
-    def _made(self, jobs: Sequence[Job], on_step: OnStep, rungs: Rungs | None) -> Sequence[Outcome]:
-        """What their recipe makes of jobs that are packed together."""
+    def _run_recipe(self, jobs: Sequence[Job], on_step: OnStep, rungs: Rungs | None) -> Sequence[Outcome]:
+        """Trains or scores the jobs of one pack by their recipe."""
         first = jobs[0]
         if first.recipe == "adalora":
             return [train_adalora(self._task, first, self._config, sources=self._sources, on_step=on_step)]
-        if first.recipe == "truncated" and first.source is not None:
-            starts = [self._spectrum(first.source).start] * len(jobs)
-            return score(self._task, jobs, self._config, starts, sources=self._sources)
-        begun = [self._begun(job) for job in jobs]
+        if first.recipe == "truncate" and first.source is not None:
+            inits = [self._spectrum(first.source).init] * len(jobs)
+            return score(self._task, jobs, self._config, inits, sources=self._sources)
+        prepared = [self._prepare(job) for job in jobs]
         outcomes = fine_tune(
             self._task,
-            [of.job for of in begun],
+            [ready.job for ready in prepared],
             self._config,
             sources=self._sources,
             directions=self._directions,
-            starts=[of.start for of in begun],
+            inits=[ready.init for ready in prepared],
             rungs=rungs,
             on_step=on_step,
         )
-        return [of.ended(outcome) for of, outcome in zip(begun, outcomes, strict=True)]
+        return [ready.complete(outcome) for ready, outcome in zip(prepared, outcomes, strict=True)]
 
-    def _begun(self, job: Job) -> _Begun:
+    def _prepare(self, job: Job) -> _PreparedJob:
         started = time.perf_counter()
-        given, start = self._started(job)
-        return _Begun(given, start, time.perf_counter() - started)
+        job_to_train, init = self._ranks_and_init(job)
+        return _PreparedJob(job_to_train, init, time.perf_counter() - started)
 
-    def _started(self, job: Job) -> tuple[Job, Start | None]:
-        """A job with the ranks that it is trained at, and where its training begins."""
-        if job.recipe == "warm" and self._nested is not None:
-            self._warm_start = self._warm_start or self._nested.start()
-            return job, self._warm_start
+    def _ranks_and_init(self, job: Job) -> tuple[Job, AdapterInit | None]:
+        """The job with the ranks that it is trained at, and its initial adapter; None for the study's init rule."""
+        if job.recipe == "warm" and self._supernet is not None:
+            self._warm_init = self._warm_init or self._supernet.adapter_init()
+            return job, self._warm_init
         if job.recipe == "eva":
             batches = self._task.calibration_batches(self._config.seed)
-            rank_map, start = eva_start(self._task.backbone, job.rank_map, self._config.adapter, batches)
-            training = self._config.training.with_adapters_at(_EVA_LEARNS_AT)
+            rank_map, init = eva_init(self._task.backbone, job.rank_map, self._config.adapter, batches)
+            training = self._config.training.with_adapters_at(_EVA_LEARNING_RATE_FACTOR)
             rates = {"learning_rate": training.learning_rate, "head_learning_rate": training.rate_of_head}
-            return replace(job, rank_map=rank_map, settings=rates), start
+            return job.at(rank_map, rates), init
         return job, None
 
     def evaluate(self, adapter: Path | None, split: Split) -> Evaluation:
-        """Scores a saved adapter, or the base model alone where there is none."""
+        """Scores a saved adapter, or the base model if there is none."""
         if adapter is None:
             return self._task.evaluate(split)[0]
         with loaded(self._task.backbone, adapter):

@@ -1,11 +1,11 @@
-"""What the search asks of whoever trains: to begin packs, and to say what became of them."""
+"""The interface between the search and an executor: the search submits packs, and waits for their outcomes."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
-from rank_search.core.job import Died, Rungs, unheard
+from rank_search.core.job import Died, Rungs, no_callback
 from rank_search.study.faults import failure
 
 if TYPE_CHECKING:
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from rank_search.core.job import Job, OnStep, Outcome
 
 
-_STARTS = 3  # of a pack whose process dies
+_MAX_ATTEMPTS = 3  # of a pack whose process dies
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,38 +23,38 @@ class Pack:
 
     Attributes:
         jobs: what to train.
-        on_step: hears how far it is.
-        rungs: where maps may be stopped on their way.
+        on_step: called with the steps done and the mean loss.
+        rungs: where maps may be stopped.
     """
 
     jobs: Sequence[Job]
-    on_step: OnStep = unheard
+    on_step: OnStep = no_callback
     rungs: Rungs = field(default_factory=Rungs)
 
 
 class Executor(Protocol):
-    """Trains packs, one or many at once. It knows nothing of the study.
+    """Trains packs, one or several at once. It does not know the study.
 
-    Thread safety: all calls come from the driver's thread, and it calls a pack's functions from that thread alone,
-    while the driver waits in `finish`.
+    Thread safety: all calls come from the driver's thread. The executor calls a pack's functions in that thread only,
+    while the driver waits in `wait`.
     """
 
     @property
     def in_process(self) -> bool:
-        """Whether it trains in the driver's own process, so that a training that kills it leaves nobody to say so."""
+        """Whether it trains in the driver's own process: a training that kills it then kills the driver too."""
 
     @property
-    def room(self) -> int:
-        """How many more packs it could begin now; it may change while packs are trained."""
+    def free_slots(self) -> int:
+        """How many more packs can be submitted now; it may change while packs are trained."""
 
-    def begin(self, pack: Pack) -> None:
-        """Begins a pack. Only called where there is room."""
+    def submit(self, pack: Pack) -> None:
+        """Starts a pack. Callers must check `free_slots` first."""
 
-    def finish(self) -> Sequence[tuple[Pack, Sequence[Outcome]]]:
-        """Waits until packs are done, and says what became of each of their jobs, in order.
+    def wait(self) -> Sequence[tuple[Pack, Sequence[Outcome]]]:
+        """Waits until packs are done, and returns the outcomes of each, in the order of its jobs.
 
-        It may come back with nothing after some seconds. A job whose process died has `Died` as its outcome; it may be
-        trained again.
+        It may return an empty sequence after some seconds. A job whose process died has the outcome `Died`; its pack
+        may be submitted again.
 
         Raises:
             OutOfService: something that every trial needs is gone.
@@ -63,28 +63,32 @@ class Executor(Protocol):
 
 @dataclass
 class Serial:
-    """An executor that trains in this process, one pack after another, while it is waited for.
+    """An executor that trains in this process, one pack after another, inside `wait`.
 
     Args:
-        train: trains jobs, and may raise anything: that fails them, unless it is no fault of theirs.
+        train: trains jobs. If it raises an exception that a trial can cause, all jobs of the pack fail with it.
     """
 
     train: Callable[[Sequence[Job], OnStep, Rungs], Sequence[Outcome]]
-    _begun: Pack | None = None
+    _submitted: Pack | None = None
     in_process = True
 
     @property
-    def room(self) -> int:
-        """One, or none while a pack is to be trained."""
-        return 0 if self._begun else 1
+    def free_slots(self) -> int:
+        """1, or 0 while a pack is submitted."""
+        return 0 if self._submitted else 1
 
-    def begin(self, pack: Pack) -> None:
-        """Puts the pack down; it is trained by `finish`."""
-        self._begun = pack
+    def submit(self, pack: Pack) -> None:
+        """Stores the pack; `wait` trains it."""
+        self._submitted = pack
 
-    def finish(self) -> Sequence[tuple[Pack, Sequence[Outcome]]]:
-        """Trains the pack."""
-        pack, self._begun = self._begun, None
+    def wait(self) -> Sequence[tuple[Pack, Sequence[Outcome]]]:
+        """Trains the submitted pack; returns an empty sequence if there is none.
+
+        Raises:
+            OutOfService: something that every trial needs is gone.
+        """
+        pack, self._submitted = self._submitted, None
         if pack is None:
             return []
         try:
@@ -93,21 +97,21 @@ class Serial:
             return [(pack, [failure(error)] * len(pack.jobs))]
 
 
-def trained(executor: Executor, packs: Iterable[Pack]) -> Iterator[tuple[Pack, Sequence[Outcome]]]:
-    """Trains packs, as many at once as there is room for, and yields each when it is done.
+def train_packs(executor: Executor, packs: Iterable[Pack]) -> Iterator[tuple[Pack, Sequence[Outcome]]]:
+    """Trains packs, as many at once as there are free slots, and yields each one when it is done.
 
-    A pack whose process dies is begun again, but for the last time, when that is its outcome.
+    A pack whose process dies is submitted again, up to three times in all; then `Died` is its outcome.
     """
-    left, starts, at_work = list(packs), dict[Pack, int](), set[Pack]()
-    while left or at_work:
-        while left and executor.room > 0:
+    left, attempts, running = list(packs), dict[Pack, int](), set[Pack]()
+    while left or running:
+        while left and executor.free_slots > 0:
             pack = left.pop(0)
-            starts[pack] = starts.get(pack, 0) + 1
-            at_work.add(pack)
-            executor.begin(pack)
-        for pack, outcomes in executor.finish():
-            at_work.remove(pack)
-            if any(isinstance(of, Died) for of in outcomes) and starts[pack] < _STARTS:
+            attempts[pack] = attempts.get(pack, 0) + 1
+            running.add(pack)
+            executor.submit(pack)
+        for pack, outcomes in executor.wait():
+            running.remove(pack)
+            if any(isinstance(outcome, Died) for outcome in outcomes) and attempts[pack] < _MAX_ATTEMPTS:
                 left.append(pack)
             else:
                 yield pack, outcomes

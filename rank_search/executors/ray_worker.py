@@ -1,4 +1,4 @@
-"""What runs in a worker of a cluster: a base model and the task's data, loaded once, and packs trained on them."""
+"""Runs in a worker of a cluster: loads the base model and the task's data once, and trains packs on them."""
 
 from __future__ import annotations
 
@@ -9,17 +9,11 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any, Protocol
-
-import torch
+from typing import TYPE_CHECKING, Protocol
 
 from rank_search.core.errors import OutOfService
 from rank_search.core.job import Rungs
-from rank_search.executors.local import LocalExecutor
-from rank_search.executors.payload import Parcel, shipped
-from rank_search.models.modules import build_space
-from rank_search.models.quiet import quiet
-from rank_search.tasks.load import load_task
+from rank_search.executors.payload import FolderPayload, picklable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -28,18 +22,19 @@ if TYPE_CHECKING:
     from rank_search.core.evaluation import Evaluation, Split
     from rank_search.core.job import Job, Outcome
     from rank_search.core.ranks import RankMap
+    from rank_search.executors.local import LocalExecutor
 
-_TOLD = 1.0  # seconds between two words of how far a training is
+_REPORT_SECONDS = 1.0  # least time between two reports of a training
 
 
-class Line(Protocol):
-    """A worker's line to the driver, while it trains."""
+class DriverConnection(Protocol):
+    """A worker's connection to the driver while it trains."""
 
-    def told(self, steps: int, loss: float, checkpoint: bytes | None = None) -> None:
-        """So many steps are done, with this loss at the last one; and this may be kept of them."""
+    def report(self, steps: int, loss: float, checkpoint: bytes | None = None) -> None:
+        """Reports the finished steps and the last loss, and a checkpoint if there is a new one."""
 
-    def asked(self, steps: int, scores: Mapping[int, float]) -> set[int]:
-        """Who goes on at a rung; waits for the driver's word."""
+    def ask(self, steps: int, scores: Mapping[int, float]) -> set[int]:
+        """Asks the driver which jobs continue after a rung, and waits for the answer."""
 
 
 @dataclass(frozen=True)
@@ -48,10 +43,10 @@ class Assignment:
 
     Attributes:
         config: the study file.
-        data_fingerprint: of the driver's data.
-        model_fingerprint: of the driver's base model.
-        folder: the driver's working folder, from where relative paths count.
-        threads: of PyTorch on a CPU; None for its own choice.
+        data_fingerprint: fingerprint of the driver's data.
+        model_fingerprint: fingerprint of the driver's base model.
+        folder: the driver's working folder; relative paths start there.
+        threads: PyTorch's threads on a CPU; None for PyTorch's own choice.
     """
 
     config: StudyConfig
@@ -62,7 +57,7 @@ class Assignment:
 
 
 class Worker:
-    """Trains packs on one device, and does what else needs the base model."""
+    """Trains packs on one device, and does everything else that needs the base model."""
 
     def __init__(self, assignment: Assignment) -> None:
         self._assignment = assignment
@@ -71,116 +66,139 @@ class Worker:
 
     @cached_property
     def _files(self) -> TemporaryDirectory[str]:
-        """Where adapters from the driver lie; made when there are any, as a killed worker leaves it behind."""
+        """Holds adapters from the driver; made on first use, because a killed worker leaves it behind."""
         return TemporaryDirectory(prefix="rank_search-")
 
     def train(
         self,
         jobs: Sequence[Job],
         rungs: Sequence[int],
-        line: Line,
-        adapters: Mapping[str, Parcel],
+        connection: DriverConnection,
+        adapters: Mapping[str, FolderPayload],
         super_adapter: bytes | None,
     ) -> list[Outcome]:
-        """Makes and scores the adapters of a pack.
+        """Trains and scores the adapters of a pack.
 
         Args:
             jobs: what to train.
-            rungs: steps at which the driver is asked who goes on.
-            line: to the driver.
-            adapters: those that jobs are cut out of, by their path on the driver's disk.
-            super_adapter: the file of the nested one, if jobs start from it.
+            rungs: steps after which the driver is asked which jobs continue.
+            connection: to the driver.
+            adapters: path on the driver's disk → the adapter that jobs truncate.
+            super_adapter: content of the super-adapter's file, if jobs start from it.
         """
-        executor = self._ready()
+        executor = self._load()
         if super_adapter is not None:
-            executor.nested(self._super_adapter_file(super_adapter))
-        own = [replace(job, source=self._unpacked(str(job.source), adapters)) if job.source else job for job in jobs]
-        told = _Seldom(line)
-        return [shipped(of) for of in executor.train(own, told, Rungs(rungs, line.asked))]
+            executor.supernet(self._write_super_adapter(super_adapter))
+        local_jobs = [
+            replace(job, source=self._write_adapter(str(job.source), adapters)) if job.source else job for job in jobs
+        ]
+        outcomes = executor.train(local_jobs, _ThrottledReporter(connection), Rungs(rungs, connection.ask))
+        return [picklable(outcome) for outcome in outcomes]
 
     def choose_pack(self, most: int) -> int:
         """See `LocalExecutor.choose_pack`."""
-        return self._ready().choose_pack(most)
+        return self._load().choose_pack(most)
 
     def check_packs(self) -> None:
         """See `LocalExecutor.check_packs`."""
-        self._ready().check_packs()
+        self._load().check_packs()
 
-    def evaluate(self, adapter: Parcel | None, split: Split) -> Evaluation:
+    def evaluate(self, adapter: FolderPayload | None, split: Split) -> Evaluation:
         """See `LocalExecutor.evaluate`."""
         if adapter is None:
-            return self._ready().evaluate(None, split)
+            return self._load().evaluate(None, split)
         with TemporaryDirectory(prefix="rank_search-") as folder:
             adapter.write(Path(folder) / "adapter")
-            return self._ready().evaluate(Path(folder) / "adapter", split)
+            return self._load().evaluate(Path(folder) / "adapter", split)
 
-    def train_nested(self, seed: int, data_seed: int, line: Line, checkpoint: bytes | None) -> bytes:
-        """Trains the super-adapter, or goes on with it, and returns its file."""
-        file = self._super_adapter_file(checkpoint)
-        told = _Seldom(line, file)
-        self._ready().nested(file).train(seed, data_seed, lambda done, _of: told(done, math.nan))
+    def train_supernet(
+        self, seed: int, data_seed: int, connection: DriverConnection, checkpoint: bytes | None
+    ) -> bytes:
+        """Trains the super-adapter, from a checkpoint if there is one, and returns the content of its file."""
+        file = self._write_super_adapter(checkpoint)
+        reporter = _ThrottledReporter(connection, file)
+        self._load().supernet(file).train(seed, data_seed, lambda done, _steps: reporter(done, math.nan))
         return file.read_bytes()
 
-    def score_nested(self, maps: Sequence[RankMap], super_adapter: bytes) -> list[float]:
-        """Scores of maps by truncating the super-adapter."""
-        return self._ready().nested(self._super_adapter_file(super_adapter)).score(maps)
+    def score_supernet(self, maps: Sequence[RankMap], super_adapter: bytes) -> list[float]:
+        """Scores maps by truncating the super-adapter."""
+        return self._load().supernet(self._write_super_adapter(super_adapter)).score(maps)
 
-    def _ready(self) -> LocalExecutor:
-        """The executor; loads model and data when it is first asked for.
+    def _load(self) -> LocalExecutor:
+        """Returns the executor; loads the model and the data on the first call.
 
         Raises:
-            OutOfService: they can't be loaded here, or are not those of the driver.
+            OutOfService: they can't be loaded here, or differ from the driver's.
         """
         if self._executor is None:
-            quiet()
-            of = self._assignment
-            if of.threads is not None:
-                torch.set_num_threads(of.threads)
-            if Path(of.folder).is_dir():
-                os.chdir(of.folder)
-            try:
-                task = load_task(of.config)
-                executor = LocalExecutor(of.config, task, build_space(task.backbone, of.config, task.head))
-            except Exception as error:  # whatever it is, no trial is to blame
-                reason = " ".join(f"{type(error).__name__}: {error}".split())
-                raise OutOfService(f"a worker can't load what the study needs: {reason}") from None
-            found = (task.data_fingerprint, task.fingerprint)
-            if found != (of.data_fingerprint, of.model_fingerprint):
-                raise OutOfService("a worker found other data or another base model than the driver; mend its files")
-            self._executor = executor
+            self._executor = _loaded(self._assignment)
         return self._executor
 
-    def _super_adapter_file(self, content: bytes | None) -> Path:
+    def _write_super_adapter(self, content: bytes | None) -> Path:
+        """Returns the super-adapter's file; writes it first if the content is new."""
         file = Path(self._files.name) / "nested.safetensors"
         if content is not None and content != self._super_adapter:
             file.write_bytes(content)
             self._super_adapter = content
         return file
 
-    def _unpacked(self, source: str, adapters: Mapping[str, Parcel]) -> Path:
+    def _write_adapter(self, source: str, adapters: Mapping[str, FolderPayload]) -> Path:
+        """Returns the local folder of an adapter from the driver; writes it on the first call."""
         folder = Path(self._files.name) / Path(source).name
         if not folder.is_dir():
             adapters[source].write(folder)
         return folder
 
 
-class _Seldom:
-    """Tells the driver how far a training is, but not at every step; and of a file, whenever it was written."""
+def _loaded(assignment: Assignment) -> LocalExecutor:
+    # Imported here, as they load torch, which a driver of remote workers can do without.
+    import torch
 
-    def __init__(self, line: Line, file: Path | None = None) -> None:
-        self._line = line
+    from rank_search.executors.local import LocalExecutor
+    from rank_search.models.library_logs import silence_library_logs
+    from rank_search.models.modules import build_space
+    from rank_search.tasks.load import load_task
+
+    silence_library_logs()
+    if assignment.threads is not None:
+        torch.set_num_threads(assignment.threads)
+    if Path(assignment.folder).is_dir():
+        os.chdir(assignment.folder)
+    try:
+        task = load_task(assignment.config)
+        executor = LocalExecutor(assignment.config, task, build_space(task.backbone, assignment.config, task.head))
+    except Exception as error:  # no trial can be the cause
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise OutOfService(f"a worker can't load what the study needs: {reason}") from None
+    found = (task.data_fingerprint, task.fingerprint)
+    if found != (assignment.data_fingerprint, assignment.model_fingerprint):
+        raise OutOfService("a worker found other data or another base model than the driver; fix its files")
+    return executor
+
+
+class _ThrottledReporter:
+    """Reports a training to the driver, at most once a second; sends a file too if it has changed since last time.
+
+    Args:
+        connection: to the driver.
+        file: the checkpoint that the training writes, if any.
+    """
+
+    def __init__(self, connection: DriverConnection, file: Path | None = None) -> None:
+        self._connection = connection
         self._file = file
-        self._told = -_TOLD
-        self._written = self._time()
+        self._last_report = -math.inf
+        self._last_written = self._modified()
 
     def __call__(self, steps: int, loss: float) -> None:
-        if (now := time.monotonic()) - self._told < _TOLD:
+        if (now := time.monotonic()) - self._last_report < _REPORT_SECONDS:
             return
-        self._told = now
+        self._last_report = now
         checkpoint = None
-        if self._file is not None and (written := self._time()) != self._written:
-            checkpoint, self._written = self._file.read_bytes(), written
-        self._line.told(steps, loss, checkpoint)
+        if self._file is not None and (modified := self._modified()) != self._last_written:
+            checkpoint, self._last_written = self._file.read_bytes(), modified
+        self._connection.report(steps, loss, checkpoint)
 
-    def _time(self) -> Any:
+    def _modified(self) -> int | None:
+        """The file's modification time in nanoseconds; None if there is no file."""
         return self._file.stat().st_mtime_ns if self._file is not None and self._file.is_file() else None

@@ -1,4 +1,4 @@
-"""Trained weights in the forms that servers read, each proved before it is left behind."""
+"""Trained weights in the formats that servers read; none is written before its consumers are tried on it."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import torch
 from rank_search.adapters import Adapter, adapter_folder, compact, in_all_layers, padded
 from rank_search.core.errors import InputError, RankSearchError
 from rank_search.data.splits import fingerprint as joint_fingerprint
-from rank_search.export.certificate import BUNDLE_CONSUMERS, certify, refer
+from rank_search.export.certificate import certified_labels, certify, measure_reference
 from rank_search.export.gguf_file import FILE, check_architecture, write_gguf
 from rank_search.export.manifest import Base, Manifest, weight_digests
-from rank_search.export.origin import told, write_card
+from rank_search.export.origin import finding_line, write_card
 from rank_search.export.probe import load_base, merged
-from rank_search.export.serving import notes
+from rank_search.export.serving import serving_notes
 from rank_search.models.modules import linear_modules
 from rank_search.models.retriever import save_retriever
 from rank_search.models.source import fingerprint, locate
@@ -26,45 +26,45 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from rank_search.export.choice import Choice, Part
+    from rank_search.export.exported_trial import ExportedTrial, ModelPart
     from rank_search.export.probe import LoadedBase
 
 
-def write_peft(part: Part, _base: LoadedBase, out: Path) -> None:
+def write_peft(part: ModelPart, _base: LoadedBase, out: Path) -> None:
     """The adapter as it was trained."""
     shutil.copytree(part.adapter, out, dirs_exist_ok=True)
 
 
-def write_compact(part: Part, base: LoadedBase, out: Path) -> None:
-    """The adapter at scale 1, whichever α and rank a consumer goes by; each module keeps its rank."""
+def write_compact(part: ModelPart, base: LoadedBase, out: Path) -> None:
+    """The adapter at scale 1, by whichever α and rank a consumer computes it; each module keeps its rank."""
     compact(_adapting(part), linear_modules(base.model)).save(out)
 
 
-def write_padded(part: Part, base: LoadedBase, out: Path) -> None:
+def write_padded(part: ModelPart, base: LoadedBase, out: Path) -> None:
     """The adapter at scale 1 and one rank, filled up with zeros, in modules of the same kinds in all layers."""
     shapes = linear_modules(base.model)
     names = in_all_layers(part.rank_map.ranks, shapes)
     padded(_adapting(part), {name: shapes[name] for name in names}, shapes).save(out)
 
 
-def write_gguf_adapter(part: Part, base: LoadedBase, out: Path) -> None:
+def write_gguf_adapter(part: ModelPart, base: LoadedBase, out: Path) -> None:
     """The adapter as llama.cpp reads it, at scale 1."""
-    if part.choice.record.head:
+    if part.exported.metadata.head:
         raise RankSearchError("gguf holds no classification head; use --to merged")
     settings = base.model.config
     check_architecture(settings.model_type)
     write_gguf(out / FILE, compact(_adapting(part)).factors, settings.model_type, settings.to_dict())
 
 
-def write_merged(part: Part, base: LoadedBase, out: Path) -> None:
+def write_merged(part: ModelPart, base: LoadedBase, out: Path) -> None:
     """The base model with the adapter merged into its weights, in the type that they were trained on.
 
     An embedder keeps its pooling, normalisation and prompts.
     """
     model = merged(base, part.adapter)
-    if part.choice.record.classes:
-        model.config.id2label = dict(enumerate(part.choice.record.classes))
-        model.config.label2id = {name: i for i, name in enumerate(part.choice.record.classes)}
+    if part.exported.metadata.classes:
+        model.config.id2label = dict(enumerate(part.exported.metadata.classes))
+        model.config.label2id = {name: i for i, name in enumerate(part.exported.metadata.classes)}
     model.to(getattr(torch, part.model.dtype))
     if part.auto_class == "AutoModel":
         save_retriever(part.model, model, out)
@@ -73,18 +73,18 @@ def write_merged(part: Part, base: LoadedBase, out: Path) -> None:
         base.tokenizer.save_pretrained(out)
 
 
-def _adapting(part: Part) -> Adapter:
+def _adapting(part: ModelPart) -> Adapter:
     """The trained adapter, if it adapts anything."""
     adapter = Adapter.load(part.adapter)
     if not adapter.factors:
         raise RankSearchError(
-            f"trial {part.choice.trial.number} trains its head alone, which servers of adapters don't take; use "
+            f"trial {part.exported.trial.number} trains only its head, which servers of adapters don't take; use "
             "--to peft or merged"
         )
     return adapter
 
 
-_WRITERS: dict[str, Callable[[Part, LoadedBase, Path], None]] = {
+_WRITERS: dict[str, Callable[[ModelPart, LoadedBase, Path], None]] = {
     "peft": write_peft,
     "compact": write_compact,
     "padded": write_padded,
@@ -93,85 +93,85 @@ _WRITERS: dict[str, Callable[[Part, LoadedBase, Path], None]] = {
 }
 
 
-def write_bundles(choice: Choice, form: str, out: Path, *, force: bool) -> list[str]:
-    """Writes a bundle for each base model, each with its certificate, its measure and a model card.
+def write_bundles(exported: ExportedTrial, form: str, out: Path, *, force: bool) -> list[str]:
+    """Writes a bundle for each base model, with its certificate, its reference outputs and a model card.
 
     Args:
-        choice: the trial.
-        form: a key of `BUNDLE_CONSUMERS`.
+        exported: the trial.
+        form: the format.
         out: an empty folder; of several base models each gets a folder in it.
-        force: write what fails, too.
+        force: write a bundle that fails, too.
 
     Returns:
-        Size, certificate and serving notes of each, to be told.
+        Lines to print: the certificate and the serving notes of each.
 
     Raises:
         InputError: an adapter is damaged, or a base model has changed.
-        RankSearchError: the format can't hold the trial, or a consumer that it is for computes something else.
+        RankSearchError: the format can't hold the trial, or a consumer that it is written for computes other outputs.
     """
-    _check_unchanged(choice)
+    _check_unchanged(exported)
     lines = []
-    for part in choice.parts:
+    for part in exported.parts:
         folder = adapter_folder(out, part.prefix)
         folder.mkdir(exist_ok=True)
         lines += _write(part, form, folder, force=force)
     return lines
 
 
-def _check_unchanged(choice: Choice) -> None:
-    """Checks that the base models have the weights that the study was begun on.
+def _check_unchanged(exported: ExportedTrial) -> None:
+    """Checks that the base models have the weights that the study started with.
 
     Raises:
         InputError: one has changed.
     """
-    # The retriever of a generation study is not adapted, but it is part of what was begun.
-    retriever = getattr(choice.config.task, "retriever", None)
-    sources = [retriever, choice.config.model] if retriever else [choice.config.model]
+    # The retriever of a generation study is not adapted, but its answers depend on it.
+    retriever = getattr(exported.config.task, "retriever", None)
+    sources = [retriever, exported.config.model] if retriever else [exported.config.model]
     found = [fingerprint(locate(source), source) for source in sources]
     now = found[0] if len(found) == 1 else joint_fingerprint(found)
-    if now != choice.record.model_fingerprint:
+    if now != exported.metadata.model_fingerprint:
         raise InputError(
-            f"{' or '.join(repr(source.source) for source in sources)} has changed since the study was begun; restore "
-            "it, or name its revision",
+            f"{' or '.join(repr(source.source) for source in sources)} has changed since the study started; "
+            "restore it, or name its revision",
             field="model.source",
         )
 
 
-def _write(part: Part, form: str, folder: Path, *, force: bool) -> list[str]:
-    choice = part.choice
-    base = load_base(part.model, part.auto_class, len(choice.record.classes))
-    reference = refer(base, part.adapter)
+def _write(part: ModelPart, form: str, folder: Path, *, force: bool) -> list[str]:
+    exported = part.exported
+    base = load_base(part.model, part.auto_class, len(exported.metadata.classes))
+    reference = measure_reference(base, part.adapter)
     _WRITERS[form](part, base, folder)
     reference.save(folder)
     manifest = Manifest(
         format=form,
-        study=choice.study,
-        trial=choice.trial.number,
-        metric=choice.config.task.metric,
-        score=choice.trial.score,
-        score_se=choice.trial.score_se if math.isfinite(choice.trial.score_se) else None,
+        study=exported.study,
+        trial=exported.trial.number,
+        metric=exported.config.task.metric,
+        score=exported.trial.score,
+        score_se=exported.trial.score_se if math.isfinite(exported.trial.score_se) else None,
         trainable_parameters=part.trainable_parameters,
-        settings=dict(choice.trial.settings),
+        settings=dict(exported.trial.settings),
         ranks=dict(part.rank_map.ranks),
         base=Base(
             source=part.source,
             revision=part.model.revision,
             auto_class=part.auto_class,
-            classes=len(choice.record.classes),
+            classes=len(exported.metadata.classes),
             dtype=part.model.dtype,
             fingerprint=base.fingerprint,
         ),
         versions=environment("cpu")["versions"],
         weights=weight_digests(folder),
     )
-    findings = certify(folder, manifest, base, reference, BUNDLE_CONSUMERS[form])
+    findings = certify(folder, manifest, base, reference, certified_labels(form))
     failed = [finding for finding in findings if finding.passed is False]
     if failed and not force:
         raise RankSearchError(
-            f"{form}: {told(failed[0])}; nothing was written (--force writes it all the same, marked as failed)"
+            f"{form}: {finding_line(failed[0])}; nothing was written (--force writes it all the same, marked as failed)"
         )
     manifest = manifest.model_copy(update={"certificate": findings})
     manifest.write(folder)
-    serving = notes(folder, findings, part.auto_class)
+    serving = serving_notes(folder, findings, part.auto_class)
     write_card(folder, manifest, part, serving)
-    return [*map(told, findings), *serving]
+    return [*map(finding_line, findings), *serving]

@@ -6,10 +6,20 @@ from typing import TYPE_CHECKING, Any
 
 from rank_search.adapters import Adapter, loaded
 from rank_search.core.errors import InputError, RankSearchError, did_you_mean
-from rank_search.export.consumers import CONSUMERS, Consumer, run_with
+from rank_search.export.adapter_files import AdapterSettings
+from rank_search.export.consumers import readers
 from rank_search.export.manifest import FILE, Finding, Manifest
-from rank_search.export.probe import LoadedBase, Reference, check_unchanged, load_base, outputs, tokens
-from rank_search.export.rules import AdapterSettings, NotServed, Reading, Refused
+from rank_search.export.probe import (
+    LoadedBase,
+    Reference,
+    check_unchanged,
+    load_base,
+    outputs,
+    outputs_with,
+    tokens,
+)
+from rank_search.export.protocol import ADAPTER_FORMATS, Bundle, Reader
+from rank_search.export.updates import AppliedUpdates, NotServed, Refused
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,18 +27,15 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-# The consumers that each format is for.
-BUNDLE_CONSUMERS = {
-    "peft": ("peft", "vllm"),
-    "compact": ("peft", "axolotl", "vllm-0.31", "vllm"),
-    "padded": ("peft", "axolotl", "vllm-0.31", "vllm", "sglang", "lorax", "tgi"),
-    "gguf": ("llama.cpp",),
-    "merged": ("transformers",),
-}
 # The largest difference that is rounding, as a part of the change that an adapter makes.
-_FLOAT = 0.01  # far above rounding in float32, far below any wrong scale
-_ROUNDED = 0.1  # where it is merged into weights of half precision
-_LEAST_EFFECT = 1e-4  # of the output; below it, a wrong scale can't be told from rounding
+_TOLERANCE = 0.01  # far above rounding in float32, far below any wrong scale
+_HALF_TOLERANCE = 0.1  # where the adapter is merged into weights of half precision
+_LEAST_EFFECT = 1e-4  # of the output; below it, a wrong scale looks like rounding
+
+
+def certified_labels(form: str) -> tuple[str, ...]:
+    """Labels of the readers that a format is written for, which must all compute what the trained adapter does."""
+    return tuple(reader.label for reader in readers() if form in reader.certified)
 
 
 def bundles(folder: Path) -> list[Path]:
@@ -47,52 +54,52 @@ def bundles(folder: Path) -> list[Path]:
     return found
 
 
-def refer(base: LoadedBase, adapter: Path) -> Reference:
-    """The measure of a bundle: the base model's outputs on the fixed inputs, without and with the trained adapter.
+def measure_reference(base: LoadedBase, adapter: Path) -> Reference:
+    """The base model's outputs on the fixed inputs, without and with the trained adapter under PEFT.
 
     Raises:
-        RankSearchError: the adapter changes so little that no error could be told from rounding.
+        RankSearchError: the adapter changes so little that a wrong scale would look like rounding.
     """
     ids, mask = tokens(base.tokenizer)
     trained = Adapter.load(adapter)
-    # Of a classifier the head is not what a scale could spoil, and its change would hide what is.
+    # A scale does not apply to a classifier's head, whose large change would hide an error of the scale.
     head = trained.head if trained.factors else {}
-    before = run_with(base, Reading({}, head), ids, mask)
+    before = outputs_with(base, AppliedUpdates({}, head), ids, mask)
     with loaded(base.model, adapter):
         reference = Reference(ids, mask, before, outputs(base.model, ids, mask))
     if not reference.effect >= _LEAST_EFFECT:
         raise RankSearchError(
-            f"the adapter changes outputs by {reference.effect:.1e} of the largest, too little to tell a wrong scale "
-            "from rounding; nothing can be certified"
+            f"the adapter changes outputs by {reference.effect:.1e} of the largest, too little to distinguish a "
+            "wrong scale from rounding; nothing can be certified"
         )
     return reference
 
 
 def verify(folder: Path, names: Sequence[str] | None, *, trust_remote_code: bool = False) -> tuple[Finding, ...]:
-    """Computes a bundle's certificate anew.
+    """Computes a bundle's certificate again.
 
     Args:
         folder: the bundle.
-        names: labels of the consumers to try; None for those that its format is for; empty for all.
+        names: labels of the readers to try; None for those that its format is written for; empty for all.
         trust_remote_code: run Python code that the base model ships.
 
     Raises:
-        InputError: the folder is no bundle, is damaged, its base model has changed, or there is no such consumer.
+        InputError: the folder is no bundle, is damaged, its base model has changed, or no such reader opens its format.
     """
     manifest, reference = Manifest.read(folder), Reference.load(folder)
-    if manifest.format not in BUNDLE_CONSUMERS:
+    known = [reader.label for reader in readers() if manifest.format in reader.formats]
+    if not known:
         raise InputError(
-            f"{manifest.format!r} is no format of bundles; export anew", file=str(folder / FILE), field="format"
+            f"{manifest.format!r} is no format of bundles; export again", file=str(folder / FILE), field="format"
         )
     manifest.check_weights(folder)
-    known = [consumer.label for consumer in CONSUMERS if manifest.format in consumer.formats]
     if names is None:
-        names = BUNDLE_CONSUMERS[manifest.format]
+        names = certified_labels(manifest.format)
     for name in names:
         if name not in known:
             raise InputError(f"{name!r} reads no {manifest.format}; {did_you_mean(name, known)}", field="--consumer")
-    if manifest.format in {"peft", "compact", "padded"}:
-        AdapterSettings.read(folder)  # so that a damaged one is told of, whoever reads it
+    if manifest.format in ADAPTER_FORMATS:
+        AdapterSettings.read(folder)  # so that a damaged file is an error, not the refusal of one reader
     source = manifest.base.located(trust_remote_code=trust_remote_code)
     base = load_base(source, manifest.base.auto_class, manifest.base.classes)
     check_unchanged(manifest.base, base)
@@ -102,60 +109,63 @@ def verify(folder: Path, names: Sequence[str] | None, *, trust_remote_code: bool
 def certify(
     folder: Path, manifest: Manifest, base: LoadedBase, reference: Reference, names: Sequence[str]
 ) -> tuple[Finding, ...]:
-    """What consumers compute with a bundle.
+    """What readers compute with a bundle.
 
     Args:
         folder: the bundle.
-        manifest: what it says of itself.
-        base: the base model.
-        reference: the measure.
-        names: of the consumers to try.
+        manifest: its origin.
+        base: its base model.
+        reference: the outputs that they must reach.
+        names: labels of the readers to try.
     """
-    return tuple(
-        _finding(consumer, folder, manifest, base, reference) for consumer in CONSUMERS if consumer.label in names
-    )
+    bundle = Bundle(folder, base, reference)
+    return tuple(_finding(reader, bundle, manifest) for reader in readers() if reader.label in names)
 
 
-def _finding(consumer: Consumer, folder: Path, manifest: Manifest, base: LoadedBase, reference: Reference) -> Finding:
-    here = consumer.installed if consumer.runs(base) else None
-    common: dict[str, Any] = {"label": consumer.label, "consumer": consumer.name}
-    common |= {"version": here or consumer.read_in, "real": here is not None}
-    architecture = type(base.model).__name__
-    if manifest.base.auto_class not in consumer.serves or architecture in consumer.without:
+def _finding(reader: Reader, bundle: Bundle, manifest: Manifest) -> Finding:
+    installed = reader.installed_version if reader.can_run(bundle.base) else None
+    common: dict[str, Any] = {"label": reader.label, "consumer": reader.name}
+    common |= {"version": installed or reader.rules_version, "real": installed is not None}
+    architecture = type(bundle.base.model).__name__
+    if manifest.base.auto_class not in reader.auto_classes or architecture in reader.unsupported:
         return Finding(**common, passed=None, note=f"takes no adapters for {architecture}")
     try:
-        found = _outputs(consumer, here, folder, base, reference)
-    except NotServed as unserved:
-        return Finding(**common, passed=None, note=str(unserved))
+        found = _outputs(reader, installed, bundle)
+    except NotServed as error:
+        return Finding(**common, passed=None, note=str(error))
     except Refused as refusal:
         return Finding(**common, passed=False, note=f"refuses it: {refusal}")
     except RankSearchError:
         raise
-    except Exception as error:  # whatever a consumer raises is its way to refuse
+    except Exception as error:  # a consumer's own code may refuse with any exception
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
         return Finding(**common, passed=False, note=f"refuses it: {reason}")
+    reference = bundle.reference
     if found.shape != reference.adapted.shape:
         note = f"outputs {tuple(found.shape)}, not {tuple(reference.adapted.shape)}"
         return Finding(**common, passed=False, note=note)
     difference, of_output = reference.difference(found), reference.of_output(found)
-    halved = manifest.format == "merged" and manifest.base.dtype != "float32"
-    tolerance = _ROUNDED if halved else _FLOAT
+    half_precision = manifest.format == "merged" and manifest.base.dtype != "float32"
+    tolerance = _HALF_TOLERANCE if half_precision else _TOLERANCE
     return Finding(**common, passed=difference <= tolerance, difference=difference, of_output=of_output)
 
 
-def _outputs(consumer: Consumer, installed: str | None, folder: Path, base: LoadedBase, reference: Reference) -> Tensor:
+def _outputs(reader: Reader, installed: str | None, bundle: Bundle) -> Tensor:
     """By the consumer's own code where it is installed, else by the model of its rules.
 
     Raises:
         RankSearchError: it is installed, but can't be imported here.
     """
-    run = consumer.own if installed else consumer.modelled
-    if run is None:
-        raise RankSearchError(f"{consumer.name} is not installed")
+    read = reader.own_code if installed else reader.rules
+    if read is None:
+        raise RankSearchError(f"{reader.name} is not installed")
     try:
-        return run(folder, base, reference)
+        result = read(bundle)
     except ImportError as error:
         raise RankSearchError(
-            f"{consumer.package} {installed} is installed, but can't be imported here ({error}); mend it, or "
+            f"{reader.package} {installed} is installed, but can't be imported here ({error}); fix it, or "
             "verify where it is not installed, by a model of its rules"
         ) from error
+    if not isinstance(result, AppliedUpdates):
+        return result
+    return outputs_with(bundle.base, result, bundle.reference.ids, bundle.reference.mask)

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from rank_search.core.errors import InputError, RankSearchError
+from rank_search.core.extras import require_extra
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -17,10 +18,10 @@ if TYPE_CHECKING:
 
 FILE = "adapter.gguf"
 
-# transformers' model type → llama.cpp's architecture, for those whose rows stand in the same order in both, but for
-# the heads of Q and K in llama's: llama.cpp rotates neighbouring pairs of rows, transformers the two halves.
+# transformers' model type → llama.cpp's architecture, for models whose rows have the same order in both. Q and K of
+# llama are the exception: llama.cpp rotates neighbouring pairs of rows, transformers the two halves of a head.
 ARCHITECTURES = {"bert": "bert", "llama": "llama", "mistral": "llama", "qwen2": "qwen2", "qwen3": "qwen3"}
-_UNSCALED = 0.0  # α, which llama.cpp would divide by each module's rank, but takes for scale 1 when it is 0
+_UNSCALED = 0.0  # llama.cpp scales by α/r, but by 1 where α is 0
 _REORDERED = {"llama", "mistral"}
 
 
@@ -87,19 +88,19 @@ def read_gguf(
     try:
         reader = gguf.GGUFReader(path)
         alpha = float(reader.fields[gguf.Keys.Adapter.LORA_ALPHA].contents())
-        tensors = {of.name: torch.from_numpy(np.array(of.data)) for of in reader.tensors}
+        tensors = {tensor.name: torch.from_numpy(np.array(tensor.data)) for tensor in reader.tensors}
     except Exception as error:  # a damaged file may raise anything
-        raise InputError(f"is damaged or missing ({error}); export anew", file=str(path)) from None
+        raise InputError(f"is damaged or missing ({error}); export again", file=str(path)) from None
     from transformers.modeling_gguf_pytorch_utils import TENSOR_PROCESSORS, TensorProcessor
 
-    # Rows are put back by transformers' reader of GGUF, which knows nothing of how they were put in order here.
+    # transformers' reader of GGUF puts the rows back: an independent check of the order in which they were written.
     processor: Any = TENSOR_PROCESSORS.get(ARCHITECTURES[model_type], TensorProcessor)
     processor = processor(config=dict(settings))
     factors = {}
-    for name, of in _names(model_type, settings, modules).items():
-        if f"{of}.lora_a" in tensors:
-            b = processor.process(weights=tensors[f"{of}.lora_b"].numpy(), name=of).weights
-            factors[name] = (tensors[f"{of}.lora_a"], torch.from_numpy(np.ascontiguousarray(b)))
+    for name, tensor_name in _names(model_type, settings, modules).items():
+        if f"{tensor_name}.lora_a" in tensors:
+            b = processor.process(weights=tensors[f"{tensor_name}.lora_b"].numpy(), name=tensor_name).weights
+            factors[name] = (tensors[f"{tensor_name}.lora_a"], torch.from_numpy(np.ascontiguousarray(b)))
     return alpha, factors
 
 
@@ -113,9 +114,9 @@ def write_dequantised(source: Path, out: Path) -> None:
     gguf = _library()
     reader = gguf.GGUFReader(source)
     writer = gguf.GGUFWriter(out, str(reader.fields[gguf.Keys.General.ARCHITECTURE].contents()))
-    given = {gguf.Keys.General.ARCHITECTURE, gguf.Keys.General.FILE_TYPE}  # the writer's own
+    written_by_library = {gguf.Keys.General.ARCHITECTURE, gguf.Keys.General.FILE_TYPE}
     for field in reader.fields.values():
-        if not field.name.startswith("GGUF.") and field.name not in given:
+        if not field.name.startswith("GGUF.") and field.name not in written_by_library:
             sub_type = field.types[-1] if field.types[0] == gguf.GGUFValueType.ARRAY else None
             writer.add_key_value(field.name, field.contents(), field.types[0], sub_type)
     writer.add_file_type(gguf.LlamaFileType.ALL_F32)
@@ -133,7 +134,7 @@ def _names(model_type: str, settings: Mapping[str, Any], modules: Iterable[str])
     architecture = {name: key for key, name in gguf.MODEL_ARCH_NAMES.items()}[ARCHITECTURES[model_type]]
     table = gguf.get_tensor_name_map(architecture, settings["num_hidden_layers"])
     found = {name: table.get_name(f"{name}.weight", try_suffixes=(".weight",)) for name in modules}
-    return {name: of for name, of in found.items() if of}
+    return {name: tensor_name for name, tensor_name in found.items() if tensor_name}
 
 
 def _row_order(name: str, model_type: str, settings: Mapping[str, Any], rows: int) -> Tensor:
@@ -149,8 +150,7 @@ def _row_order(name: str, model_type: str, settings: Mapping[str, Any], rows: in
 
 
 def _library() -> Any:
-    try:
-        import gguf
-    except ImportError:
-        raise RankSearchError("gguf needs a package: pip install 'rank_search[generation]'") from None
+    require_extra("generation", "the format gguf", field="--to")
+    import gguf
+
     return gguf

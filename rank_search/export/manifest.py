@@ -1,4 +1,4 @@
-"""What a bundle says of itself, in ``rank_search.json``: where it comes from, and who is known to read it right."""
+"""``rank_search.json``: where a bundle comes from, and which consumers compute the right outputs with it."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ AutoClass = Literal["AutoModel", "AutoModelForSequenceClassification", "AutoMode
 
 
 class Strict(BaseModel):
-    """Nothing unknown, nothing changed later."""
+    """Refuses unknown fields, and can't be changed."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 def weight_digests(folder: Path) -> dict[str, str]:
-    """SHA-256 of the files that hold tensors in a bundle, the measure of its certificate included, by path."""
+    """SHA-256 by path of the files that hold tensors in a bundle, the reference outputs included."""
     files = (path for path in sorted(folder.rglob("*")) if path.suffix in {".safetensors", ".gguf", ".bin"})
     return {path.relative_to(folder).as_posix(): sha256(path) for path in files}
 
@@ -33,7 +33,7 @@ def weight_digests(folder: Path) -> dict[str, str]:
 class Base(Strict):
     """The base model that a bundle belongs to.
 
-    Whether to run Python code that it ships is not for a bundle to say, so that is not here.
+    Whether to run Python code that the base model ships is the user's decision, so a bundle does not store it.
     """
 
     source: str = Field(description="as in the study file")
@@ -52,7 +52,7 @@ class Finding(Strict):
     """What one consumer computes with a bundle.
 
     Attributes:
-        label: by which a command names the consumer.
+        label: the consumer's name in commands.
         difference: the largest difference from the trained adapter under PEFT, as a part of the largest change that
             the adapter makes to the base model's outputs; None where the consumer would not load the bundle.
         of_output: the same difference, as a part of the largest output.
@@ -104,7 +104,7 @@ class Manifest(Strict):
         for name, digest in self.weights.items():
             if found.get(name) != digest:
                 raise InputError(
-                    "is not what was exported: it was edited, damaged or removed; export anew", file=str(folder / name)
+                    "is not what was exported: it was edited, damaged or removed; export again", file=str(folder / name)
                 )
 
     def write(self, folder: Path) -> None:
@@ -113,7 +113,7 @@ class Manifest(Strict):
 
     @classmethod
     def read(cls, folder: Path) -> Manifest:
-        """What `write` wrote.
+        """Reads what `write` wrote.
 
         Raises:
             InputError: there is none, or it is damaged.
@@ -122,10 +122,8 @@ class Manifest(Strict):
         try:
             return cls.model_validate_json(path.read_bytes())
         except OSError:
-            raise InputError(
-                f"has no {FILE}, so nothing says what it is; name what export wrote", file=str(folder)
-            ) from None
+            raise InputError(f"has no {FILE}; name a folder that export wrote", file=str(folder)) from None
         except ValidationError as error:
             first = error.errors()[0]
             field = ".".join(map(str, first["loc"])) or None
-            raise InputError(f"{first['msg']}; export anew", file=str(path), field=field) from None
+            raise InputError(f"{first['msg']}; export again", file=str(path), field=field) from None

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from rank_search.export.choice import Part
+    from rank_search.export.exported_trial import ModelPart
     from rank_search.export.manifest import Finding, Manifest
 
 _PACKAGES = ("rank_search", "peft", "transformers", "torch")
@@ -27,9 +27,9 @@ _TASKS = {
 }
 
 
-def header(part: Part) -> list[str]:
+def header(part: ModelPart) -> list[str]:
     """Study, trial, score, parameters and versions, a line each."""
-    choice, trial = part.choice, part.choice.trial
+    exported, trial = part.exported, part.exported.trial
     several = part.trainable_parameters < trial.trainable_parameters
     whole = f", of {trial.trainable_parameters:,} in all its base models" if several else ""
     revision = _on_one_line(part.model.revision or "")
@@ -37,8 +37,8 @@ def header(part: Part) -> list[str]:
     beside = f"; searched beside them: {searched}" if searched else ""
     return [
         (
-            f"Ranks found by rank_search: study {choice.study}, trial {trial.number} ({trial.kind}), "
-            f"{choice.config.task.metric} {trial.score:.4f} ± {trial.score_se:.4f} on validation,"
+            f"Ranks found by rank_search: study {exported.study}, trial {trial.number} ({trial.kind}), "
+            f"{exported.config.task.metric} {trial.score:.4f} ± {trial.score_se:.4f} on validation,"
         ),
         f"{part.trainable_parameters:,} trainable parameters{whole}{beside}.",
         f"Base model {_on_one_line(part.model.source)}{f' at {revision}' if revision else ''}. Versions: "
@@ -48,18 +48,18 @@ def header(part: Part) -> list[str]:
 
 
 def _on_one_line(text: str) -> str:
-    """What a folder is called may break a line, and so end a comment."""
+    """Replaces what is not printable: a line break in a folder's name would end a comment."""
     return "".join(character if character.isprintable() else "?" for character in text)
 
 
-def write_card(folder: Path, manifest: Manifest, part: Part, notes: Sequence[str]) -> None:
+def write_card(folder: Path, manifest: Manifest, part: ModelPart, notes: Sequence[str]) -> None:
     """Writes ``README.md``: a model card whose metadata the hub takes.
 
     A base model that is no hub id is named in the text alone, as the hub would look for it.
     """
-    origin, again = header(part), part.choice.retrained
-    if again is not None:
-        origin.append(f"These weights were trained again after the search, and score {again:.4f}.")
+    origin, score = header(part), part.exported.retrained
+    if score is not None:
+        origin.append(f"These weights were trained again after the search, and score {score:.4f}.")
     text = _template().render(
         manifest=manifest,
         origin=origin,
@@ -71,13 +71,13 @@ def write_card(folder: Path, manifest: Manifest, part: Part, notes: Sequence[str
     _save(folder, part, text, {"merged": "transformers", "gguf": "gguf"}.get(manifest.format, "peft"))
 
 
-def write_origin(folder: Path, part: Part) -> None:
+def write_origin(folder: Path, part: ModelPart) -> None:
     """Writes ``README.md`` beside a configuration without weights."""
-    title = f"# {part.choice.study}, trial {part.choice.trial.number}"
+    title = f"# {part.exported.study}, trial {part.exported.trial.number}"
     _save(folder, part, "\n".join([title, "", *header(part)]), "peft")
 
 
-def _save(folder: Path, part: Part, text: str, library: str) -> None:
+def _save(folder: Path, part: ModelPart, text: str, library: str) -> None:
     """A card with metadata that the hub takes."""
     source, merged = part.source, library == "transformers"
     on_hub = _HUB_ID.fullmatch(source) is not None and not source.lower().endswith(".gguf")
@@ -91,13 +91,13 @@ def _save(folder: Path, part: Part, text: str, library: str) -> None:
     ModelCard(f"---\n{data.to_yaml()}\n---\n\n{text}").save(folder / "README.md")
 
 
-def told(finding: Finding) -> str:
-    """One finding in a few words."""
-    who = f"{finding.consumer} {finding.version} ({'real' if finding.real else 'modelled'})"
+def finding_line(finding: Finding) -> str:
+    """One finding as a line: the consumer, its version, its verdict and the reason."""
+    reader = f"{finding.consumer} {finding.version} ({'real' if finding.real else 'modelled'})"
     if finding.passed is None:
-        return f"{who}: {finding.note}"
+        return f"{reader}: {finding.note}"
     verdict = "computes the same" if finding.passed else "FAILS"
-    return f"{who}: {verdict}, {finding.reason}"
+    return f"{reader}: {verdict}, {finding.reason}"
 
 
 def _by_layer(ranks: dict[str, int]) -> dict[str, str]:
@@ -106,10 +106,10 @@ def _by_layer(ranks: dict[str, int]) -> dict[str, str]:
     for name, rank in ranks.items():
         layers.setdefault(layer_of(name), {})[name] = rank
     return {
-        layer: str(next(iter(of.values())))
-        if len(set(of.values())) == 1
-        else ", ".join(f"{name.removeprefix(f'{layer}.')} {rank}" for name, rank in of.items())
-        for layer, of in layers.items()
+        layer: str(next(iter(by_module.values())))
+        if len(set(by_module.values())) == 1
+        else ", ".join(f"{name.removeprefix(f'{layer}.')} {rank}" for name, rank in by_module.items())
+        for layer, by_module in layers.items()
     }
 
 

@@ -1,4 +1,4 @@
-"""What an adapter does to its base model on fixed inputs: the measure that every consumer of a bundle is held to."""
+"""What an adapter does to its base model on fixed inputs, which every consumer of a bundle must reproduce."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ from transformers import AutoModel, AutoModelForCausalLM, AutoModelForSequenceCl
 
 from rank_search.adapters import ADAPTER, known_warnings
 from rank_search.core.errors import InputError
+from rank_search.export.updates import AppliedUpdates, Refused
 from rank_search.models.load import load
+from rank_search.models.modules import linear_modules
 from rank_search.models.source import locate
 
 if TYPE_CHECKING:
@@ -86,7 +88,7 @@ class Reference:
 
     @classmethod
     def load(cls, folder: Path) -> Reference:
-        """What `save` wrote.
+        """Reads what `save` wrote.
 
         Raises:
             InputError: it is missing or damaged.
@@ -95,11 +97,11 @@ class Reference:
         try:
             return cls(**load_file(path))
         except (OSError, SafetensorError, TypeError) as error:
-            raise InputError(f"is damaged or missing ({error}); export anew", file=str(path)) from None
+            raise InputError(f"is damaged or missing ({error}); export again", file=str(path)) from None
 
 
-def _largest(of: Tensor) -> float:
-    return of.abs().max().item()
+def _largest(tensor: Tensor) -> float:
+    return tensor.abs().max().item()
 
 
 def tokens(tokenizer: PreTrainedTokenizerBase) -> tuple[Tensor, Tensor]:
@@ -161,7 +163,7 @@ def load_base(source: ModelSource, auto_class: AutoClass, classes: int) -> Loade
         torch.manual_seed(0)
         loaded = load(plain, CLASSES[auto_class], torch.device("cpu"), **settings)
     located = locate(plain)
-    file = Path(located.place) / located.gguf_file if located.gguf_file else None
+    file = Path(located.path_or_id) / located.gguf_file if located.gguf_file else None
     return LoadedBase(loaded.model, loaded.tokenizer, loaded.fingerprint, file if file and file.is_file() else None)
 
 
@@ -181,22 +183,41 @@ def check_unchanged(base: Base, loaded: LoadedBase) -> None:
 
 @contextmanager
 def updated(model: nn.Module, updates: Mapping[str, tuple[Tensor, Tensor, float]]) -> Iterator[None]:
-    """Adds s · B A x to the outputs of modules, as a server does that knows nothing of PEFT.
+    """Adds s · B A x to the outputs of modules, as a server does without PEFT.
 
     Args:
         model: the base model.
         updates: by module: A ``[r, in]``, B ``[out, r]``, and the scale s.
     """
 
-    def adding(a: Tensor, b: Tensor, scale: float):  # type: ignore[no-untyped-def]  # noqa: ANN202
+    def add_update(a: Tensor, b: Tensor, scale: float):  # type: ignore[no-untyped-def]  # noqa: ANN202
         return lambda _module, inputs, output: output + scale * (inputs[0] @ a.float().T @ b.float().T)
 
-    handles = [model.get_submodule(name).register_forward_hook(adding(*update)) for name, update in updates.items()]
+    handles = [model.get_submodule(name).register_forward_hook(add_update(*update)) for name, update in updates.items()]
     try:
         yield
     finally:
         for handle in handles:
             handle.remove()
+
+
+def outputs_with(base: LoadedBase, applied: AppliedUpdates, ids: Tensor, mask: Tensor) -> Tensor:
+    """Outputs of the base model with what a consumer adds to it and replaces in it, in the shape of `outputs`.
+
+    Raises:
+        Refused: an update is for a module that the base model does not have.
+    """
+    if unknown := sorted(applied.updates.keys() - linear_modules(base.model).keys()):
+        raise Refused(f"the base model has no linear layer {unknown[0]!r}")
+    originals = {name: base.model.get_parameter(name).data for name in applied.replaced}
+    try:
+        for name, tensor in applied.replaced.items():
+            base.model.get_parameter(name).data = tensor.float()
+        with updated(base.model, applied.updates):
+            return outputs(base.model, ids, mask)
+    finally:
+        for name, tensor in originals.items():
+            base.model.get_parameter(name).data = tensor
 
 
 def merged(base: LoadedBase, adapter: Path) -> PreTrainedModel:

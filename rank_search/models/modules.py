@@ -1,4 +1,4 @@
-"""What a model offers to the search: its linear layers, and how they group into rank dimensions."""
+"""Builds the search space of a model: its linear layers, grouped into dimensions that share a rank."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def linear_modules(model: nn.Module) -> dict[str, Shape]:
-    """Every ``nn.Linear`` and GPT-2 ``Conv1D`` of a model, by module name; meta tensors will do."""
+    """Shapes of every ``nn.Linear`` and GPT-2 ``Conv1D`` of a model, by module name; meta tensors are enough."""
     shapes = {}
     for name, module in model.named_modules():
         if isinstance(module, nn.Linear):
@@ -30,21 +30,21 @@ def linear_modules(model: nn.Module) -> dict[str, Shape]:
 
 
 def build_space(model: nn.Module, config: StudyConfig, head: Collection[str] = ()) -> Space:
-    """Reads the space off a model, whose tensors may be on the meta device.
+    """Builds the search space of a model, whose tensors may be on the meta device.
 
     Args:
         model: the base model, or a ``ModuleDict`` of several.
         config: the study file.
-        head: modules that are trained whole, and so are not adapted.
+        head: modules that are fully trained, and so get no adapter.
 
     Raises:
-        InputError: a target names no module, nothing can be adapted, or a ladder rank is above
+        InputError: a target names no module, the model has no layer to adapt, or a rank of the ladder is above
             min(in, out) of a module.
     """
     settings = config.space
-    shapes = {name: shape for name, shape in linear_modules(model).items() if not _within(name, head)}
-    chosen = _targets(shapes, settings.targets)
-    for name in chosen:
+    shapes = {name: shape for name, shape in linear_modules(model).items() if not _is_inside(name, head)}
+    targets = _target_modules(shapes, settings.targets)
+    for name in targets:
         if settings.ladder[-1] > min(shapes[name]):
             raise InputError(
                 f"rank {settings.ladder[-1]} is above min(in, out) = {min(shapes[name])} of {name!r}; lower it",
@@ -53,19 +53,19 @@ def build_space(model: nn.Module, config: StudyConfig, head: Collection[str] = (
     grouping: dict[str, Callable[[str], str]] = {"layer": layer_of, "block": block_of, "module": str}
     group = grouping[settings.group_by]
     dimensions: dict[str, tuple[str, ...]] = {}
-    for name in chosen:
+    for name in targets:
         dimensions[group(name)] = (*dimensions.get(group(name), ()), name)
     return Space(
-        shapes={name: shapes[name] for name in chosen},
+        shapes={name: shapes[name] for name in targets},
         dimensions=dimensions,
         ladder=settings.ladder,
         joint=_joint_settings(config),
-        transposed=tuple(name for name in chosen if isinstance(model.get_submodule(name), Conv1D)),
+        transposed=tuple(name for name in targets if isinstance(model.get_submodule(name), Conv1D)),
     )
 
 
 def _joint_settings(config: StudyConfig) -> dict[str, JointSetting]:
-    """The settings that ``space`` gives a range to."""
+    """The settings for which ``space`` gives a range; they are searched together with the ranks."""
     space = config.space
     joint = {}
     if space.learning_rate:
@@ -79,31 +79,31 @@ def _joint_settings(config: StudyConfig) -> dict[str, JointSetting]:
     return joint
 
 
-def _within(name: str, modules: Collection[str]) -> bool:
+def _is_inside(name: str, modules: Collection[str]) -> bool:
     return any(name == module or name.startswith(f"{module}.") for module in modules)
 
 
-def _targets(shapes: Mapping[str, Shape], targets: str | Sequence[str]) -> list[str]:
+def _target_modules(shapes: Mapping[str, Shape], targets: str | Sequence[str]) -> list[str]:
     """Names of the target modules, in the model's order.
 
-    The words choose within the model's layers: a pooler or an output head, which stands outside them,
-    is adapted only when it is named.
+    ``all-linear``, ``attention`` and ``feed-forward`` choose modules inside the model's layers. A pooler or an
+    output head lies outside the layers, and is adapted only if it is named.
     """
     if not isinstance(targets, str):
-        return _named(shapes, targets)
-    inside = [name for name in shapes if layer_of(name) != name]
+        return _modules_named(shapes, targets)
+    in_layers = [name for name in shapes if layer_of(name) != name]
     if targets != "all-linear":
-        inside = [name for name in inside if block_of(name).endswith(f"/{targets}")]
-    if not inside:
+        in_layers = [name for name in in_layers if block_of(name).endswith(f"/{targets}")]
+    if not in_layers:
         raise InputError(
-            f"{targets!r} finds no linear layer to adapt in this model; name modules, or another model",
+            f"{targets!r} matches no linear layer of this model; name modules, or use another model",
             field="space.targets",
         )
-    return inside
+    return in_layers
 
 
-def _named(shapes: Mapping[str, Shape], targets: Iterable[str]) -> list[str]:
-    """Modules whose name is a target or ends in ``.target``, as PEFT's ``target_modules`` reads it."""
+def _modules_named(shapes: Mapping[str, Shape], targets: Iterable[str]) -> list[str]:
+    """Modules whose name is a target or ends in ``.target``, as in PEFT's ``target_modules``."""
     endings = {name.rpartition(".")[2] for name in shapes}
     for target in targets:
         if not any(_is_named(name, target) for name in shapes):

@@ -1,4 +1,4 @@
-"""Sentence embedders: the transformer, and what its own files put after it."""
+"""Sentence embedders: the transformer and the modules after it, such as pooling."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor, nn
 
 from rank_search.core.errors import InputError
-from rank_search.models.load import explained, max_length, refuse_missing, weight_arguments
+from rank_search.core.extras import require_extra
+from rank_search.models.load import check_weights_present, explain_load_errors, max_length, weight_arguments
 from rank_search.models.source import fingerprint, locate
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class SentenceEncoder(nn.Module):
-    """A transformer and what its own files put after it: pooling, and perhaps a projection or a norm."""
+    """A transformer and the modules that the model's files put after it: pooling, maybe a projection or a norm."""
 
     def __init__(self, backbone: PreTrainedModel, head: nn.Module) -> None:
         super().__init__()
@@ -44,21 +45,22 @@ class SentenceEncoder(nn.Module):
 
 
 def save_retriever(config: ModelSource, backbone: PreTrainedModel, folder: Path) -> None:
-    """Writes a sentence embedder with other weights in its transformer, as sentence-transformers loads it.
+    """Saves a sentence embedder with a changed transformer, in the format of sentence-transformers.
 
     Args:
-        config: whose pooling, normalisation and prompts it has.
-        backbone: the transformer.
+        config: source of the original embedder; pooling, normalisation and prompts come from it.
+        backbone: the changed transformer.
         folder: an empty folder.
 
     Raises:
         InputError: the model can't be found or loaded.
     """
+    require_extra("retrieval", "a sentence embedder")
     from sentence_transformers import SentenceTransformer
 
-    with explained(config):
+    with explain_load_errors(config):
         model: Any = SentenceTransformer(
-            locate(config).place,
+            locate(config).path_or_id,
             revision=config.revision,
             trust_remote_code=config.trust_remote_code,
             device="cpu",
@@ -69,7 +71,7 @@ def save_retriever(config: ModelSource, backbone: PreTrainedModel, folder: Path)
 
 @dataclass(frozen=True)
 class Retriever:
-    """A sentence encoder with its tokenizer, and the prefixes that its files ask for."""
+    """A sentence encoder with its tokenizer, and the prompts that its files put before queries and documents."""
 
     encoder: SentenceEncoder
     tokenizer: PreTrainedTokenizerBase
@@ -80,41 +82,41 @@ class Retriever:
 
 
 def load_retriever(config: ModelSource, device: torch.device) -> Retriever:
-    """Loads a sentence embedder, with pooling, normalisation and prompts as its own files say.
+    """Loads a sentence embedder with the pooling, normalisation and prompts that its files describe.
 
-    The base is frozen and in evaluation mode: its own dropout stays off, so that the noise between two
-    adapters is theirs alone.
+    The base model is frozen and in evaluation mode, so that its dropout adds no noise to training.
 
     Raises:
         InputError: the model can't be found or loaded.
     """
+    require_extra("retrieval", "a sentence embedder")
     from sentence_transformers import SentenceTransformer
 
     located = locate(config)
     if located.gguf_file:
         raise InputError(
-            f"{config.source!r}: sentence-transformers loads no GGUF file; name the original embedder",
+            f"{config.source!r}: sentence-transformers can't load a GGUF file; name the original embedder",
             field="model.source",
         )
-    with explained(config):
+    with explain_load_errors(config):
         model: Any = SentenceTransformer(
-            located.place,
+            located.path_or_id,
             revision=config.revision,
             trust_remote_code=config.trust_remote_code,
             device=str(device),
             model_kwargs=weight_arguments(config, device),
         )
         transformer, *head = model
-        # sentence-transformers keeps to itself what the source lacks, so it is asked for without loading the weights.
+        # sentence-transformers does not report missing weights, so transformers is asked, on the meta device.
         _, report = type(transformer.model).from_pretrained(
-            located.place,
+            located.path_or_id,
             revision=config.revision,
             trust_remote_code=config.trust_remote_code,
             device_map="meta",
             output_loading_info=True,
         )
-    refuse_missing(config, report["missing_keys"])
-    # Pooled vectors are float32, whatever type the transformer is held in; so is what comes after it.
+    check_weights_present(config, report["missing_keys"])
+    # Pooled vectors are float32 for every type of the transformer, so the modules after it are float32 too.
     encoder = SentenceEncoder(transformer.model, nn.Sequential(*head).float())
     encoder.requires_grad_(False).eval()
     prompts = model.prompts or {}

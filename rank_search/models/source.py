@@ -1,8 +1,8 @@
-"""Where a model's files lie.
+"""Finds the files of a model.
 
 A source is a hub id (``sentence-transformers/all-MiniLM-L6-v2``), a folder, or ``package:NAME/SUBDIR``:
-a folder inside an installed Python package, which needs no network. Any of them may name a GGUF file in
-it: ``bartowski/SmolLM2-135M-Instruct-GGUF/SmolLM2-135M-Instruct-Q8_0.gguf``.
+a folder inside an installed Python package, which needs no network. Each of them may end in a GGUF file:
+``bartowski/SmolLM2-135M-Instruct-GGUF/SmolLM2-135M-Instruct-Q8_0.gguf``.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import torch
 from huggingface_hub import hf_hub_download
 
 from rank_search.core.errors import InputError
+from rank_search.core.extras import MODULES, require_extra
 from rank_search.core.files import sha256
 
 if TYPE_CHECKING:
@@ -27,15 +28,16 @@ _HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
 
 
 @dataclass(frozen=True)
-class Located:
-    """What the loaders of transformers take.
+class ModelLocation:
+    """The location of a model, as the loaders of transformers take it.
 
     Attributes:
-        place: a folder, or a hub id.
-        gguf_file: the GGUF file in it that holds configuration, tokenizer and weights, if it is one.
+        path_or_id: a folder, or a hub id.
+        gguf_file: name of the GGUF file in it, which holds configuration, tokenizer and weights; None if there is
+            none.
     """
 
-    place: str
+    path_or_id: str
     gguf_file: str | None = None
 
     @property
@@ -44,14 +46,14 @@ class Located:
         return {"gguf_file": self.gguf_file} if self.gguf_file else {}
 
 
-def locate(config: ModelSource) -> Located:
-    """Where the files of a model are.
+def locate(config: ModelSource) -> ModelLocation:
+    """Finds the files of a model.
 
     Raises:
-        InputError: the package or folder does not exist or has a ``revision``, or ``sha256`` disagrees with the
-            file in it; a hub id's is checked once it is downloaded, by `fingerprint`.
+        InputError: the package or folder does not exist, ``revision`` is set for it, or its file does not have the
+            checksum ``sha256``. For a hub id, `fingerprint` checks it after the download.
     """
-    source, gguf_file = _without_file(config.source)
+    source, gguf_file = _split_gguf_file(config.source)
     if source.startswith("package:"):
         folder = _package_folder(source)
     else:
@@ -59,12 +61,12 @@ def locate(config: ModelSource) -> Located:
         if not folder.is_dir():
             if not _HUB_ID.fullmatch(source):
                 raise InputError(
-                    f"{config.source!r} is neither a folder here nor a hub id; mend the path", field="model.source"
+                    f"{config.source!r} is neither a folder here nor a hub id; check the path", field="model.source"
                 )
-            return Located(source, gguf_file)
+            return ModelLocation(source, gguf_file)
     if config.revision is not None:
         raise InputError(
-            f"{config.revision!r}: {config.source!r} is no hub id, and has no revisions; leave it out",
+            f"{config.revision!r}: {config.source!r} is not a hub id and has no revisions; leave it out",
             field="model.revision",
         )
     if not (folder / (gguf_file or "config.json")).is_file():
@@ -74,67 +76,71 @@ def locate(config: ModelSource) -> Located:
         )
     if config.sha256 is not None:
         _check_sha256(folder / (gguf_file or "model.safetensors"), config.sha256)
-    return Located(str(folder), gguf_file)
+    return ModelLocation(str(folder), gguf_file)
 
 
-def _without_file(source: str) -> tuple[str, str | None]:
-    """The source without the GGUF file that it names, and that file."""
+def _split_gguf_file(source: str) -> tuple[str, str | None]:
+    """Splits a source into its folder or hub id and the GGUF file that it names, if any."""
     if not source.lower().endswith(".gguf"):
         return source, None
-    place, _, file = source.rpartition("/")
-    return place or ".", file
+    path_or_id, _, file = source.rpartition("/")
+    return path_or_id or ".", file
 
 
 def _package_folder(source: str) -> Path:
+    """The folder that ``package:NAME/SUBDIR`` names; it must lie inside the package."""
     name, _, subfolder = source.removeprefix("package:").partition("/")
     spec = find_spec(name.replace("-", "_")) if re.fullmatch(r"[\w-]+", name) else None
+    if spec is None and name == MODULES["demo"][0]:
+        require_extra("demo", repr(source), field="model.source")
     if spec is None or not spec.submodule_search_locations:
         raise InputError(f"{source!r}: no package {name!r} is installed; pip install it", field="model.source")
     package = Path(spec.submodule_search_locations[0]).resolve()
     folder = (package / subfolder).resolve()
     if not folder.is_dir() or not folder.is_relative_to(package):
-        raise InputError(f"{source!r}: package {name!r} has no folder {subfolder!r}", field="model.source")
+        raise InputError(f"{source!r}: package {name!r} has no folder {subfolder!r}; check it", field="model.source")
     return folder
 
 
 def _check_sha256(weights: Path, expected: str) -> None:
     if not weights.is_file():
-        raise InputError(f"{weights} is missing, so its checksum can't be checked; drop it", field="model.sha256")
-    found = sha256(weights)
-    if found != expected:
+        raise InputError(f"{weights} is missing, so its checksum can't be checked; leave it out", field="model.sha256")
+    actual = sha256(weights)
+    if actual != expected:
         raise InputError(
-            f"{weights} has {found}, not {expected}; get the right file or mend the checksum", field="model.sha256"
+            f"{weights} has {actual}, not {expected}; download the right file, or correct the checksum",
+            field="model.sha256",
         )
 
 
 def choose_device(config: ModelConfig) -> torch.device:
-    """The device that ``model.device`` names; ``auto`` takes CUDA, then MPS, then the CPU.
+    """The device that ``model.device`` names; ``auto`` prefers CUDA, then MPS, then the CPU.
 
     Raises:
-        InputError: the named device is not present.
+        InputError: this machine does not have the named device.
     """
-    present = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if config.device == "auto":
-        return torch.device(next(name for name, here in present.items() if here))
-    if not present[config.device]:
-        raise InputError(f"'{config.device}' is not present on this machine; write auto", field="model.device")
+        return torch.device(next(name for name, usable in available.items() if usable))
+    if not available[config.device]:
+        raise InputError(f"'{config.device}' is not available on this machine; write auto", field="model.device")
     return torch.device(config.device)
 
 
-def fingerprint(located: Located, config: ModelSource) -> str:
-    """A digest of the model's weight files, the same for a hub id and for a copy of it in a folder.
+def fingerprint(located: ModelLocation, config: ModelSource) -> str:
+    """A digest of the model's weight files; it is the same for a hub id and for a copy of its files in a folder.
 
     Args:
-        located: a folder, or a hub id whose files are in the hub's cache by now.
-        config: the hub id's revision, and the checksum that it must have.
+        located: a folder, or a hub id whose files are already in the hub's cache.
+        config: the revision of the hub id, and the checksum that the file must have.
 
     Raises:
-        InputError: ``sha256`` disagrees with the file that was downloaded.
+        InputError: the downloaded file does not have the checksum ``sha256``.
     """
-    folder = Path(located.place)
+    folder = Path(located.path_or_id)
     if not folder.is_dir():
         first = located.gguf_file or "config.json"
-        folder = Path(hf_hub_download(located.place, first, revision=config.revision)).parent
+        folder = Path(hf_hub_download(located.path_or_id, first, revision=config.revision)).parent
         if config.sha256 is not None:
             _check_sha256(folder / (located.gguf_file or "model.safetensors"), config.sha256)
     weights = [folder / located.gguf_file] if located.gguf_file else sorted(folder.glob("*.safetensors"))

@@ -10,12 +10,12 @@ from matplotlib.figure import Figure
 
 from rank_search.analysis.front import hypervolume
 from rank_search.core.errors import InputError
-from rank_search.core.files import whole_folder
+from rank_search.core.files import atomic_folder
+from rank_search.core.rivals import UNIFORM
 from rank_search.report.figures import price_axis, styled
 from rank_search.report.html import page
 from rank_search.report.interactive import empty
 from rank_search.report.marks import PALETTE
-from rank_search.search.rivals.rivals import UNIFORM
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -33,7 +33,7 @@ class Compared:
 
     Attributes:
         summary: the study.
-        name: what tells it from the others.
+        name: its name, which no other study of the comparison has.
         gain: what is subtracted from its scores: nothing, or the untrained model's where metrics or data differ.
         hypervolume: against the reference point that all share; None where scores can't be compared.
     """
@@ -44,9 +44,9 @@ class Compared:
     hypervolume: float | None
 
     def points(self, rows: pd.DataFrame) -> tuple[list[float], list[float]]:
-        """(parameters, scores or gains) of maps with a price."""
-        priced = rows[rows["trainable_parameters"] > 0]
-        return priced["trainable_parameters"].astype(float).tolist(), (priced["score"] - self.gain).tolist()
+        """(parameters, scores or gains) of maps that adapt something."""
+        adapted = rows[rows["trainable_parameters"] > 0]
+        return adapted["trainable_parameters"].astype(float).tolist(), (adapted["score"] - self.gain).tolist()
 
     @property
     def uniform(self) -> pd.DataFrame:
@@ -62,10 +62,10 @@ def compared(summaries: Sequence[Summary]) -> list[Compared]:
         InputError: metrics or data differ, and a study has not scored the untrained model, against which alone they
             could be compared.
     """
-    yardsticks = {(of.record.config["task"]["metric"], of.record.data_fingerprint) for of in summaries}
-    scores, prices = zip(*(of.reference for of in summaries), strict=True)
-    common = (min(scores), max(prices))
-    names = [of.name for of in summaries]
+    yardsticks = {(study.metadata.config["task"]["metric"], study.metadata.data_fingerprint) for study in summaries}
+    scores, parameters = zip(*(study.reference for study in summaries), strict=True)
+    common = (min(scores), max(parameters))
+    names = [study.name for study in summaries]
     found = []
     for place, summary in enumerate(summaries):
         name = summary.name if names.count(summary.name) == 1 else f"{summary.name} ({place + 1})"
@@ -90,12 +90,12 @@ def write_comparison(summaries: Sequence[Summary], out: Path) -> None:
         InputError: the studies can't be compared.
     """
     studies = compared(summaries)
-    with whole_folder(out, replace=True) as partial:
+    with atomic_folder(out, replace=True) as partial:
         picture = partial / "fronts.png"
         _drawn(studies).savefig(picture)
         text = page(
             "compare.html.j2",
-            " against ".join(of.name for of in studies),
+            " against ".join(study.name for study in studies),
             [picture],
             {"fronts": _interactive(studies)},
             ["plots.js", "compare.js"],
@@ -108,7 +108,7 @@ def write_comparison(summaries: Sequence[Summary], out: Path) -> None:
 def _axis(studies: Sequence[Compared]) -> str:
     if studies[0].hypervolume is None:
         return "score above the untrained model's, validation"
-    return f"{studies[0].summary.record.config['task']['metric']}, validation"
+    return f"{studies[0].summary.metadata.config['task']['metric']}, validation"
 
 
 def _coloured(studies: Sequence[Compared]) -> Iterator[tuple[Compared, str]]:
@@ -120,9 +120,11 @@ def _drawn(studies: Sequence[Compared]) -> Figure:
     with styled():
         figure = Figure(layout="constrained")
         axes = figure.subplots()
-        for of, colour in _coloured(studies):
-            axes.step(*of.points(of.summary.front), "o-", where="post", color=colour, label=of.name)
-            axes.plot(*of.points(of.uniform), "s:", color=colour, mfc="none", label=f"{of.name}, uniform ranks")
+        for study, colour in _coloured(studies):
+            axes.step(*study.points(study.summary.front), "o-", where="post", color=colour, label=study.name)
+            axes.plot(
+                *study.points(study.uniform), "s:", color=colour, mfc="none", label=f"{study.name}, uniform ranks"
+            )
         price_axis(axes)
         axes.set_xlabel("trainable parameters (log scale)")
         axes.set_ylabel(_axis(studies))
@@ -133,16 +135,18 @@ def _drawn(studies: Sequence[Compared]) -> Figure:
 def _interactive(studies: Sequence[Compared]) -> go.Figure:
     figure = empty("trainable parameters", _axis(studies), height=480)
     figure.update_xaxes(type="log", dtick="D2", tickformat="~s")
-    for of, colour in _coloured(studies):
-        _add(figure, of, of.summary.front, {"name": of.name, "line": {"shape": "hv", "color": colour}})
+    for study, colour in _coloured(studies):
+        _add(figure, study, study.summary.front, {"name": study.name, "line": {"shape": "hv", "color": colour}})
         line = {"color": colour, "dash": "dot"}
         marker = {"symbol": "square-open", "size": 9}
-        _add(figure, of, of.uniform, {"name": f"{of.name}, uniform ranks", "line": line, "marker": marker})
+        _add(figure, study, study.uniform, {"name": f"{study.name}, uniform ranks", "line": line, "marker": marker})
     return figure
 
 
-def _add(figure: go.Figure, of: Compared, rows: pd.DataFrame, style: dict[str, Any]) -> None:
-    prices, scores = of.points(rows)
+def _add(figure: go.Figure, study: Compared, rows: pd.DataFrame, style: dict[str, Any]) -> None:
+    parameters, scores = study.points(rows)
     numbers = rows[rows["trainable_parameters"] > 0]["number"].tolist()
     template = "trial %{customdata}<br>%{y:.4f} with %{x:,} parameters"
-    figure.add_scatter(x=prices, y=scores, customdata=numbers, mode="lines+markers", hovertemplate=template, **style)
+    figure.add_scatter(
+        x=parameters, y=scores, customdata=numbers, mode="lines+markers", hovertemplate=template, **style
+    )

@@ -17,8 +17,8 @@ _POINTS = 50  # of a loss curve
 def thinned(losses: Sequence[float]) -> list[tuple[int, float]]:
     """A loss curve by at most so many points: the last step of each stretch, and the mean loss over it."""
     stretches = np.array_split(np.asarray(losses, dtype=float), min(len(losses), _POINTS))
-    last = np.cumsum([len(of) for of in stretches])
-    return [(int(step), float(f"{of.mean():.4g}")) for step, of in zip(last, stretches, strict=True)]
+    last = np.cumsum([len(stretch) for stretch in stretches])
+    return [(int(step), float(f"{stretch.mean():.4g}")) for step, stretch in zip(last, stretches, strict=True)]
 
 
 def training_minutes(trials: pd.DataFrame) -> pd.Series[float]:

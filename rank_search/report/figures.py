@@ -13,9 +13,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
 from rank_search.analysis.trials import complete, in_space, scored
+from rank_search.core.rivals import UNIFORM
 from rank_search.report.curves import thinned, training_minutes
 from rank_search.report.marks import BLUE, FAINTEST, MAPS, ORANGE, OUTSIDE, RED, thousands
-from rank_search.search.rivals.rivals import UNIFORM
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -96,16 +96,16 @@ def _pareto(axes: Axes, summary: Summary) -> None:
         if len(rows):
             opacity = FAINTEST + (1 - FAINTEST) * rows["front_probability"].to_numpy(dtype=float)
             colours = [(*mpl.colors.to_rgb(mark.colour), float(share)) for share in opacity]
-            prices = rows["trainable_parameters"].astype(float)
-            axes.errorbar(prices, rows["score"], yerr=rows["score_se"], fmt="none", ecolor=colours, lw=1)  # type: ignore[arg-type]
-            axes.scatter(prices, rows["score"], marker=mark.symbol, c=colours, s=36, zorder=3)
+            parameters = rows["trainable_parameters"].astype(float)
+            axes.errorbar(parameters, rows["score"], yerr=rows["score_se"], fmt="none", ecolor=colours, lw=1)  # type: ignore[arg-type]
+            axes.scatter(parameters, rows["score"], marker=mark.symbol, c=colours, s=36, zorder=3)
             axes.plot([], [], mark.symbol, color=mark.colour, label=f"{mark.label} ± standard error")
-    outside = complete(summary.trials[summary.trials["baseline"].notna()])
+    outside = complete(summary.trials[~summary.trials["in_space"]])
     for kind, mark in OUTSIDE.items():
         rows = outside[outside["kind"] == kind]
         if len(rows):
-            prices = rows["trainable_parameters"].astype(float)
-            axes.plot(prices, rows["score"], mark.symbol, color=mark.colour, ms=6, mew=0, label=mark.label)
+            parameters = rows["trainable_parameters"].astype(float)
+            axes.plot(parameters, rows["score"], mark.symbol, color=mark.colour, ms=6, mew=0, label=mark.label)
     steps = summary.front[summary.front["trainable_parameters"] > 0]
     axes.step(
         steps["trainable_parameters"].astype(float), steps["score"], where="post", color=_GREY, lw=1.2, label="front"
@@ -122,8 +122,8 @@ def _pareto(axes: Axes, summary: Summary) -> None:
         price_axis(axes)
         _uniform_axis(axes, [trial for trial in scored(adapted).values() if trial.kind == UNIFORM])
     axes.set_xlabel("trainable parameters (log scale)")
-    axes.set_ylabel(f"{summary.record.config['task']['metric']}, validation")
-    axes.set_title(f"{summary.name}: score against price of {len(summary.maps)} maps")
+    axes.set_ylabel(f"{summary.metadata.config['task']['metric']}, validation")
+    axes.set_title(f"{summary.name}: score against trainable parameters of {len(summary.maps)} maps")
     columns = 3 if _width(axes) > 5 else 2
     axes.figure.legend(loc="outside lower center", ncols=columns, fontsize="small")
 
@@ -145,7 +145,7 @@ def price_axis(axes: Axes) -> None:
 
 
 def _uniform_axis(axes: Axes, uniform: Sequence[ScoredTrial]) -> None:
-    """Names the uniform ranks above their prices, where they are in nobody's way."""
+    """Names the uniform ranks above their parameters, where they are in nobody's way."""
     low, high = np.log10(axes.get_xlim())
     least = 0.35 / _width(axes) * (high - low)  # a third of an inch
     named: list[ScoredTrial] = []
@@ -153,17 +153,19 @@ def _uniform_axis(axes: Axes, uniform: Sequence[ScoredTrial]) -> None:
         if not named or np.log10(trial.trainable_parameters / named[-1].trainable_parameters) > least:
             named.append(trial)
     top = axes.secondary_xaxis("top")
-    top.set_xticks([of.trainable_parameters for of in named], [f"r={of.top_rank}" for of in named], fontsize="small")
+    top.set_xticks(
+        [trial.trainable_parameters for trial in named], [f"r={trial.top_rank}" for trial in named], fontsize="small"
+    )
     top.xaxis.set_minor_locator(NullLocator())
     top.tick_params(colors=ORANGE)
 
 
 def _rank_heatmap(axes: Axes, summary: Summary) -> None:
     """Rank of each dimension (rows) in each map of the front (columns, by ascending parameters)."""
-    dimensions = summary.record.space.dimensions
-    ladder = list(summary.record.space.ladder)
+    dimensions = summary.metadata.space.dimensions
+    ladder = list(summary.metadata.space.ladder)
     maps = summary.front["ranks"].tolist()
-    ranks = np.array([[of[modules[0]] for of in maps] for modules in dimensions.values()])
+    ranks = np.array([[ranks[modules[0]] for ranks in maps] for modules in dimensions.values()])
     # Colour by the rung, not the rank, so that 1 and 2 look as far apart as 8 and 16.
     rungs = np.vectorize(ladder.index)(ranks)
     image = axes.imshow(rungs, aspect="auto", cmap="viridis", vmin=0, vmax=max(1, len(ladder) - 1))
@@ -223,7 +225,9 @@ def _label_hypervolume(axes: Axes, summary: Summary) -> None:
 
 def _losses(axes: Axes, summary: Summary) -> None:
     """Training loss of the chosen map and its rivals, each a mean over a few steps."""
-    drawn = {of.trial: of.role for of in reversed(summary.contenders) if summary.losses.get(of.trial)}
+    drawn = {
+        compared.trial: compared.role for compared in reversed(summary.compared) if summary.losses.get(compared.trial)
+    }
     for number, role in reversed(drawn.items()):
         axes.plot(*zip(*thinned(summary.losses[number]), strict=True), label=f"trial {number}, {role}")
     if drawn:
@@ -246,7 +250,7 @@ def _importance(axes: Axes, summary: Summary) -> None:
     axes.set_title("Importance for reaching the front (PED-ANOVA)")
     if not summary.importance:
         axes.axis("off")
-        axes.text(0.5, 0.5, "too few trials to tell", ha="center", va="center", transform=axes.transAxes)
+        axes.text(0.5, 0.5, "too few trials to say", ha="center", va="center", transform=axes.transAxes)
         return
     largest = list(summary.importance.items())[:30]
     names = [name for name, _ in reversed(largest)]

@@ -9,9 +9,9 @@ import numpy as np
 import plotly.graph_objects as go
 
 from rank_search.analysis.trials import complete, in_space, scored
+from rank_search.core.rivals import UNIFORM
 from rank_search.report.curves import training_minutes
 from rank_search.report.marks import BLUE, FAINTEST, MAPS, OUTSIDE
-from rank_search.search.rivals.rivals import UNIFORM
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -55,19 +55,19 @@ def _front(summary: Summary) -> go.Figure:
     Maps are the fainter the less likely they stand on the front; bars, of one standard error, are those of maps that
     may. Rank 0 everywhere, which has no place on a log axis, is a line.
     """
-    metric = summary.record.config["task"]["metric"]
+    metric = summary.metadata.config["task"]["metric"]
     figure = empty("trainable parameters", f"{metric}, validation", height=480)
     figure.update_xaxes(type="log", dtick="D2", tickformat="~s")
     adapted = summary.maps[summary.maps["trainable_parameters"] > 0]
     for kind, mark in MAPS.items():
         _add_points(figure, adapted[adapted["kind"] == kind], mark)
-    outside = complete(summary.trials[summary.trials["baseline"].notna()])
+    outside = complete(summary.trials[~summary.trials["in_space"]])
     for kind, mark in OUTSIDE.items():
         _add_points(figure, outside[outside["kind"] == kind].assign(front_probability=np.nan), mark)
     steps = summary.front[summary.front["trainable_parameters"] > 0]
     line = {"shape": "hv", "color": _GREY, "width": 1}
-    prices = steps["trainable_parameters"].tolist()
-    figure.add_scatter(x=prices, y=steps["score"].tolist(), mode="lines", line=line, name="front", hoverinfo="skip")
+    parameters = steps["trainable_parameters"].tolist()
+    figure.add_scatter(x=parameters, y=steps["score"].tolist(), mode="lines", line=line, name="front", hoverinfo="skip")
     _add_ladder(figure, adapted[adapted["kind"] == UNIFORM])
     for trial in scored(summary.maps).values():
         if trial.trainable_parameters == 0:
@@ -78,8 +78,8 @@ def _front(summary: Summary) -> go.Figure:
 
 def _add_ladder(figure: go.Figure, uniform: pd.DataFrame) -> None:
     """The uniform ranks, above the plot, where no mark can lie on them."""
-    for ranks, price in zip(uniform["ranks"], uniform["trainable_parameters"].astype(float), strict=True):
-        place = {"x": math.log10(price), "y": 1, "yref": "paper", "yanchor": "bottom"}
+    for ranks, parameters in zip(uniform["ranks"], uniform["trainable_parameters"].astype(float), strict=True):
+        place = {"x": math.log10(parameters), "y": 1, "yref": "paper", "yanchor": "bottom"}
         figure.add_annotation(**place, text=f"r={max(ranks.values())}", showarrow=False)
     figure.update_layout(legend={"y": 1.06})
 

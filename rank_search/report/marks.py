@@ -9,9 +9,7 @@ from typing import TYPE_CHECKING
 from matplotlib import colormaps
 from matplotlib.colors import to_hex
 
-from rank_search.search.nested import CONFIRM
-from rank_search.search.rivals.rivals import KINDS, UNIFORM
-from rank_search.search.schedule import SEARCH
+from rank_search.core.rivals import CONFIRM, KINDS, SEARCH, UNIFORM
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -67,26 +65,26 @@ def rank_colours(ranks: Iterable[int]) -> dict[int, tuple[str, str]]:
 
 def _text_on(colour: Sequence[float]) -> str:
     """Black or white, whichever stands out more: WCAG's contrast ratio by relative luminance."""
-    linear = [of / 12.92 if of <= 0.04045 else ((of + 0.055) / 1.055) ** 2.4 for of in colour[:3]]
-    luminance = sum(share * of for share, of in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+    linear = [channel / 12.92 if channel <= 0.04045 else ((channel + 0.055) / 1.055) ** 2.4 for channel in colour[:3]]
+    luminance = sum(share * channel for share, channel in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
     return "#000000" if (luminance + 0.05) / 0.05 > 1.05 / (luminance + 0.05) else "#ffffff"
 
 
 def short_names(names: Iterable[str]) -> dict[str, str]:
-    """Names without the dotted parts that all of them begin with."""
+    """Names without the dotted parts that all of them begin with; each keeps its last part, so that they differ."""
     parts = {name: name.split(".") for name in names}
     shared = 0
     if len(parts) > 1:
-        for of_place in zip(*parts.values(), strict=False):
-            if len(set(of_place)) > 1:
+        for parts_of_place in zip(*(split[:-1] for split in parts.values()), strict=False):
+            if len(set(parts_of_place)) > 1:
                 break
             shared += 1
-    return {name: ".".join(of[shared:]) or name for name, of in parts.items()}
+    return {name: ".".join(split[shared:]) for name, split in parts.items()}
 
 
 def thousands(value: float) -> str:
     """A count as 83k, 1.2M or 7G."""
     for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if value >= size:
+        if value >= 0.9995 * size:  # what three digits round up to the next unit
             return f"{value / size:.3g}{unit}"
     return f"{value:g}"

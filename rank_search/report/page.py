@@ -13,8 +13,8 @@ import yaml
 from rank_search.analysis.comparison import BEST_UNIFORM, SVD_RIVAL, UNIFORM_RIVAL
 from rank_search.analysis.maps import named
 from rank_search.analysis.trials import complete, in_space
-from rank_search.core.batch_order import level
-from rank_search.core.files import whole_folder, write_text
+from rank_search.core.batch_order import fit_map_means
+from rank_search.core.files import atomic_folder, write_text
 from rank_search.report.figures import write_figures
 from rank_search.report.html import as_json, page
 from rank_search.report.interactive import figures
@@ -25,11 +25,8 @@ from rank_search.report.summary import plain, summarise, summary_json
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from optuna import Study
-
     from rank_search.report.summary import Summary
-    from rank_search.study.metadata import StudyRecord
-    from rank_search.study.storage import StudyFolder
+    from rank_search.study.handle import Study
 
 ROLES = {
     "untrained": "before fine-tuning",
@@ -40,31 +37,29 @@ ROLES = {
 }
 
 
-def write_report(
-    study: Study, record: StudyRecord, folder: StudyFolder, out: Path, *, elsewhere: bool = False, paper: bool = False
-) -> Summary:
+def write_report(study: Study, out: Path, *, paper: bool = False) -> Summary:
     """Analyses a study and writes its report into ``out``, in place of an older one.
 
     Args:
         study: the study.
-        record: its settings, space and machine.
-        folder: its files.
         out: the folder to write.
-        elsewhere: its database is named by ``--storage``, which the page's commands then need, too.
         paper: figures and a table for a paper are wanted beside the page.
 
     Raises:
         RankSearchError: the study has no scored trial yet.
     """
-    summary = summarise(study, record, folder)
-    with whole_folder(out, replace=True) as partial:
+    summary = summarise(study)
+    with atomic_folder(out, replace=True) as partial:
         pictures = write_figures(summary, partial)
         (partial / "summary.json").write_text(summary_json(summary), encoding="utf-8")
         table = summary.trials.assign(
-            **{column: summary.trials[column].map(json.dumps) for column in ("ranks", "settings", "rungs")}
+            **{
+                column: summary.trials[column].map(json.dumps)
+                for column in ("ranks", "requested_ranks", "settings", "rungs")
+            }
         )
         table.to_csv(partial / "trials.csv", index=False)
-        page_text = _page(summary, pictures, folder.called(elsewhere=elsewhere), None)
+        page_text = _page(summary, pictures, study.name_in_commands, None)
         (partial / "index.html").write_text(page_text, encoding="utf-8")
         if paper:
             write_paper(summary, partial)
@@ -78,7 +73,7 @@ def write_page(summary: Summary, out: Path, study: str, refresh: int | None) -> 
         summary: what it shows.
         out: the folder.
         study: how a command names it.
-        refresh: seconds after which it loads itself anew; None where it does not.
+        refresh: seconds after which it reloads; None where it does not.
 
     Raises:
         FileNotFoundError: the folder is gone.
@@ -106,27 +101,27 @@ def _page(summary: Summary, pictures: Sequence[Path], study: str, refresh: int |
         called=study,
         data=as_json({**page_data(summary, study), "refresh": refresh}),
         metrics=summary.test.get("metrics", {}),
-        cut={kind: counts for kind, counts in summary.record.cut.items() if counts[0]},
+        cut={kind: counts for kind, counts in summary.metadata.cut.items() if counts[0]},
         examples=summary.test.get("examples", []),
         trials=plain(summary.trials.to_dict(orient="records")),
         stopped=int((summary.trials["state"] == "PRUNED").sum()),
         on_front=set(summary.front["number"]),
-        config=yaml.safe_dump(dict(summary.record.config), sort_keys=False, allow_unicode=True),
-        environment=yaml.safe_dump(dict(summary.record.environment), sort_keys=False),
+        config=yaml.safe_dump(dict(summary.metadata.config), sort_keys=False, allow_unicode=True),
+        environment=yaml.safe_dump(dict(summary.metadata.environment), sort_keys=False),
     )
 
 
 def _noise(summary: Summary) -> float | None:
     """Standard deviation of a single training's score around its map's mean; None where nothing was repeated."""
-    sigma = level(named(in_space(complete(summary.trials)))).sigma
+    sigma = fit_map_means(named(in_space(complete(summary.trials)))).sigma
     return sigma if math.isfinite(sigma) else None
 
 
 def _by_dimension(summary: Summary, ranks: Mapping[str, int]) -> list[tuple[str, int, int, int]]:
     """(dimension, modules, rank, parameters) of a map."""
     rows = []
-    for name, modules in summary.record.space.dimensions.items():
+    for name, modules in summary.metadata.space.dimensions.items():
         rank = ranks[modules[0]]
-        parameters = rank * sum(sum(summary.record.space.shapes[module]) for module in modules)
+        parameters = rank * sum(sum(summary.metadata.space.shapes[module]) for module in modules)
         rows.append((name, len(modules), rank, parameters))
     return rows

@@ -20,32 +20,32 @@ if TYPE_CHECKING:
 def page_data(summary: Summary, called: str) -> dict[str, Any]:
     """Everything that can be hovered over, pinned or chosen.
 
-    ``called``: how a command names the study. ``maps``: every map of the space and every scored baseline outside it,
+    ``called``: how a command names the study. ``maps``: every map of the space and every scored rival outside it,
     with ``ranks`` in the order of ``modules``; ``rival``, the best uniform map of no more parameters; ``weights``,
     whether they are there to export. ``grid``: row and column of each module. ``front``: numbers by ascending
-    parameters, and so by score, from which a bound chooses. ``choices`` of the other rules. ``contenders`` of the
+    parameters, and so by score, from which a bound chooses. ``choices`` of the other rules. ``compared``: trials of the
     verdict. ``losses``: step and mean loss until there, of what was trained.
     """
-    modules = list(summary.record.space.shapes)
-    outside = scored(complete(summary.trials[summary.trials["baseline"].notna()]))
+    modules = list(summary.metadata.space.shapes)
+    outside = scored(complete(summary.trials[~summary.trials["in_space"]]))
     shown = {**scored(summary.maps), **outside}
-    names = dict(zip(summary.trials["number"], summary.trials["baseline"], strict=True))
+    names = dict(zip(summary.trials["number"], summary.trials["label"], strict=True))
     rivals = uniform_rivals(summary.maps, shown.values())
     found = [
         {
-            "number": of.number,
-            "name": names[of.number] if of.number in outside else of.kind,
-            "score": of.score,
-            "se": of.score_se,
-            "seeds": of.seeds,
-            "parameters": of.trainable_parameters,
-            "probability": None if of.number in outside else of.front_probability,
-            "ranks": [of.ranks[module] for module in modules],
-            "settings": dict(of.settings),
-            "rival": rivals.get(of.number),
-            "weights": "kept" if of.number in summary.kept else "retrain" if of.trainable_parameters else "none",
+            "number": trial.number,
+            "name": names[trial.number] if trial.number in outside else trial.kind,
+            "score": trial.score,
+            "se": trial.score_se,
+            "seeds": trial.seeds,
+            "parameters": trial.trainable_parameters,
+            "probability": None if trial.number in outside else trial.front_probability,
+            "ranks": [trial.ranks[module] for module in modules],
+            "settings": dict(trial.settings),
+            "rival": rivals.get(trial.number),
+            "weights": "kept" if trial.number in summary.kept else "retrain" if trial.trainable_parameters else "none",
         }
-        for of in shown.values()
+        for trial in shown.values()
     ]
     return {
         "called": called,
@@ -53,9 +53,9 @@ def page_data(summary: Summary, called: str) -> dict[str, Any]:
         "front": summary.front["number"].tolist(),
         "choices": {name: choose(summary.maps, Rule(name)).number for name in PLAIN_RULES},
         "rule": str(summary.rule),
-        "contenders": [of.trial for of in summary.contenders],
+        "compared": [trial.trial for trial in summary.compared],
         "grid": _grid(modules),
-        "colours": rank_colours(rank for of in shown.values() for rank in of.ranks.values()),
+        "colours": rank_colours(rank for trial in shown.values() for rank in trial.ranks.values()),
         "losses": {number: thinned(losses) for number, losses in summary.losses.items() if len(losses)},
     }
 

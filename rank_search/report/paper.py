@@ -32,17 +32,17 @@ def write_paper(summary: Summary, folder: Path) -> list[Path]:
 def front_table(summary: Summary) -> str:
     """The front as a LaTeX table; the chosen map is in bold."""
     rows = []
-    for of in summary.front.to_dict(orient="records"):
+    for row in summary.front.to_dict(orient="records"):
         cells = [
-            str(of["number"]),
-            f"{of['trainable_parameters']:,}",
-            f"{of['score']:.4f}" + (rf" $\pm$ {of['score_se']:.4f}" if math.isfinite(of["score_se"]) else ""),
-            str(of["seeds"]),
-            f"{of['front_probability']:.2f}",
+            str(row["number"]),
+            f"{row['trainable_parameters']:,}",
+            f"{row['score']:.4f}" + (rf" $\pm$ {row['score_se']:.4f}" if math.isfinite(row["score_se"]) else ""),
+            str(row["seeds"]),
+            f"{row['front_probability']:.2f}",
         ]
-        chosen = of["number"] == summary.chosen.number
+        chosen = row["number"] == summary.chosen.number
         rows.append(" & ".join(rf"\textbf{{{cell}}}" if chosen else cell for cell in cells) + r" \\")
-    metric = summary.record.config["task"]["metric"].replace("%", r"\%").replace("_", r"\_")
+    metric = summary.metadata.config["task"]["metric"].replace("%", r"\%").replace("_", r"\_")
     head = f"trial & parameters & {metric} & seeds & on the front" + r" \\"
     lines = [r"\begin{tabular}{rrrrr}", r"\toprule", head, r"\midrule", *rows, r"\bottomrule", r"\end{tabular}"]
     return "\n".join(lines) + "\n"

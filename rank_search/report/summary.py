@@ -13,28 +13,23 @@ import numpy as np
 import pandas as pd
 
 from rank_search.analysis.choice import DEFAULT_RULE, Rule
-from rank_search.analysis.comparison import Contest
+from rank_search.analysis.comparison import Comparison
 from rank_search.analysis.explain import explain
 from rank_search.analysis.front import front, hypervolume, hypervolume_history, reference_point
 from rank_search.analysis.importance import importance
 from rank_search.analysis.maps import probabilities, study_maps
 from rank_search.analysis.trials import complete
 from rank_search.analysis.verdict import Verdict, judge
-from rank_search.core.ranks import RankMap
-from rank_search.search.contender import Contender
-from rank_search.search.nested import NESTED, agreement
-from rank_search.search.rivals.rivals import KINDS, UNIFORM, Baselines
+from rank_search.core.agreement import kendall_tau
+from rank_search.core.rivals import KINDS, UNIFORM, Rivals
 from rank_search.study.storage import DIRECTIONS
-from rank_search.study.table import trials_table
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
-    from optuna import Study
-
     from rank_search.analysis.trials import ScoredTrial
-    from rank_search.study.metadata import StudyRecord
-    from rank_search.study.storage import StudyFolder
+    from rank_search.study.handle import Study
+    from rank_search.study.metadata import StudyMetadata
 
 _MAP_COLUMNS = [
     "number",
@@ -52,7 +47,7 @@ _MAP_COLUMNS = [
 
 @dataclass(frozen=True)
 class BaselineKind:
-    """One kind of baseline in a study; each kind is told of, whatever became of it.
+    """One kind of baseline in a study; each kind is listed, whether its trials succeeded or not.
 
     Attributes:
         kind: as in the table of trials.
@@ -72,11 +67,11 @@ class BaselineKind:
 
 
 @dataclass(frozen=True)
-class Standing:
-    """The chosen map or a rival of it, where it was chosen and after that.
+class ComparedMap:
+    """The chosen map or a baseline of it, with its scores at the choice and after it.
 
     Attributes:
-        role: ``chosen``, or a rival's.
+        role: ``chosen``, or a baseline's.
         trial: its number.
         trainable_parameters: of its map.
         validation: its score when the choice was made.
@@ -100,7 +95,7 @@ class Summary:
 
     Attributes:
         name: the study's name.
-        record: its settings, space and machine.
+        metadata: its settings, space and machine.
         trials: its table of trials.
         maps: its table of maps.
         front: the rows of the maps on the front, by ascending parameters.
@@ -112,7 +107,7 @@ class Summary:
         chosen: the chosen map.
         explanation: why it was chosen.
         verdict: the chosen map against its rivals.
-        contenders: the chosen map and its rivals.
+        compared: the chosen map and its baselines.
         verdict_seconds: what fresh trainings took.
         nested: what nested scores have cost, and how they agree with fine-tuned ones; empty without them.
         test: what the run measured on the test split for this choice; empty if it did not get there.
@@ -121,7 +116,7 @@ class Summary:
     """
 
     name: str
-    record: StudyRecord
+    metadata: StudyMetadata
     trials: pd.DataFrame
     maps: pd.DataFrame
     front: pd.DataFrame
@@ -133,7 +128,7 @@ class Summary:
     chosen: ScoredTrial
     explanation: Sequence[str]
     verdict: Verdict
-    contenders: Sequence[Standing]
+    compared: Sequence[ComparedMap]
     verdict_seconds: float
     nested: Mapping[str, float]
     test: Mapping[str, Any]
@@ -141,54 +136,51 @@ class Summary:
     kept: Collection[int]
 
 
-def summarise(study: Study, record: StudyRecord, folder: StudyFolder) -> Summary:
+def summarise(study: Study) -> Summary:
     """Analyses a study.
 
     Raises:
         RankSearchError: it has no scored trial yet.
     """
-    trials, maps = trials_table(study, record), study_maps(study, record, folder)
-    contest = Contest.of(maps, trials)
+    trials, maps = study.table(), study_maps(study)
+    comparison = Comparison.from_tables(maps, trials)
     rule = Rule.parse(DEFAULT_RULE)
-    test = folder.read_test(contest.numbers)
-    reference = reference_point(maps, record.space.reference_parameters)
-    fresh = _Fresh(folder, record, contest)
-    of_map = pd.Series(probabilities(maps), dtype="float64")
+    test = study.folder.read_test(comparison.numbers)
+    reference = reference_point(maps, study.space.reference_parameters)
+    fresh = _FreshResults(study, comparison)
+    probability = pd.Series(probabilities(maps), dtype="float64")
     return Summary(
-        name=study.study_name,
-        record=record,
-        trials=trials.assign(front_probability=trials["number"].map(of_map)),
+        name=study.name,
+        metadata=study.metadata,
+        trials=trials.assign(front_probability=trials["number"].map(probability)),
         maps=maps,
         front=front(maps),
-        baselines=_baselines(trials, record),
+        baselines=_baselines(trials, study.metadata),
         reference=reference,
         hypervolume=hypervolume_history(trials, reference),
         importance=importance(study),
         rule=rule,
-        chosen=contest.chosen,
-        explanation=explain(maps, rule, contest.chosen),
-        verdict=_verdict(contest, fresh, record, folder, test),
-        contenders=[fresh.standing(role, trial, test) for role, trial in contest.contenders.items()],
+        chosen=comparison.chosen,
+        explanation=explain(maps, rule, comparison.chosen),
+        verdict=_verdict(comparison, fresh, study, test),
+        compared=[fresh.compared_map(role, trial, test) for role, trial in comparison.trials.items()],
         verdict_seconds=fresh.seconds,
         nested=_nested(study, trials),
         test=test,
-        losses={number: folder.read_result(number).get("losses", ()) for number in trials["number"].tolist()},
-        kept=folder.adapters().keys(),
+        losses={number: study.folder.read_result(number).get("losses", ()) for number in trials["number"].tolist()},
+        kept=study.folder.adapters().keys(),
     )
 
 
-class _Fresh:
-    """The fresh trainings of a contest."""
+class _FreshResults:
+    """What the fresh trainings of the compared maps came to."""
 
-    def __init__(self, folder: StudyFolder, record: StudyRecord, contest: Contest) -> None:
-        self._metric: str = record.config["task"]["metric"]
-        of_role = {role: Contender(RankMap(of.ranks), of.settings) for role, of in contest.contenders.items()}
-        self._results = {role: folder.read_confirmations(of.name) for role, of in of_role.items()}
-        self.seconds = sum(
-            result.get("seconds", 0.0)
-            for name in {of.name for of in of_role.values()}
-            for result in folder.read_confirmations(name)
-        )
+    def __init__(self, study: Study, comparison: Comparison) -> None:
+        self._metric = study.metric
+        keys = {role: trial.fresh.key for role, trial in comparison.trials.items()}
+        by_key = {key: study.folder.read_confirmations(key) for key in set(keys.values())}
+        self._results = {role: by_key[key] for role, key in keys.items()}
+        self.seconds = sum(result.get("seconds", 0.0) for results in by_key.values() for result in results)
 
     def values(self) -> dict[str, list[list[float]]]:
         """Role → ``[seeds, examples]``, for the roles whose every training succeeded, on the seeds that all have."""
@@ -200,11 +192,11 @@ class _Fresh:
         seeds = len(sound.get("chosen", ()))
         return {role: values for role, values in sound.items() if len(values) == seeds}
 
-    def standing(self, role: str, trial: ScoredTrial, test: Mapping[str, Any]) -> Standing:
-        """What is known of one of them."""
+    def compared_map(self, role: str, trial: ScoredTrial, test: Mapping[str, Any]) -> ComparedMap:
+        """What is known of one of the maps."""
         exported = test.get("values", {}).get(role)
         results = self._results[role]
-        return Standing(
+        return ComparedMap(
             role,
             trial.number,
             trial.trainable_parameters,
@@ -215,27 +207,26 @@ class _Fresh:
         )
 
 
-def _baselines(trials: pd.DataFrame, record: StudyRecord) -> list[BaselineKind]:
+def _baselines(trials: pd.DataFrame, metadata: StudyMetadata) -> list[BaselineKind]:
     """What became of every kind of baseline."""
-    space, asked = record.space, record.config["search"].get("baselines", ())
-    wanted = {UNIFORM: len(space.ladder)}
+    asked = metadata.config["search"].get("baselines", ())
+    wanted: dict[str, int] = {UNIFORM: len(metadata.space.ladder)}
     for name, kind in KINDS.items():
-        wanted[kind] = len(Baselines(space, [name] if name in asked else []).names)
-    found = []
-    for kind, count in wanted.items():
-        rows = trials[(trials["kind"] == kind) & (trials["round"] == 0)]
-        with_score = complete(rows)
-        reasons = sorted(set(rows["reason"].dropna()))
-        missing = ""
-        if count == 0:
-            missing = "left out by search.baselines of the study file"
-        elif len(with_score) < max(count, len(rows)):  # the truncation to the price of the choice comes on top
-            missing = f"failed: {'; '.join(reasons)}" if reasons else "not trained yet"
-        best = float(with_score["score"].max()) if len(with_score) else None
-        found.append(
-            BaselineKind(kind, max(count, len(rows)), len(with_score), best, float(rows["seconds"].sum()), missing)
-        )
-    return found
+        wanted[kind] = len(Rivals(metadata.space, {name} & set(asked)).all)
+    return [_baseline_kind(kind, count, trials) for kind, count in wanted.items()]
+
+
+def _baseline_kind(kind: str, wanted: int, trials: pd.DataFrame) -> BaselineKind:
+    rows = trials[(trials["kind"] == kind) & (trials["batch_order"] == 0)]
+    with_score = complete(rows)
+    reasons = sorted(set(rows["reason"].dropna()))
+    missing = ""
+    if wanted == 0:
+        missing = "left out by search.baselines of the study file"
+    elif len(with_score) < max(wanted, len(rows)):  # the truncation to the size of the choice comes on top
+        missing = f"failed: {'; '.join(reasons)}" if reasons else "not trained yet"
+    best = float(with_score["score"].max()) if len(with_score) else None
+    return BaselineKind(kind, max(wanted, len(rows)), len(with_score), best, float(rows["seconds"].sum()), missing)
 
 
 def _nested(study: Study, trials: pd.DataFrame) -> dict[str, float]:
@@ -243,42 +234,44 @@ def _nested(study: Study, trials: pd.DataFrame) -> dict[str, float]:
 
     The untrained model is left out of the pairs: its two scores are the same thing.
     """
-    cost: dict[str, float] = study.user_attrs.get(NESTED, {})
-    if not cost:
+    if not (cost := study.nested_cost):
         return {}
     both = complete(trials).query("trainable_parameters > 0").dropna(subset=["nested_score"])
     pairs = list(zip(both["nested_score"], both["score"], strict=True))
-    return {**cost, "tau": agreement(pairs), "pairs": len(pairs)}
+    return {**cost, "tau": kendall_tau(pairs), "pairs": len(pairs)}
 
 
-def _verdict(
-    contest: Contest, fresh: _Fresh, record: StudyRecord, folder: StudyFolder, test: Mapping[str, Any]
-) -> Verdict:
+def _verdict(comparison: Comparison, fresh: _FreshResults, study: Study, test: Mapping[str, Any]) -> Verdict:
     """By fresh trainings on the test split; else by saved adapters there; else on the validation split."""
     if "chosen" in (values := fresh.values()):
-        return judge(contest, values, "test")
+        return judge(comparison, values, "test")
     if test:
-        return judge(contest, {role: [of] for role, of in test["values"].items()}, "test")
-    metric = record.config["task"]["metric"]
-    known = {role: folder.read_result(of.number).get("values", {}) for role, of in contest.contenders.items()}
-    return judge(contest, {role: [of[metric]] for role, of in known.items() if metric in of}, "validation")
+        return judge(comparison, {role: [scores] for role, scores in test["values"].items()}, "test")
+    known = {role: study.example_scores(trial.number) for role, trial in comparison.trials.items()}
+    return judge(comparison, {role: [scores] for role, scores in known.items() if scores}, "validation")
 
 
 def summary_json(summary: Summary) -> str:
     """The contents of ``summary.json``: a view for programs, with null for what is not known."""
     chosen = summary.chosen
-    task = summary.record.config["task"]
+    task = summary.metadata.config["task"]
     columns = [
         "number",
         "state",
         "kind",
-        "baseline",
-        "round",
+        "in_space",
+        "label",
+        "recipe",
+        "budget",
+        "energy",
+        "source",
+        "batch_order",
         "score",
         "score_se",
         "front_probability",
         "trainable_parameters",
         "ranks",
+        "requested_ranks",
         "settings",
         "seed",
         "seconds",
@@ -288,7 +281,7 @@ def summary_json(summary: Summary) -> str:
     ]
     content = {
         "study": summary.name,
-        "model": summary.record.config["model"]["source"],
+        "model": summary.metadata.config["model"]["source"],
         "task": task["kind"],
         "metric": task["metric"],
         "direction": DIRECTIONS[0],
@@ -308,26 +301,26 @@ def summary_json(summary: Summary) -> str:
             "explanation": list(summary.explanation),
         },
         "verdict": asdict(summary.verdict),
-        "contenders": [asdict(of) for of in summary.contenders],
+        "compared": [asdict(compared) for compared in summary.compared],
         "verdict_seconds": summary.verdict_seconds,
-        "baselines": [asdict(of) for of in summary.baselines],
+        "baselines": [asdict(kind) for kind in summary.baselines],
         "maps": summary.maps[_MAP_COLUMNS].to_dict(orient="records"),
         "test": test_scores(summary),
         "test_metrics": summary.test.get("metrics", {}),
-        "head_parameters": summary.record.head_parameters,
-        "cut": dict(summary.record.cut),
+        "head_parameters": summary.metadata.head_parameters,
+        "cut": dict(summary.metadata.cut),
         "importance": dict(summary.importance),
         "nested": dict(summary.nested),
         "trials": summary.trials[columns].to_dict(orient="records"),
-        "data_fingerprint": summary.record.data_fingerprint,
-        "model_fingerprint": summary.record.model_fingerprint,
-        "environment": dict(summary.record.environment),
+        "data_fingerprint": summary.metadata.data_fingerprint,
+        "model_fingerprint": summary.metadata.model_fingerprint,
+        "environment": dict(summary.metadata.environment),
     }
     return json.dumps(plain(content), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def test_scores(summary: Summary) -> dict[str, float]:
-    """Mean test score of the untrained model and of the saved adapters of the contest by role, where measured."""
+    """Mean test score of the untrained model and of the saved adapters of the compared maps by role, where measured."""
     values = summary.test.get("values", {})
     return {name: sum(scores) / len(scores) for name, scores in values.items() if scores}
 

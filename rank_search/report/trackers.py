@@ -7,13 +7,11 @@ import json
 import os
 import sys
 from contextlib import contextmanager, redirect_stdout, suppress
-from functools import partial
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
-from rank_search.core.errors import InputError, RankSearchError, printable
+from rank_search.core.errors import RankSearchError, printable
 from rank_search.core.files import write_text
 from rank_search.study.faults import patiently
 from rank_search.study.table import trial_row
@@ -23,11 +21,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from accelerate.tracking import GeneralTracker
-    from optuna import Study
-    from optuna.trial import FrozenTrial
 
-    from rank_search.core.space import Space
-    from rank_search.study.storage import StudyFolder
+    from rank_search.study.handle import Study
+    from rank_search.study.record import TrialRecord
 
 
 class Trackers:
@@ -38,21 +34,15 @@ class Trackers:
 
     Args:
         names: of the trackers, as in a study file.
-        study: the study.
-        folder: its folder; trials whose results lie here are sent.
-        space: what is searched.
-        told: is told of a tracker that fails. It gets nothing more in this run, and the study goes on.
+        study: the study; trials whose results lie in its folder are sent.
+        say: is given a line about a tracker that fails. It gets nothing more in this run, and the study goes on.
     """
 
-    def __init__(
-        self, names: Iterable[str], study: Study, folder: StudyFolder, space: Space, told: Callable[[str], None]
-    ) -> None:
+    def __init__(self, names: Iterable[str], study: Study, say: Callable[[str], None]) -> None:
         self._names = list(names)
         self._study = study
-        self._folder = folder
-        self._space = space
-        self._told = told
-        self._place = folder.path.absolute() / "trackers"
+        self._say = say
+        self._place = study.folder.path.absolute() / "trackers"
 
     def send(self) -> None:
         """Sends the finished trials that were not sent yet; the study waits for it.
@@ -65,11 +55,11 @@ class Trackers:
             return
         self._place.mkdir(exist_ok=True)
         with suppress(Timeout), FileLock(self._place / "lock", timeout=0):  # else another driver is at it
-            trials = patiently(partial(self._study.get_trials, deepcopy=False), self._told)
+            trials = patiently(self._study.trials, self._say)
             for name in [*self._names]:
                 self._send_to(name, trials)
 
-    def _send_to(self, name: str, trials: Iterable[FrozenTrial]) -> None:
+    def _send_to(self, name: str, trials: Iterable[TrialRecord]) -> None:
         sent = self._sent()
         before = set(sent.get(name, []))
         for trial in trials:
@@ -81,15 +71,15 @@ class Trackers:
                 sent.setdefault(name, []).append(trial.number)
                 write_text(self._file, json.dumps(sent))
 
-    def _result(self, trial: FrozenTrial) -> dict[str, Any]:
-        """What is kept of a trial; empty where it is damaged, which is the doctor's to tell of."""
+    def _result(self, trial: TrialRecord) -> dict[str, Any]:
+        """What is kept of a trial; empty where it is damaged; `doctor` reports the damage."""
         with suppress(RankSearchError):
-            return self._folder.read_result(trial.number)
+            return self._study.folder.read_result(trial.number)
         return {}
 
     @property
     def _file(self) -> Path:
-        return self._folder.path / "trackers.json"
+        return self._study.folder.path / "trackers.json"
 
     def _sent(self) -> dict[str, list[int]]:
         """Numbers of the trials that each tracker was sent; nothing where that is not to be read."""
@@ -98,53 +88,41 @@ class Trackers:
             return {str(name): list(numbers) for name, numbers in dict(sent).items()}
         return {}
 
-    def _was_sent(self, name: str, trial: FrozenTrial, result: Mapping[str, Any]) -> bool:
-        """Sends a trial; tells of a tracker that fails, whatever ails it, and leaves it alone from then on."""
+    def _was_sent(self, name: str, trial: TrialRecord, result: Mapping[str, Any]) -> bool:
+        """Sends a trial. A tracker that raises anything is reported once and gets nothing more."""
         try:
             with _unattended(self._place):
                 self._send_trial(name, trial, result)
         except Exception as error:
             reason = printable(" ".join(f"{type(error).__name__}: {error}".split()))
-            self._told(f"trackers: {name} gets no more trials in this run, which goes on ({reason})")
+            self._say(f"trackers: {name} gets no more trials in this run, which goes on ({reason})")
             self._names.remove(name)
             return False
         return True
 
-    def _send_trial(self, name: str, trial: FrozenTrial, result: Mapping[str, Any]) -> None:
+    def _send_trial(self, name: str, trial: TrialRecord, result: Mapping[str, Any]) -> None:
         """Its map and settings, the loss of each step, and what it came to."""
-        row = trial_row(trial, self._space)
-        tracker = _tracker(name, self._study.study_name, row["baseline"] or f"trial {trial.number}", self._place)
+        row = trial_row(trial, self._study.space)
+        tracker = _tracker(name, self._study.name, trial.label, self._place)
         tracker.start()
         try:
             ranks = {f"rank/{module}": rank for module, rank in row["ranks"].items()}
-            described = {of: row[of] for of in ("number", "state", "kind", "round", "seed")}
+            described = {name: row[name] for name in ("number", "state", "kind", "recipe", "batch_order", "seed")}
             tracker.store_init_configuration({**described, **row["settings"], **ranks})
             losses = result["losses"]
             for step, loss in enumerate(losses, start=1):
                 tracker.log({"loss": loss}, step=step)
-            outcome = {of: row[of] for of in ("score", "score_se", "trainable_parameters", "seconds")}
-            known = {of: value for of, value in outcome.items() if value is not None}
-            metrics = {of.replace("@", " at "): value for of, value in trial.user_attrs.get("metrics", {}).items()}
+            outcome = {name: row[name] for name in ("score", "score_se", "trainable_parameters", "seconds")}
+            known = {name: value for name, value in outcome.items() if value is not None}
+            metrics = {name.replace("@", " at "): value for name, value in trial.attributes.metrics.items()}
             tracker.log({**metrics, **known}, step=len(losses))
         finally:
             tracker.finish()
 
 
-def check_installed(names: Iterable[str]) -> None:
-    """Checks that trackers can be used.
-
-    Raises:
-        InputError: one is not installed.
-    """
-    for name in names:
-        spec = find_spec(name)
-        if spec is None or spec.origin is None:  # a mere folder of that name
-            raise InputError(f"{name} is not installed; pip install 'rank_search[{name}]'", field="trackers")
-
-
 @contextmanager
 def _unattended(folder: Path) -> Iterator[None]:
-    """Trackers write below a folder unless the user's own variables say otherwise, greet nobody and ask nothing."""
+    """Trackers write below a folder unless the environment says otherwise; they print no greeting and ask nothing."""
     before, stdin = dict(os.environ), sys.stdin
     ours = {
         "MLFLOW_DISABLE_TELEMETRY": "true",

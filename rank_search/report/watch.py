@@ -8,61 +8,51 @@ from typing import TYPE_CHECKING
 from rank_search.core.errors import RankSearchError
 from rank_search.report.page import write_page
 from rank_search.report.summary import summarise
-from rank_search.study.table import is_running
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from optuna import Study
-
-    from rank_search.study.metadata import StudyRecord
-    from rank_search.study.storage import StudyFolder
+    from rank_search.study.handle import Study
 
 _EVERY = 5.0  # seconds between two looks at the study
 IDLE = 60.0  # seconds without a trial in training after which a study is at rest: proposals take some
-_REFRESH = 15  # seconds after which the page loads itself anew
+_REFRESH = 15  # seconds after which the page reloads
 
 
 def watch(
     study: Study,
-    record: StudyRecord,
-    folder: StudyFolder,
     out: Path,
-    told: Callable[[str], None],
+    say: Callable[[str], None],
     *,
-    elsewhere: bool = False,
     idle: float = IDLE,
 ) -> None:
     """Writes a study's page whenever trials were finished, until nothing has been in training for a while.
 
     Only ``index.html`` is written, in one step; the rest of the report is the run's, at its end. While the study runs
-    the page loads itself anew; what is pinned and chosen on it stays. However this ends, the page is left without that.
+    the page reloads; what is pinned and chosen on it stays. However this ends, the page no longer reloads.
 
     Args:
         study: the study.
-        record: its settings, space and machine.
-        folder: its files.
         out: the folder of its report.
-        told: is given lines for people.
-        elsewhere: the study's database is named by ``--storage``.
+        say: is given lines for people.
         idle: seconds.
     """
     out.mkdir(parents=True, exist_ok=True)
 
     def write(refresh: int | None) -> None:
         try:
-            write_page(summarise(study, record, folder), out, folder.called(elsewhere=elsewhere), refresh)
-            told(f"{_finished(study)} trials: {out / 'index.html'}")
+            write_page(summarise(study), out, study.name_in_commands, refresh)
+            say(f"{_finished(study)} trials: {out / 'index.html'}")
         except RankSearchError as error:
-            told(str(error))
+            say(str(error))
         except FileNotFoundError:  # the run is just putting its own report in the place of the folder
-            told(f"{out} is being written by the run")
+            say(f"{out} is being written by the run")
 
-    shown, active, begun = None, None, time.monotonic()
+    shown, active, started = None, None, time.monotonic()
     try:
-        while time.monotonic() - (active or begun) < idle:
-            if is_running(study):
+        while time.monotonic() - (active or started) < idle:
+            if study.is_running():
                 active = time.monotonic()
             state = (_finished(study), active is not None)
             if state != shown:
@@ -74,4 +64,4 @@ def watch(
 
 
 def _finished(study: Study) -> int:
-    return sum(trial.state.is_finished() for trial in study.get_trials(deepcopy=False))
+    return sum(trial.state.is_finished() for trial in study.trials())

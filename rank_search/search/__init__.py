@@ -1,1 +1,1 @@
-"""The Optuna study: storage, samplers, baselines, leases and the ask/tell loop."""
+"""What to train next: the loop, its queue and records; proposals by samplers; rivals; repeats; early stopping."""

@@ -1,7 +1,7 @@
-"""Maps trained afresh for the verdict, on seeds that nothing was chosen by, and scored on the test split.
+"""Fresh trainings for the verdict: on seeds that nothing was chosen by, scored on the test split.
 
 Their results are files beside the database, one a training, so that a run may end between any two of them. They are
-no trials: a score that came after the choice must not change it.
+no trials: a score that came after the choice must not change the choice.
 """
 
 from __future__ import annotations
@@ -10,69 +10,72 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from rank_search.core.job import FineTuned, Job
-from rank_search.executors.protocol import Pack, trained
-from rank_search.search.proposals.samplers import derive_seed
+from rank_search.core.seeds import verdict_seeds
+from rank_search.executors.protocol import Pack, train_packs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from rank_search.core.candidate import Candidate
+    from rank_search.core.job import Outcome
     from rank_search.executors.protocol import Executor
-    from rank_search.search.contender import Contender
-    from rank_search.study.storage import StudyFolder
-
-_STREAM = 4  # of seeds; others are in rank_search.search.loop
+    from rank_search.study.folder import StudyFolder
 
 
 @dataclass(frozen=True)
-class Confirmation:
+class FreshTrainings:
     """The fresh trainings of one study.
 
     Attributes:
-        seed: the study's.
-        seeds: trainings of each map.
+        study_seed: from which their seeds are derived.
+        repeats: trainings of each candidate.
     """
 
     folder: StudyFolder
-    seed: int
-    seeds: int
+    study_seed: int
+    repeats: int
 
-    def run(self, contenders: Sequence[Contender], executor: Executor, told: Callable[[int, int], None]) -> None:
-        """Trains what is not on record yet; contenders of one seed side by side, on the same batches.
+    def run(self, candidates: Sequence[Candidate], executor: Executor, on_progress: Callable[[int, int], None]) -> None:
+        """Trains what is not on record yet; candidates of one seed side by side, on the same batches.
 
         Args:
-            contenders: the maps; one that is given twice is trained once.
+            candidates: what to train; one that is given twice is trained once.
             executor: trains them.
-            told: called with the trainings done, and all.
+            on_progress: called with the trainings that are done, and with all.
         """
-        distinct = {of.name: of for of in contenders}
+        distinct = list(dict.fromkeys(candidates))
         missing = {
-            number: [of for of in distinct.values() if not self.folder.read_confirmation(of.name, number)]
-            for number in range(self.seeds)
+            repeat: [candidate for candidate in distinct if not self._is_on_record(candidate, repeat)]
+            for repeat in range(self.repeats)
         }
-        packs = {Pack([self._job(of, number) for of in left]): number for number, left in missing.items() if left}
-        done, every = sum(len(distinct) - len(left) for left in missing.values()), self.seeds * len(distinct)
-        told(done, every)
-        for pack, outcomes in trained(executor, packs):
-            number = packs[pack]
-            for contender, job, outcome in zip(missing[number], pack.jobs, outcomes, strict=True):
-                result: dict[str, Any] = {"seed": job.seed, "data_seed": job.data_seed}
-                if isinstance(outcome, FineTuned):
-                    result |= {"values": outcome.evaluation.values, "seconds": outcome.seconds}
-                else:
-                    result |= {"reason": str(outcome)}
-                self.folder.write_confirmation(contender.name, number, result)
+        packs = {
+            Pack([self._job(candidate, repeat) for candidate in left]): repeat
+            for repeat, left in missing.items()
+            if left
+        }
+        total = self.repeats * len(distinct)
+        done = total - sum(len(left) for left in missing.values())
+        on_progress(done, total)
+        for pack, outcomes in train_packs(executor, packs):
+            for job, outcome in zip(pack.jobs, outcomes, strict=True):
+                self.folder.write_confirmation(job.candidate.key, packs[pack], _result(job, outcome))
             done += len(outcomes)
-            told(done, every)
+            on_progress(done, total)
 
-    def is_done(self, contenders: Sequence[Contender]) -> bool:
+    def is_done(self, candidates: Sequence[Candidate]) -> bool:
         """Whether all trainings are on record."""
-        return all(self.folder.read_confirmation(of.name, number) for of in contenders for number in range(self.seeds))
+        return all(self._is_on_record(candidate, repeat) for candidate in candidates for repeat in range(self.repeats))
 
-    def _job(self, contender: Contender, number: int) -> Job:
-        return Job(
-            contender.rank_map,
-            seed=derive_seed(self.seed, _STREAM, number, 0),
-            data_seed=derive_seed(self.seed, _STREAM, number, 1),
-            settings=contender.settings,
-            split="test",
-        )
+    def _is_on_record(self, candidate: Candidate, repeat: int) -> bool:
+        return bool(self.folder.read_confirmation(candidate.key, repeat))
+
+    def _job(self, candidate: Candidate, repeat: int) -> Job:
+        seed, data_seed = verdict_seeds(self.study_seed, repeat)
+        return Job(candidate, seed=seed, data_seed=data_seed, split="test")
+
+
+def _result(job: Job, outcome: Outcome) -> dict[str, Any]:
+    seeds = {"seed": job.seed, "data_seed": job.data_seed}
+    if isinstance(outcome, FineTuned):
+        return {**seeds, "values": outcome.evaluation.values, "seconds": outcome.seconds}
+    return {**seeds, "reason": str(outcome)}

@@ -1,182 +1,163 @@
-"""What a study trains beside its sampler's proposals: baselines before them, and repeats after them."""
+"""The schedule: what a study trains beside its sampler's proposals, and when."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 from optuna.trial import TrialState
 
-from rank_search.core.batch_order import ROUND
-from rank_search.search.nested import CONFIRM, SCORE, TELLING
-from rank_search.search.proposals.samplers import proposals
-from rank_search.search.rivals.rivals import NAME, UNIFORM, Baselines
-from rank_search.search.rivals.truncations import cut_path, spread
+from rank_search.core.rivals import CONFIRM, SEARCH, UNIFORM, Rivals
+from rank_search.search.nested import TRUSTED_FROM
+from rank_search.search.repeats import Repeats
+from rank_search.search.rivals.requests import RivalRequests
+from rank_search.search.rivals.truncations import spread, truncation_path
+from rank_search.study.record import TrialRequest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from optuna.trial import FrozenTrial
-
     from rank_search.config import StudyConfig
     from rank_search.core.ranks import RankMap
+    from rank_search.core.rivals import Kind
     from rank_search.core.space import Space
     from rank_search.search.nested import NestedSearch
+    from rank_search.search.rivals.requests import SpectrumOf
+    from rank_search.study.record import TrialRecord
 
-SEARCH = "search"
-_STARTS = 4  # maps cut out of the large adapter, from which the search starts
-_ONE_ROUND = 8  # repeats below which all that are left are one round
-
-
-@dataclass(frozen=True)
-class Planned:
-    """A trial to come.
-
-    Attributes:
-        proposal: its point of the space; empty for a baseline outside it.
-        attributes: what the trial is to keep.
-    """
-
-    proposal: Mapping[str, float]
-    attributes: Mapping[str, Any] = field(default_factory=dict)
+_STARTS = 4  # truncations of the large adapter from which the search starts
 
 
 @dataclass(frozen=True)
-class Plan:
-    """The plan of one study.
+class Schedule:
+    """The schedule of one study.
 
     Attributes:
+        spectrum: of a trial's adapter.
+        front_probability: number of each finished trial in the space → how likely its map is on the front.
+        chosen_parameters: parameters of the map that the default rule chooses; None where nothing has a score.
         nested: whose candidates are fine-tuned, if there is one.
         prior: a map to try after the uniform ones, if there is one.
-        spectrum: trial number → singular values of its adapter, by module.
-        front_probability: number of each finished trial in the space → how likely its map stands on the front.
-        chosen_price: parameters of the map that the default rule chooses; None where nothing has a score.
     """
 
     config: StudyConfig
     space: Space
-    spectrum: Callable[[int], Mapping[str, Sequence[float]]]
+    spectrum: SpectrumOf
     front_probability: Callable[[], Mapping[int, float]]
-    chosen_price: Callable[[], int | None]
+    chosen_parameters: Callable[[], int | None]
     nested: NestedSearch | None = None
     prior: RankMap | None = None
-    _cuts: dict[int, list[RankMap]] = field(default_factory=dict)  # out of the large adapter, by its trial
+    _starts_by_trial: dict[int, list[RankMap]] = field(default_factory=dict)  # by number of the large training
 
-    def is_done(self, known: Sequence[FrozenTrial]) -> bool:
-        """Whether no trial is left to begin."""
-        waiting = any(trial.state == TrialState.WAITING for trial in known)
-        missing = self.baselines.missing(known) or self.wants_proposal(known)
-        return not (waiting or missing or self.repeats(known) or self.last(known))
+    def is_done(self, trials: Sequence[TrialRecord]) -> bool:
+        """Whether no trial is left to start."""
+        waiting = any(trial.state == TrialState.WAITING for trial in trials)
+        missing = self.rivals.missing(trials) or self.wants_proposal(trials)
+        return not (waiting or missing or self.repeats.next_round(trials) or self.last(trials))
 
-    def wants_proposal(self, known: Sequence[FrozenTrial]) -> bool:
-        """Whether another map is to be tried: within the budget, and with a map left to try."""
-        first = self._first_trainings(known)
-        left = len(first) < self.space.size or len(proposals(first)) < self.space.size
+    def wants_proposal(self, trials: Sequence[TrialRecord]) -> bool:
+        """Whether another map is to be tried: within the budget of trials, and with a map left to try."""
+        first = self._first_trainings(trials)
+        distinct = {frozenset(trial.proposal.items()) for trial in first}
+        left = len(first) < self.space.size or len(distinct) < self.space.size
         return left and len(first) < self.config.search.maps
 
-    def first(self, known: Sequence[FrozenTrial]) -> Planned | None:
+    def next(self, trials: Sequence[TrialRecord]) -> list[TrialRequest]:
+        """What to train now; empty where the sampler is to propose, or nothing is left.
+
+        Repeats, and the truncation at the size of the choice, come when there is nothing else to train.
+        """
+        if (first := self.first(trials)) is not None:
+            return [first]
+        if self.wants_proposal(trials):
+            return []
+        return self.repeats.next_round(trials) or self.last(trials)
+
+    def first(self, trials: Sequence[TrialRecord]) -> TrialRequest | None:
         """The next trial that comes before the sampler's proposals.
 
         Uniform maps in order of their rank, with as many candidates of a nested search before them; the prior; the
-        baselines outside the space; maps cut out of the large adapter, to start from; then all other nested candidates
-        that are not the sampler's to pick.
+        rivals outside the space; truncations of the large adapter that are in the space, to start from; then all other
+        nested candidates that are not the sampler's to pick.
         """
-        room = self.wants_proposal(known)
+        room = self.wants_proposal(trials)
         uniform = [self.space.uniform(rank) for rank in self.space.ladder]
-        given = [(ranks, UNIFORM) for ranks in uniform] + ([(self.prior, SEARCH)] if self.prior else [])
-        left = ((ranks, kind) for ranks, kind in given if not self._is_begun(ranks, known))
-        begins = room and len(self._first_trainings(known)) < len(uniform)
-        if begins and (candidate := self._candidate(known)) is not None:
-            return self._planned(candidate, UNIFORM if candidate in uniform else CONFIRM)
-        if room and (next_ := next(left, None)) is not None:
-            return self._planned(*next_)
-        if (baseline := self.baselines.next(known, self.spectrum)) is not None:
-            return Planned({}, baseline.attributes)
-        starts = (ranks for ranks in self._starts(known) if not self._is_begun(ranks, known))
+        planned: list[tuple[RankMap, Kind]] = [(rank_map, UNIFORM) for rank_map in uniform]
+        planned += [(self.prior, SEARCH)] if self.prior else []
+        left = ((rank_map, kind) for rank_map, kind in planned if not self._is_started(rank_map, trials))
+        is_early = room and len(self._first_trainings(trials)) < len(uniform)
+        if is_early and (candidate := self._nested_candidate(trials)) is not None:
+            return self._request(candidate, UNIFORM if candidate in uniform else CONFIRM)
+        if room and (pair := next(left, None)) is not None:
+            return self._request(*pair)
+        if (rival := self.rivals.next(trials)) is not None:
+            return rival
+        starts = (rank_map for rank_map in self._starts(trials) if not self._is_started(rank_map, trials))
         if room and (start := next(starts, None)) is not None:
-            return self._planned(start, SEARCH)
-        if room and (candidate := self._candidate(known)) is not None:
-            return self._planned(candidate, CONFIRM)
+            return self._request(start, SEARCH)
+        if room and (candidate := self._nested_candidate(trials)) is not None:
+            return self._request(candidate, CONFIRM)
         return None
 
-    def repeats(self, known: Sequence[FrozenTrial]) -> list[Planned]:
-        """The next round of repeats: the maps whose place on the front is least certain, on batches of their own.
-
-        All maps of a round share its batches, as those of the first trainings do, so that what an order of batches
-        adds to a score is the same for all of them. A last single repeat joins the round before it. Empty while a
-        round is trained, and when all are.
-        """
-        repeated = [trial for trial in known if trial.user_attrs.get(ROUND)]
-        left = self.config.search.repeats_planned - len(repeated)
-        if left <= 0 or any(trial.state == TrialState.RUNNING for trial in repeated):
+    def last(self, trials: Sequence[TrialRecord]) -> list[TrialRequest]:
+        """When all maps are trained: the truncation of the large adapter to the size of the chosen map."""
+        if any(trial.state == TrialState.RUNNING for trial in trials):
             return []
-        last = max((trial.user_attrs[ROUND] for trial in repeated), default=0)
-        number = last if left == 1 else last + 1
-        in_round = [trial.params for trial in repeated if trial.user_attrs[ROUND] == number]
-        probability = self.front_probability()
-        trained = [trial for trial in self._first_trainings(known) if self._price(trial)]
-        first = {of.number: of for of in trained if of.number in probability and of.params not in in_round}
-        by_doubt = sorted(first, key=lambda number: (abs(probability[number] - 0.5), number))
-        picked = by_doubt[: left if left < _ONE_ROUND else left // 2]
-        if len(in_round) + len(picked) < 2:  # an order of batches that one map alone has seen says nothing
+        if (budget := self.chosen_parameters()) is None:
             return []
-        kinds = {trial: first[trial].user_attrs.get("kind", SEARCH) for trial in picked}
-        return [Planned(first[trial].params, {"kind": kinds[trial], ROUND: number}) for trial in picked]
+        request = self.rivals.at_budget(budget, trials)
+        return [request] if request else []
 
-    def last(self, known: Sequence[FrozenTrial]) -> list[Planned]:
-        """When all maps are trained: the truncation of the large adapter to the price of the chosen map."""
-        if any(trial.state == TrialState.RUNNING for trial in known) or (price := self.chosen_price()) is None:
-            return []
-        baseline = self.baselines.at_price(price, known, self.spectrum)
-        return [Planned({}, baseline.attributes)] if baseline else []
+    @cached_property
+    def rivals(self) -> RivalRequests:
+        """The rivals outside the space."""
+        return RivalRequests(Rivals(self.space, self.config.search.baselines), self.spectrum)
 
-    @property
-    def baselines(self) -> Baselines:
-        """Those outside the space."""
-        return Baselines(self.space, self.config.search.baselines)
+    @cached_property
+    def repeats(self) -> Repeats:
+        """The repeats."""
+        return Repeats(self.config.search.repeats_planned, self.front_probability)
 
-    def _planned(self, ranks: RankMap, kind: str) -> Planned:
-        attributes: dict[str, Any] = {"kind": kind}
-        if self.nested is not None and (score := self.nested.score_of(ranks)) is not None:
-            attributes[SCORE] = score
-        return Planned(self.space.proposal(ranks), attributes)
+    def _request(self, rank_map: RankMap, kind: Kind) -> TrialRequest:
+        """A trial in the space, at the study file's own settings."""
+        candidate = self.space.candidate(self.space.proposal(rank_map))
+        if kind == CONFIRM and self.config.search.nested.confirm == "warm":
+            candidate = replace(candidate, recipe="warm")
+        score = None if self.nested is None else self.nested.score_of(rank_map)
+        return TrialRequest(candidate, kind, nested_score=score)
 
-    def _candidate(self, known: Sequence[FrozenTrial]) -> RankMap | None:
+    def _nested_candidate(self, trials: Sequence[TrialRecord]) -> RankMap | None:
         """The next map that nested scores alone pick.
 
         A sampler that starts from nested scores, and learns how far to believe them, does better than they alone; it
         leaves them the first few, whose agreement is reported. Maps that start warm are not compared with others.
         """
-        of = self.config.search
+        settings = self.config.search
         if self.nested is None:
             return None
-        first = [trial for trial in self._first_trainings(known) if trial.state != TrialState.FAIL]
-        begun = sum(trial.user_attrs.get("kind") == CONFIRM for trial in first)
-        if of.sampler == "nehvi" and of.nested.confirm == "scratch" and begun >= TELLING:
+        first = [trial for trial in self._first_trainings(trials) if trial.state != TrialState.FAIL]
+        started = sum(trial.attributes.kind == CONFIRM for trial in first)
+        if settings.sampler == "nehvi" and settings.nested.confirm == "scratch" and started >= TRUSTED_FROM:
             return None
-        return self.nested.candidate(known)
+        return self.nested.candidate(trials)
 
-    def _is_begun(self, ranks: RankMap, known: Sequence[FrozenTrial]) -> bool:
-        wanted = self.space.proposal(ranks)
-        # What another driver has just begun may be drawn in a moment; Optuna keeps there what was enqueued.
-        drawn = (trial.system_attrs.get("fixed_params", trial.params) for trial in known)
-        return any(all(of.get(name) == wanted[name] for name in self.space.dimensions) for of in drawn)
+    def _is_started(self, rank_map: RankMap, trials: Sequence[TrialRecord]) -> bool:
+        wanted = self.space.proposal(rank_map)
+        return any(all(trial.proposal.get(name) == wanted[name] for name in self.space.dimensions) for trial in trials)
 
-    def _starts(self, known: Sequence[FrozenTrial]) -> list[RankMap]:
-        """Maps of the space cut out of the large adapter; a nested search has its own."""
-        large = self.baselines.large_trial(known) if "svd" in self.config.search.baselines else None
+    def _starts(self, trials: Sequence[TrialRecord]) -> list[RankMap]:
+        """Truncations of the large adapter that are maps of the space; a nested search has its own."""
+        large = self.rivals.large_trial(trials) if "svd" in self.config.search.baselines else None
         if large is None or self.nested is not None:
             return []
-        if large not in self._cuts:
+        if large not in self._starts_by_trial:
             energies = {name: [sigma**2 for sigma in sigmas] for name, sigmas in self.spectrum(large).items()}
-            self._cuts[large] = spread(cut_path(energies, self.space), self.space, _STARTS)
-        return self._cuts[large]
-
-    def _price(self, trial: FrozenTrial) -> int:
-        """Parameters of a trial's map; the untrained model has none, and scores the same each time."""
-        return self.space.parameters(self.space.rank_map(trial.params)) if trial.params else 0
+            self._starts_by_trial[large] = spread(truncation_path(energies, self.space), self.space, _STARTS)
+        return self._starts_by_trial[large]
 
     @staticmethod
-    def _first_trainings(known: Sequence[FrozenTrial]) -> list[FrozenTrial]:
-        begun = (trial for trial in known if trial.state != TrialState.WAITING)
-        return [trial for trial in begun if NAME not in trial.user_attrs and not trial.user_attrs.get(ROUND)]
+    def _first_trainings(trials: Sequence[TrialRecord]) -> list[TrialRecord]:
+        """Trials that train a map of the space for the first time, in any state."""
+        started = (trial for trial in trials if trial.state != TrialState.WAITING)
+        return [trial for trial in started if trial.in_space and not trial.attributes.batch_order]

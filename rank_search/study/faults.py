@@ -22,6 +22,7 @@ from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlch
 from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_exponential_jitter
 
 from rank_search.core.errors import OutOfService, RankSearchError, TrainingFailed
+from rank_search.core.job import no_callback
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -63,11 +64,12 @@ def out_of_service(error: Exception) -> OutOfService | None:
     elif isinstance(error, StorageInternalError | SQLAlchemyError):
         # What a server's driver says may hold the URL, and with it the password; SQLite knows of none.
         cause = (error.__cause__ or error) if isinstance(error, StorageInternalError) else error
-        own = cause.orig if isinstance(cause, DBAPIError) else None
-        what = f"the storage failed ({own if isinstance(own, sqlite3.Error) else _name(own or cause)})"
+        driver_error = cause.orig if isinstance(cause, DBAPIError) else None
+        reason = driver_error if isinstance(driver_error, sqlite3.Error) else _name(driver_error or cause)
+        what = f"the storage failed ({reason})"
     else:
         return None
-    return OutOfService(f"{what}; nothing that was told is lost: mend that, and run the same command to go on")
+    return OutOfService(f"{what}; nothing that was recorded is lost: fix that, then run the same command to go on")
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -90,12 +92,12 @@ def is_unreachable(error: BaseException) -> bool:
     )
 
 
-def patiently(unit: Callable[[], T], told: Callable[[str], Any] = lambda _: None) -> T:
+def patiently(unit: Callable[[], T], on_wait: Callable[[str], Any] = no_callback) -> T:
     """Does something with a storage, again and again while that is out of reach.
 
     Args:
         unit: what to do; it must be safe to do again when it was done in part, or wholly without our hearing of it.
-        told: is told when it has to wait.
+        on_wait: called with the reason when it has to wait.
 
     Raises:
         OutOfService: the storage stays out of reach, or its disk is full.
@@ -105,7 +107,7 @@ def patiently(unit: Callable[[], T], told: Callable[[str], Any] = lambda _: None
         retry=retry_if_exception(is_unreachable),
         wait=wait_exponential_jitter(multiplier=_FIRST_WAIT, max=_LONGEST_WAIT),
         stop=stop_after_delay(PATIENCE),
-        before_sleep=lambda _state: told(waiting),
+        before_sleep=lambda _state: on_wait(waiting),
         reraise=True,
     )
     try:
@@ -113,8 +115,8 @@ def patiently(unit: Callable[[], T], told: Callable[[str], Any] = lambda _: None
     except Exception as error:
         if is_unreachable(error):
             raise OutOfService(
-                f"the storage has been out of reach for {PATIENCE / 60:.0f} min; nothing that was told is lost: when "
-                "it is back, run the same command to go on"
+                f"the storage has been out of reach for {PATIENCE / 60:.0f} min; nothing that was recorded is lost: "
+                "when it is back, run the same command to go on"
             ) from None
         if (gone := out_of_service(error)) is not None:
             raise gone from None

@@ -1,6 +1,6 @@
 """Leases on running trials: who is at work on one, and whether that process still lives.
 
-Optuna's heartbeat is made for ``Study.optimize``; this study asks and tells, so it keeps its own.
+Optuna's heartbeat is made for ``Study.optimize``; this study asks and tells, so it keeps leases of its own.
 """
 
 from __future__ import annotations
@@ -18,15 +18,19 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
+from rank_search.study.optuna_compat import stored
+from rank_search.study.record import TrialAttributes, keep
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-    from contextlib import AbstractContextManager
+    from collections.abc import Mapping
     from types import TracebackType
 
-    from optuna import Study
+    import optuna
     from optuna.trial import Trial
 
-LEASE = "lease"
+    from rank_search.study.lock import ExclusiveLock
+
+_PREFIX = "lease:"  # of the study's attributes that hold leases of its parts
 _DURATION = 600.0  # seconds a lease lasts when its process, on another host, says nothing; longer than its patience
 _RENEWALS = 5  # a duration
 
@@ -35,7 +39,7 @@ def is_live(lease: Mapping[str, Any] | None) -> bool:
     """Whether the holder of a lease may still be at work.
 
     On this host the process itself is looked at (pid and start time, as pids come round again), so a
-    killed process's trial is free at once. For another host only the clock can tell.
+    killed process's trial is free at once. For another host only the clock can show it.
     """
     if lease is None:
         return False
@@ -58,17 +62,17 @@ def _host() -> str:
 
 
 class Leases:
-    """Those that one driver holds, renewed by a thread as long as it is used as a context.
+    """The leases that one driver holds, renewed by a thread as long as this is used as a context.
 
-    Thread safety: all methods are for the driver's thread, which calls them where it has the study to itself; the
-    thread that renews sees to that by itself.
+    Thread safety: all methods are for the driver's thread, which calls them while it holds the study's exclusive lock;
+    the renewing thread acquires that lock by itself.
 
     Args:
-        alone: a context in which no other driver takes or tells trials of this study.
+        lock: the study's exclusive lock.
     """
 
-    def __init__(self, alone: Callable[[], AbstractContextManager[Any]]) -> None:
-        self._alone = alone
+    def __init__(self, lock: ExclusiveLock) -> None:
+        self._lock = lock
         self._driver = uuid.uuid4().hex
         self._held: dict[int | str, Trial | _Part] = {}
         self._done = threading.Event()
@@ -84,46 +88,46 @@ class Leases:
         self._done.set()
         self._thread.join()
         for name in [name for name in self._held if isinstance(name, str)]:
-            with suppress(Exception):  # a storage that is away: then it ends with this process
-                self.let_go_part(name)
+            with suppress(Exception):  # a storage that is away: then the lease ends with this process
+                self.release_part(name)
 
-    def take(self, trial: Trial) -> None:
-        """Takes the lease of a running trial that nobody else is at work on."""
-        trial.set_user_attr(LEASE, self._new())
+    def acquire(self, trial: Trial) -> None:
+        """Takes the lease of a running trial that no other process works on."""
+        keep(trial, lease=self._new())
         self._held[trial.number] = trial
 
-    def take_part(self, study: Study, name: str) -> bool:
-        """Takes a part of a study that one driver does for all; returns False where another is at it."""
+    def acquire_part(self, study: optuna.Study, name: str) -> bool:
+        """Takes the lease of a part of a study that one driver does for all; False where another driver holds it."""
         part = _Part(study, name)
         if is_live(part.lease) and not self.is_ours(part.lease):
             return False
-        part.set_user_attr(LEASE, self._new())
+        part.write(self._new())
         self._held[name] = part
         return True
 
-    def let_go(self, trial: Trial) -> None:
+    def release(self, trial: Trial) -> None:
         """Gives up a trial that goes on running, so that any driver can take it."""
         self.forget(trial.number)
         if self.is_ours(_lease_of(trial)):
-            trial.set_user_attr(LEASE, None)
+            keep(trial, lease=None)
 
-    def let_go_part(self, name: str) -> None:
+    def release_part(self, name: str) -> None:
         """Gives up a part that is done."""
         if isinstance(part := self._held.pop(name, None), _Part):
-            with self._alone():
+            with self._lock.acquired():
                 if self.is_ours(part.lease):  # not where this driver was away for too long
-                    part.set_user_attr(LEASE, None)
+                    part.write(None)
 
     def forget(self, number: int) -> None:
-        """Renews a trial's lease no more."""
+        """Stops renewing a trial's lease."""
         self._held.pop(number, None)
 
     def holds(self, trial: Trial) -> bool:
-        """Whether the trial is still this driver's: it may have been silent for too long."""
+        """Whether the trial is still this driver's, who may have been silent for too long."""
         return trial.number in self._held and self.is_ours(_lease_of(trial))
 
     def is_ours(self, lease: Mapping[str, Any] | None) -> bool:
-        """Whether this driver has taken it."""
+        """Whether a lease is this driver's."""
         return lease is not None and lease["driver"] == self._driver
 
     def _new(self) -> dict[str, Any]:
@@ -138,33 +142,35 @@ class Leases:
 
     def _renew(self) -> None:
         while not self._done.wait(_DURATION / _RENEWALS):
-            # A trial may have been told a moment ago, or the storage be away until the next renewal.
-            with suppress(Exception), self._alone():
+            # A trial may have ended a moment ago, or the storage be away until the next renewal.
+            with suppress(Exception), self._lock.acquired():
                 for held in [*self._held.values()]:
                     with suppress(Exception):
                         if self.is_ours(_lease_of(held)):
-                            held.set_user_attr(LEASE, self._new())
+                            held.write(self._new()) if isinstance(held, _Part) else keep(held, lease=self._new())
 
 
 @dataclass(frozen=True)
 class _Part:
     """A part of a study that one driver does for all."""
 
-    study: Study
+    study: optuna.Study
     name: str
 
     @property
     def lease(self) -> dict[str, Any] | None:
-        found: dict[str, Any] | None = self.study.user_attrs.get(f"{LEASE}:{self.name}")
-        return found
+        return part_leases(self.study).get(self.name)
 
-    def set_user_attr(self, key: str, value: Any) -> None:
-        self.study.set_user_attr(f"{key}:{self.name}", value)
+    def write(self, lease: Mapping[str, Any] | None) -> None:
+        self.study.set_user_attr(f"{_PREFIX}{self.name}", lease)
 
 
-def _lease_of(held: Trial | _Part) -> dict[str, Any] | None:
-    """As it is in the storage now; another driver may have taken it."""
-    if isinstance(held, _Part):
-        return held.lease
-    found: dict[str, Any] | None = held.storage.get_trial(held._trial_id).user_attrs.get(LEASE)
-    return found
+def part_leases(study: optuna.Study) -> dict[str, dict[str, Any] | None]:
+    """Part of a study that one driver does for all → its lease."""
+    attributes = study.user_attrs
+    return {name.removeprefix(_PREFIX): lease for name, lease in attributes.items() if name.startswith(_PREFIX)}
+
+
+def _lease_of(held: Trial | _Part) -> Mapping[str, Any] | None:
+    """A lease as it is in the storage now; another driver may have taken it."""
+    return held.lease if isinstance(held, _Part) else TrialAttributes.read(stored(held)).lease

@@ -1,10 +1,12 @@
-"""Several drivers on one study: only one at a time takes trials or tells them.
+"""The exclusive lock of a study: of several drivers, only one at a time takes trials or records them.
 
-What a driver does then it decides by what is in the storage, so that no map is begun twice, and no trial told by two.
+What a driver does while it holds the lock it decides by what is in the storage then, so that no map is started twice
+and no trial is recorded by two drivers.
 """
 
 from __future__ import annotations
 
+import hashlib
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
@@ -16,16 +18,16 @@ from sqlalchemy.pool import NullPool
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# A row that is there as long as the study is, and that Optuna never locks or changes.
-_ROW = text(
-    "SELECT own.study_direction_id FROM study_directions AS own JOIN studies ON studies.study_id = own.study_id "
-    "WHERE studies.study_name = :study AND own.objective = 0 FOR UPDATE OF own"
-)
-_LONGEST = 300  # seconds, after which PostgreSQL takes the lock from a driver whose machine has gone silent
+_LONGEST_HOLD = 300  # seconds, after which PostgreSQL takes the lock from a driver whose machine has gone silent
+# pg_advisory_lock in its transaction form: it ends with the connection, however the process ends.
+_LOCK = text("SELECT pg_advisory_xact_lock(:key)")
 
 
-class Drivers:
-    """All drivers of one study.
+class ExclusiveLock:
+    """The lock of one study among its drivers: PostgreSQL's advisory lock on a key made of the study's name.
+
+    SQLite is for one driver, whom a lock on the study's folder keeps alone (`StudyFolder.locked`); there this lock has
+    nothing to do.
 
     Args:
         url: of the storage.
@@ -33,30 +35,32 @@ class Drivers:
     """
 
     def __init__(self, url: str, study: str) -> None:
-        self._study = study
-        self._dialect = make_url(url).get_backend_name()
-        # SQLite is for one driver, whom a lock on the study's folder keeps alone.
-        self._engine = None if self._dialect == "sqlite" else create_engine(url, poolclass=NullPool)
+        self._key = advisory_key(study)
+        shared = make_url(url).get_backend_name() != "sqlite"
+        self._engine = create_engine(url, poolclass=NullPool) if shared else None
 
     @contextmanager
-    def alone(self) -> Iterator[None]:
-        """A context in which no other driver is, of this study, in theirs.
-
-        It ends with the connection, however the process ends.
+    def acquired(self) -> Iterator[None]:
+        """Waits for the lock, and holds it within the context.
 
         Raises:
-            SQLAlchemyError: the storage is out of reach, or was, and another driver may have been in.
+            SQLAlchemyError: the storage is out of reach, or it was, and another driver may have held the lock then.
         """
         if self._engine is None:
             yield
             return
         connection = self._engine.connect()
         try:
-            if self._dialect == "postgresql":
-                connection.execute(text(f"SET LOCAL idle_in_transaction_session_timeout = '{_LONGEST}s'"))
-            connection.execute(_ROW, {"study": self._study}).all()
+            connection.execute(text(f"SET LOCAL idle_in_transaction_session_timeout = '{_LONGEST_HOLD}s'"))
+            connection.execute(_LOCK, {"key": self._key})
             yield
-            connection.execute(text("SELECT 1"))  # fails where the lock was lost; what was done is then looked at again
+            connection.execute(text("SELECT 1"))  # fails where the lock was lost, so that the caller looks again
         finally:
             with suppress(SQLAlchemyError), connection:  # the database may have gone, and its locks with it
                 connection.rollback()
+
+
+def advisory_key(study: str) -> int:
+    """The key of a study's advisory lock: 64 bits, signed, of the SHA-256 of its name."""
+    digest = hashlib.sha256(f"rank_search:{study}".encode()).digest()
+    return int.from_bytes(digest[:8], "big", signed=True)

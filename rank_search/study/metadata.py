@@ -1,13 +1,14 @@
 """What a study keeps about itself: the settings, space, data and model that all its trials share.
 
-It is one JSON attribute of the Optuna study, written in one commit, so it is there whole or not at all,
-and wherever the study's storage goes the record goes too.
+It is one JSON attribute of the Optuna study, written in one commit: it is there whole or not at all, and it goes
+with the study when its storage is moved.
 """
 
 from __future__ import annotations
 
 import os
 import platform
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
@@ -21,15 +22,16 @@ if TYPE_CHECKING:
     from optuna import Study
 
 ATTRIBUTE = "rank_search"
+SCHEMA = 2  # of this and of the trials' records; rank_search.study.migration describes schema 1
 _PACKAGES = ("rank_search", "torch", "transformers", "peft", "sentence-transformers", "optuna", "botorch", "gpytorch")
 
 
 @dataclass(frozen=True)
-class StudyRecord:
+class StudyMetadata:
     """The facts that every trial of a study shares.
 
     Attributes:
-        identity: a random name of this very study, so that files of another are told apart from its own.
+        identity: a random name of this very study, by which its files are distinguished from those of another.
         config: the frozen settings (`StudyConfig.frozen`).
         space: what is searched.
         head: modules that every trial trains whole.
@@ -38,7 +40,8 @@ class StudyRecord:
         cut: kind of text → how many were cut, being longer than the model takes, of how many.
         data_fingerprint: changes with any text or split.
         model_fingerprint: changes with the base model's weights.
-        environment: machine and versions that the study was begun on.
+        environment: machine and versions that the study was started on.
+        schema: version of what is kept.
     """
 
     identity: str
@@ -51,38 +54,59 @@ class StudyRecord:
     data_fingerprint: str
     model_fingerprint: str
     environment: Mapping[str, Any]
+    schema: int = SCHEMA
 
     def write(self, study: Study) -> None:
-        """Keeps this record in the study."""
+        """Keeps this in the Optuna study."""
         study.set_user_attr(ATTRIBUTE, asdict(self))
 
     @classmethod
-    def read(cls, study: Study) -> StudyRecord | None:
-        """The study's record; None when the study was made but never begun.
+    def read(cls, study: Study) -> StudyMetadata | None:
+        """The study's metadata; None when the study was created but never started.
 
         Raises:
-            InputError: another version of this package wrote it.
+            InputError: a version of this package wrote it that keeps something else.
         """
-        stored = study.user_attrs.get(ATTRIBUTE)
-        if stored is None:
+        content = study.user_attrs.get(ATTRIBUTE)
+        if content is None:
             return None
-        try:
-            return cls(
-                **{
-                    **{field.name: stored[field.name] for field in fields(cls)},
-                    "space": Space.from_json(stored["space"]),
-                    "head": tuple(stored["head"]),
-                    "classes": tuple(stored["classes"]),
-                    "cut": {kind: tuple(counts) for kind, counts in stored["cut"].items()},
-                }
-            )
-        except KeyError:
-            versions = stored.get("environment", {}).get("versions", {})
-            raise InputError(
-                f"the study {study.study_name!r} was begun with rank_search {versions.get('rank_search', '?')} in an "
-                "older form; use that version for it, or begin a study of another name",
-                field="STUDY",
-            ) from None
+        if schema_of(study) == SCHEMA:
+            with suppress(KeyError):
+                return cls.from_json(content)
+        raise InputError(
+            f"the study {study.study_name!r} was started by rank_search {version_of(study)}, which keeps studies in "
+            "another form; use that version, or start a study of another name",
+            field="STUDY",
+        )
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> StudyMetadata:
+        """From what `write` keeps.
+
+        Raises:
+            KeyError: something is missing.
+        """
+        return cls(
+            **{
+                **{field.name: content[field.name] for field in fields(cls)},
+                "space": Space.from_json(content["space"]),
+                "head": tuple(content["head"]),
+                "classes": tuple(content["classes"]),
+                "cut": {kind: tuple(counts) for kind, counts in content["cut"].items()},
+            }
+        )
+
+
+def version_of(study: Study) -> str:
+    """The version of this package that started a study of any schema."""
+    environment = study.user_attrs.get(ATTRIBUTE, {}).get("environment", {})
+    return str(environment.get("versions", {}).get("rank_search", "?"))
+
+
+def schema_of(study: Study) -> int | None:
+    """The version of what an Optuna study keeps; None where it was never started."""
+    content = study.user_attrs.get(ATTRIBUTE)
+    return None if content is None else int(content.get("schema", 1))
 
 
 def environment(device: str) -> dict[str, Any]:
@@ -107,6 +131,6 @@ def refuse_change(kept: Any, given: Any, field: str = "") -> None:
             refuse_change(kept.get(name), given.get(name), f"{field}.{name}" if field else name)
     elif kept != given:
         raise InputError(
-            f"is {given!r}, but the study was begun with {kept!r}; restore it, or give the study another name",
+            f"is {given!r}, but the study was started with {kept!r}; restore it, or give the study another name",
             field=field,
         )

@@ -25,13 +25,11 @@ if TYPE_CHECKING:
 
     from rank_search.core.space import Space
 
-SCHEMA = 2  # of everything that a study keeps; see rank_search.study.migration
-
 
 class TrialAttributes(BaseModel):
     """What is kept of a trial as attributes.
 
-    What was asked for, written when the trial is begun:
+    What was asked for, written when the trial is started:
 
     Attributes:
         kind: why it is trained.
@@ -43,7 +41,7 @@ class TrialAttributes(BaseModel):
         batch_order: the order of batches it is trained on; 0 for a map's first training, then the round of repeats.
         nested_score: what the nested search scored for its map.
 
-    What came of it, written before its end is told to Optuna:
+    What came of it, written before Optuna records its end:
 
         ranks: module → rank that the recipe set; None where it is the requested one.
         seed: of its adapter.
@@ -56,7 +54,7 @@ class TrialAttributes(BaseModel):
 
     Who is at work on it:
 
-        attempts: how often a process has begun it, or has died at it.
+        attempts: how often a process has started it, or has died at it.
         lease: who holds it; see `rank_search.study.leases`.
     """
 

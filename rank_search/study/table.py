@@ -5,33 +5,31 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
-from optuna.trial import TrialState
-
-from rank_search.core.batch_order import ROUND
-from rank_search.core.ranks import RankMap
-from rank_search.search import early_stopping as rungs
-from rank_search.search.nested import SCORE
-from rank_search.search.rivals.rivals import NAME, RANKS
-from rank_search.search.schedule import SEARCH
-from rank_search.study.leases import LEASE, is_live
 
 if TYPE_CHECKING:
-    from optuna import Study
-    from optuna.trial import FrozenTrial
+    from collections.abc import Iterable
 
     from rank_search.core.space import Space
-    from rank_search.study.metadata import StudyRecord
+    from rank_search.study.record import TrialRecord
 
+_FLOATS = ("score", "score_se", "seconds", "nested_score", "energy")
+_INTEGERS = ("trainable_parameters", "seed", "budget", "source")
 COLUMNS = (
     "number",
     "state",
     "kind",
-    "baseline",
-    "round",
+    "in_space",
+    "label",
+    "recipe",
+    "budget",
+    "energy",
+    "source",
+    "batch_order",
     "score",
     "score_se",
     "trainable_parameters",
     "ranks",
+    "requested_ranks",
     "key",
     "settings",
     "seed",
@@ -44,54 +42,49 @@ COLUMNS = (
 )
 
 
-def trials_table(study: Study, record: StudyRecord) -> pd.DataFrame:
-    """All trials in order of their number.
+def trials_table(trials: Iterable[TrialRecord], space: Space) -> pd.DataFrame:
+    """Trials in order of their number.
 
-    Columns: ``number``; ``state`` (Optuna's name of it); ``kind``; ``baseline``, the name of one outside the space;
-    ``round`` of repeats, 0 for a map's first training; ``score`` and its standard error ``score_se`` over examples;
-    ``trainable_parameters``; ``ranks`` (module → rank, zeros included) with the map's ``key``; ``settings`` that
-    were searched beside the ranks; ``seed``; ``seconds`` of training and evaluation, a pack's shared out;
-    ``nested_score`` by truncating the super-adapter; ``rungs``, steps → score on the way; ``finished``, the moment;
-    ``failure``, its kind, and ``reason`` of one that failed. What a trial does not have is NaN or None.
+    Columns: ``number``; ``state`` (Optuna's name of it); ``kind``, why it was trained; ``in_space``, False for the
+    rivals outside the space; ``label`` in words; ``recipe``, ``source``, and of truncations ``budget`` or ``energy``
+    (`rank_search.core.rivals.Rival`); ``batch_order``, 0 for a map's first training, then the round of repeats;
+    ``score`` and its standard error ``score_se`` over examples; ``trainable_parameters``; ``ranks`` of the adapter
+    (module → rank, zeros included) with the map's ``key``, and ``requested_ranks``, which differ where the recipe sets
+    the ranks; ``settings`` that were searched beside the ranks; ``seed``; ``seconds`` of training and evaluation, a
+    pack's shared out; ``nested_score`` by truncating the supernet; ``rungs``, steps → score on the way; ``finished``,
+    the moment; ``failure``, its kind, and ``reason`` of one that failed. What a trial does not have is NaN or None.
     """
-    rows = [trial_row(trial, record.space) for trial in study.get_trials(deepcopy=False)]
-    numbers = dict.fromkeys(("score", "score_se", "seconds", "nested_score"), "float64")
-    counts = dict.fromkeys(("trainable_parameters", "seed"), "Int64")
-    return pd.DataFrame(rows, columns=list(COLUMNS)).astype({**numbers, **counts})
+    rows = [trial_row(trial, space) for trial in trials]
+    types = dict.fromkeys(_FLOATS, "float64") | dict.fromkeys(_INTEGERS, "Int64") | {"in_space": "bool"}
+    return pd.DataFrame(rows, columns=list(COLUMNS)).astype(types)
 
 
-def trial_row(trial: FrozenTrial, space: Space) -> dict[str, Any]:
+def trial_row(trial: TrialRecord, space: Space) -> dict[str, Any]:
     """A trial's row of the table."""
-    complete = trial.state == TrialState.COMPLETE
-    proposed = trial.params.keys() == space.dimensions.keys() | space.joint.keys()
-    rank_map = space.rank_map(trial.params) if proposed else None
-    attributes = trial.user_attrs
-    if NAME in attributes:
-        rank_map = RankMap(attributes[RANKS])
+    rank_map, candidate, kept = trial.rank_map, trial.candidate, trial.attributes
     return {
         "number": trial.number,
         "state": trial.state.name,
-        "kind": attributes.get("kind", SEARCH),
-        "baseline": attributes.get(NAME),
-        "round": attributes.get(ROUND, 0),
-        "score": trial.values[0] if complete else None,
-        "score_se": attributes.get("score_se"),
+        "kind": kept.kind,
+        "in_space": trial.in_space,
+        "label": trial.label,
+        "recipe": kept.recipe,
+        "budget": kept.budget,
+        "energy": kept.energy,
+        "source": kept.source,
+        "batch_order": kept.batch_order,
+        "score": trial.score,
+        "score_se": kept.score_se,
         "trainable_parameters": space.parameters(rank_map) if rank_map else None,
         "ranks": dict(rank_map.ranks) if rank_map else None,
+        "requested_ranks": dict(candidate.rank_map.ranks) if candidate else None,
         "key": rank_map.key if rank_map else None,
-        "settings": space.settings(trial.params) if proposed else {},
-        "seed": attributes.get("seed"),
-        "seconds": attributes.get("seconds"),
-        "nested_score": attributes.get(SCORE),
-        "rungs": attributes.get(rungs.ATTRIBUTE, {}),
-        "finished": trial.datetime_complete,
-        "failure": attributes.get("failure"),
-        "reason": attributes.get("reason"),
+        "settings": dict(candidate.settings) if candidate else {},
+        "seed": kept.seed,
+        "seconds": kept.seconds,
+        "nested_score": kept.nested_score,
+        "rungs": dict(kept.rungs),
+        "finished": trial.finished,
+        "failure": kept.failure,
+        "reason": kept.reason,
     }
-
-
-def is_running(study: Study) -> bool:
-    """Whether some living driver is at a trial, or at another part of the study, now."""
-    running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-    parts = [lease for name, lease in study.user_attrs.items() if name.startswith(f"{LEASE}:")]
-    return any(is_live(lease) for lease in [*parts, *(trial.user_attrs.get(LEASE) for trial in running)])

@@ -1,1 +1,1 @@
-"""One file a task: data → batches, loss, and a score with its per-example values."""
+"""The tasks, one file each: batches from data, the loss, and scores per example."""

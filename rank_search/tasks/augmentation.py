@@ -1,4 +1,4 @@
-"""Changes of training texts: words dropped at random, or a function of the user's."""
+"""Augmentation of training texts: random word dropout, or a function that the user names."""
 
 from __future__ import annotations
 
@@ -19,17 +19,16 @@ if TYPE_CHECKING:
     from rank_search.config import TrainingConfig
 
 Augment = Callable[[str, Random], str]
-_STREAM = 1  # keeps these draws apart from those of the order of the batches
+_STREAM = 1  # part of the seed, so that these draws are independent of the order of the batches
 
 
 def load_augmentation(training: TrainingConfig) -> Augment | None:
-    """The function that ``training.augmentation`` names; None for ``none``.
+    """Loads the function that ``training.augmentation`` names; None for ``none``.
 
-    A function given as ``module:function`` is looked for as Python looks for modules, in the current
-    folder first.
+    ``module:function`` is imported as Python imports modules; the current folder is searched first.
 
     Raises:
-        InputError: there is no such function, or it makes no text of a text.
+        InputError: there is no such function, or it does not return a text.
     """
     if training.augmentation == "none":
         return None
@@ -41,7 +40,7 @@ def load_augmentation(training: TrainingConfig) -> Augment | None:
     try:
         function: Augment = getattr(import_module(module), name)
         changed = function("a text to try it on", Random(0))
-    except Exception as error:  # whatever the user's own code may raise
+    except Exception as error:  # the user's code may raise any exception
         raise InputError(
             f"{training.augmentation!r}: {type(error).__name__}: {error}; name a function as module:function",
             field="training.augmentation",
@@ -55,20 +54,20 @@ def load_augmentation(training: TrainingConfig) -> Augment | None:
 
 
 def drop_words(probability: float, text: str, draw: Random) -> str:
-    """Drops each word, with the white space after it, by chance; a text is never emptied."""
+    """Drops each word with the given probability, and keeps at least one word of a text."""
     words = re.findall(r"\s*\S+\s*", text)
     kept = [word for word in words if draw.random() >= probability]
     return "".join(kept or words[:1])
 
 
 def augment_texts(augment: Augment, texts: Sequence[str], seed: int, batch: int) -> list[str]:
-    """The texts of one batch, changed; the same for the same seed and batch.
+    """Augments the texts of one batch; the result depends only on the texts, the seed and the batch number.
 
     Raises:
-        TypeError: the function returned something else than a text.
+        TypeError: the function returned something other than a text.
     """
     draw = Random(f"{seed} {_STREAM} {batch}")
     changed = [augment(text, draw) for text in texts]
     if not all(isinstance(text, str) for text in changed):
-        raise TypeError("the function of training.augmentation returned something else than a text")
+        raise TypeError("the function of training.augmentation returned something other than a text")
     return changed

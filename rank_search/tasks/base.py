@@ -1,4 +1,4 @@
-"""What the trainer, the search and the report need of a task."""
+"""The interface of a task, as the trainer, the search and the report use it."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Shown:
-    """A text for the eye, and whether it is right."""
+class MarkedText:
+    """A text to show in the report, and whether it is right."""
 
     text: str
     right: bool
@@ -23,27 +23,27 @@ class Shown:
 
 @dataclass(frozen=True)
 class Output:
-    """What a model gave for one input.
+    """The output of a model for one input.
 
     Attributes:
-        passages: the passages it found, best first; empty where it finds none.
-        answer: the class or the answer it gave; None where it gives none.
+        passages: the retrieved passages, best first; empty if the task retrieves none.
+        answer: the predicted class or answer; None if the task has none.
     """
 
-    passages: tuple[Shown, ...] = ()
-    answer: Shown | None = None
+    passages: tuple[MarkedText, ...] = ()
+    answer: MarkedText | None = None
 
 
 @dataclass(frozen=True)
 class Example:
-    """One input with what the model gave before and after fine-tuning, for the report.
+    """One input with the model's outputs before and after fine-tuning, for the report.
 
     Attributes:
-        title: why this one is shown.
+        title: why this example is shown.
         text: the input.
-        expected: the right class or answers; empty where the marks on the passages say it all.
-        before: what the model gave before.
-        after: what it gave after.
+        expected: the right class or answers; empty if the marks on the passages show what is right.
+        before: the output before fine-tuning.
+        after: the output after fine-tuning.
     """
 
     title: str
@@ -53,8 +53,8 @@ class Example:
     after: Output
 
 
-def telling(before: Evaluation, after: Evaluation) -> list[tuple[str, int]]:
-    """The examples to show: (title, position) of the largest gain, the middle one and the largest loss."""
+def examples_to_show(before: Evaluation, after: Evaluation) -> list[tuple[str, int]]:
+    """Picks three examples: (title, position) of the largest gain, the median and the largest loss."""
     metric = before.metric
     gains = [new - old for old, new in zip(before.values[metric], after.values[metric], strict=True)]
     order = sorted(range(len(gains)), key=lambda i: gains[i])
@@ -63,13 +63,13 @@ def telling(before: Evaluation, after: Evaluation) -> list[tuple[str, int]]:
 
 
 @dataclass(frozen=True)
-class Texts:
-    """Rows of token ids that go into a model together.
+class BatchShape:
+    """Shape of the token ids that go into a model together.
 
     Attributes:
-        rows: how many.
-        length: tokens of each, padding included.
-        predicted: tokens of each for which an output layer computes logits.
+        rows: number of texts.
+        length: tokens per text, including padding.
+        predicted: tokens per text for which an output layer computes logits.
     """
 
     rows: int
@@ -77,72 +77,71 @@ class Texts:
     predicted: int = 0
 
     @classmethod
-    def of(cls, inputs: Mapping[str, Tensor], predicted: int = 0) -> Texts:
-        """The texts of model inputs."""
+    def from_inputs(cls, inputs: Mapping[str, Tensor], predicted: int = 0) -> BatchShape:
+        """The shape of model inputs: ``input_ids`` of ``[rows, length]``."""
         rows, length = inputs["input_ids"].shape
         return cls(rows, length, predicted)
 
 
 class Task(Protocol):
-    """Data → batches, loss, score. Holds the loaded base model; adapters are put into it by others.
+    """A task makes batches, computes the loss and scores the model. It holds the loaded base model.
 
-    Ownership: whoever trains puts adapters into `backbone`, and takes them out again.
+    Ownership: the caller that trains puts adapters into `backbone` and removes them again.
 
-    Copies: several maps may stand in the model side by side (`rank_search.adapters.Pack`). Whatever goes
-    into the model then holds the rows of a batch once for each of them, one map's after another's.
+    Copies: a model may hold several adapters side by side (`rank_search.adapters.Pack`). The rows of a batch
+    are then repeated once per adapter: all rows of the first adapter, then all rows of the second, and so on.
     """
 
     @property
     def backbone(self) -> nn.Module:
-        """The frozen model whose linear layers may be adapted; several of them in a ``ModuleDict``."""
+        """The frozen model whose linear layers may be adapted; a ``ModuleDict`` if the task has several models."""
 
     @property
     def head(self) -> tuple[str, ...]:
-        """Modules of the backbone that are trained whole beside the adapters, such as a fresh classifier."""
+        """Modules of the backbone that are fully trained beside the adapters, such as a new classification head."""
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Names of the classes in the order of their numbers; empty where the task has none."""
+        """Names of the classes in the order of their numbers; empty if the task has no classes."""
 
     @property
     def fingerprint(self) -> str:
-        """Names the base model's weights."""
+        """A digest of the base model's weights."""
 
     @property
     def data_fingerprint(self) -> str:
-        """Changes with any text or split of the data."""
+        """A digest that changes with any text or split of the data."""
 
     @property
     def cut(self) -> Mapping[str, tuple[int, int]]:
-        """Kind of text → how many are longer than the model takes, and were cut, of how many."""
+        """Kind of text → (number of texts that were truncated to the model's limit, number of all texts)."""
 
     def training_batches(self, steps: int, seed: int, *, augmented: bool = False) -> Iterator[Any]:
-        """``steps`` batches, the same for the same seed whatever adapter is trained on them.
+        """Yields ``steps`` batches, which depend only on the seed and not on the adapter.
 
-        With ``augmented`` their inputs are changed by ``training.augmentation``, the same examples in the
-        same order.
+        With ``augmented``, ``training.augmentation`` changes the inputs; examples and their order stay the same.
         """
 
-    def texts(self, batch: Any) -> Mapping[str, Sequence[Texts]]:
-        """What a batch puts into each base model, by the prefix of its module names."""
+    def batch_shapes(self, batch: Any) -> Mapping[str, Sequence[BatchShape]]:
+        """Shapes of the inputs of each base model, by the prefix of its module names."""
 
     def loss(self, batch: Any, copies: int = 1) -> Tensor:
-        """Mean loss of a batch under each map that stands in the model, with gradient; shape ``[copies]``."""
+        """Mean loss of a batch for each adapter in the model, with gradient; shape ``[copies]``."""
 
     def size(self, split: Split) -> int:
-        """Texts that an evaluation of the split puts into the model.
+        """Number of texts that an evaluation of the split puts into the model.
 
-        Its time goes by that, but where answers are decoded on the test split alone.
+        Evaluation time is proportional to it, except where answers are decoded only on the test split.
         """
 
     def evaluate(self, split: Split, copies: int = 1) -> list[Evaluation]:
-        """Scores each map that stands in the model, without gradient."""
+        """Scores each adapter in the model, without gradient."""
 
     def calibration_batches(self, seed: int) -> Mapping[str, Sequence[dict[str, Tensor]]]:
-        """A few batches of inputs for initialisations that look at activations, by base model.
+        """A few batches of inputs for initialisations that use activations, by base model.
 
         The keys are the prefixes of the base models' module names, as in ``StudyConfig.base_models``.
         """
 
     def examples(self, split: Split, before: Evaluation, after: Evaluation) -> list[Example]:
-        """A few examples of the split with both models' answers."""
+        """A few examples of the split with the outputs before and after fine-tuning."""

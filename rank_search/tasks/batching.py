@@ -1,4 +1,4 @@
-"""Texts to token ids, and token ids to batches with little padding."""
+"""Turns texts into token ids, and token ids into batches with little padding."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ if TYPE_CHECKING:
 
     from rank_search.config import TrainingConfig
 
-_BUCKET = 32  # batches that are sorted by length together, at most
-_BUCKETS = 4  # into which a pass is parted, at least, so that passes differ
+_MAX_BATCHES_PER_BUCKET = 32  # batches that are sorted by length together
+_MIN_BUCKETS = 4  # buckets per epoch, so that the batches of two epochs differ
 CALIBRATION_BATCHES = 4
 
 
 def check_batch_size(training: TrainingConfig, examples: int) -> None:
-    """Checks that a batch can be filled.
+    """Checks that the training split fills at least one batch.
 
     Raises:
-        InputError: it is larger than the training split.
+        InputError: the batch size is larger than the training split.
     """
     if training.batch_size > examples:
         raise InputError(
@@ -36,7 +36,11 @@ def check_batch_size(training: TrainingConfig, examples: int) -> None:
 
 
 def tokenise(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], limit: int) -> tuple[list[list[int]], int]:
-    """Token ids of texts, special tokens included, none longer than ``limit``; and how many had to be cut."""
+    """Tokenises texts, with special tokens, and truncates them to ``limit`` tokens.
+
+    Returns:
+        Token ids of each text, and the number of texts that were truncated.
+    """
     encoded: list[list[int]] = tokenizer(list(texts))["input_ids"]
     long = [i for i, ids in enumerate(encoded) if len(ids) > limit]
     if long:
@@ -47,13 +51,13 @@ def tokenise(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], limit: in
 
 
 def training_indices(lengths: Sequence[Any], size: int, steps: int, seed: int) -> Iterator[list[int]]:
-    """Shuffled batches of indices, pass after pass; texts of like length stand together.
+    """Yields shuffled batches of indices, epoch after epoch; a batch holds texts of similar length.
 
     Args:
-        lengths: of each example, what decides its cost; several lengths in a tuple, the longest text's first.
-        size: examples a batch.
-        steps: how many batches.
-        seed: draws the order.
+        lengths: length of each example, or a tuple of the lengths of its texts, most important first.
+        size: examples per batch.
+        steps: number of batches.
+        seed: seed of the order.
     """
     draw = random.Random(seed)
     drawn = 0
@@ -65,18 +69,18 @@ def training_indices(lengths: Sequence[Any], size: int, steps: int, seed: int) -
 
 
 def _bucketed(order: Sequence[int], lengths: Sequence[Any], size: int, draw: random.Random) -> list[list[int]]:
-    """Full batches of ``size`` indices in random order, each of texts of like length."""
+    """Full batches of ``size`` indices in random order; a batch holds texts of similar length."""
     batches = []
-    together = size * max(1, min(_BUCKET, len(order) // (size * _BUCKETS)))
-    for start in range(0, len(order), together):
-        bucket = sorted(order[start : start + together], key=lambda i: lengths[i])
+    bucket_size = size * max(1, min(_MAX_BATCHES_PER_BUCKET, len(order) // (size * _MIN_BUCKETS)))
+    for start in range(0, len(order), bucket_size):
+        bucket = sorted(order[start : start + bucket_size], key=lambda i: lengths[i])
         batches += [bucket[i : i + size] for i in range(0, len(bucket) - size + 1, size)]
     draw.shuffle(batches)
     return batches
 
 
 def by_length(lengths: Sequence[int], size: int) -> list[list[int]]:
-    """All indices in batches of like length, the short ones first."""
+    """Batches of all indices, sorted by length, the shortest first."""
     order = sorted(range(len(lengths)), key=lambda i: lengths[i])
     return [order[start : start + size] for start in range(0, len(order), size)]
 
@@ -84,13 +88,13 @@ def by_length(lengths: Sequence[int], size: int) -> list[list[int]]:
 def in_batches(
     lengths: Sequence[int], size: int, compute: Callable[[list[int]], Sequence[Any]], copies: int = 1
 ) -> list[Any]:
-    """Computes something for each example, in batches of like length, and returns it in the examples' order.
+    """Applies a function to all examples, in batches of similar length; results are in the order of the examples.
 
     Args:
-        lengths: of each example.
-        size: rows that go into the model together.
-        compute: called with the examples of a batch.
-        copies: rows of one example, one for each map that stands in the model.
+        lengths: length of each example.
+        size: maximum number of rows that go into the model together.
+        compute: called with the indices of a batch; returns one result per index.
+        copies: rows per example: one for each adapter in the model.
     """
     results: list[Any] = [None] * len(lengths)
     for batch in by_length(lengths, max(1, size // copies)):
@@ -100,7 +104,7 @@ def in_batches(
 
 
 def padded(texts: Sequence[Sequence[int]], value: int, *, left: bool = False) -> Tensor:
-    """Sequences of numbers as one tensor ``[len(texts), longest]``, filled up with ``value``."""
+    """Sequences of numbers as one tensor ``[len(texts), longest]``, padded with ``value``."""
     longest = max(len(ids) for ids in texts)
     rows = [
         [value] * (longest - len(ids)) + [*ids] if left else [*ids] + [value] * (longest - len(ids)) for ids in texts
@@ -108,13 +112,13 @@ def padded(texts: Sequence[Sequence[int]], value: int, *, left: bool = False) ->
     return torch.tensor(rows)
 
 
-def repeated(inputs: Mapping[str, Tensor], copies: int) -> dict[str, Tensor]:
-    """The same rows once for each map that stands in the model, one map's after another's."""
+def repeat_copies(inputs: Mapping[str, Tensor], copies: int) -> dict[str, Tensor]:
+    """Repeats a batch once per adapter: ``[batch, …]`` becomes ``[copies · batch, …]``."""
     return {name: rows.repeat(copies, *[1] * (rows.ndim - 1)) for name, rows in inputs.items()}
 
 
-def by_map(rows: Tensor, copies: int) -> Tensor:
-    """``[copies · batch, …]`` as ``[copies, batch, …]``."""
+def split_copies(rows: Tensor, copies: int) -> Tensor:
+    """Undoes `repeat_copies`: ``[copies · batch, …]`` becomes ``[copies, batch, …]``."""
     return rows.view(copies, -1, *rows.shape[1:])
 
 

@@ -1,4 +1,4 @@
-"""From a study file to its task: data read, models loaded."""
+"""Loads the task of a study file: reads the data, then loads the models."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from rank_search.core.errors import InputError
 from rank_search.data.answered import load_answered
 from rank_search.data.labelled import load_labelled
 from rank_search.data.searchable import load_searchable
-from rank_search.models.load import load, refuse_missing, skeleton
+from rank_search.models.load import check_weights_present, load, skeleton
 from rank_search.models.retriever import load_retriever
 from rank_search.models.source import choose_device
-from rank_search.tasks.classification import ClassificationTask, class_names, outside_base
+from rank_search.tasks.classification import ClassificationTask, class_names, head_modules
 from rank_search.tasks.generation import GenerationTask
 from rank_search.tasks.rag import RagTask
 from rank_search.tasks.retrieval import RetrievalTask
@@ -31,16 +31,16 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from rank_search.config import ModelSource, StudyConfig
-    from rank_search.models.load import Loaded
+    from rank_search.models.load import LoadedModel
     from rank_search.models.retriever import Retriever
     from rank_search.tasks.base import Task
 
 
 def load_skeleton(config: StudyConfig) -> nn.Module:
-    """What `Task.backbone` will be, on the meta device, before any weights are read.
+    """Builds the modules of `Task.backbone` on the meta device, without reading weights.
 
     Raises:
-        InputError: a model can't be found, or its kind can't do the task.
+        InputError: a model can't be found, or its architecture does not support the task.
     """
     match config.task:
         case RetrievalConfig():
@@ -50,7 +50,7 @@ def load_skeleton(config: StudyConfig) -> nn.Module:
         case GenerationConfig():
             return skeleton(config.model, AutoModelForCausalLM)
         case RagConfig(retriever=retriever):
-            with _of_the_retriever():
+            with _retriever_errors():
                 encoder = skeleton(retriever, AutoModel)
             return nn.ModuleDict({"retriever": encoder, "generator": skeleton(config.model, AutoModelForCausalLM)})
 
@@ -59,7 +59,7 @@ def load_task(config: StudyConfig) -> Task:
     """Reads the data, then loads the models.
 
     Raises:
-        InputError: data or models are wrong.
+        InputError: the data can't be read, or a model can't be loaded.
     """
     device = choose_device(config.model)
     match config.task:
@@ -86,30 +86,30 @@ def _classification(config: StudyConfig, settings: ClassificationConfig, device:
     numbers = {name: i for i, name in enumerate(classes)}
     head: tuple[str, ...] = ()
     if config.model.quantization != "none":
-        head = outside_base(skeleton(config.model, AutoModelForSequenceClassification, num_labels=len(classes)))
+        head = head_modules(skeleton(config.model, AutoModelForSequenceClassification, num_labels=len(classes)))
     with torch.random.fork_rng():
-        torch.manual_seed(config.seed)  # draws the fresh head, the same for every trial
+        torch.manual_seed(config.seed)  # the new head is drawn at random, the same for every trial
         classifier = load(
             config.model,
             AutoModelForSequenceClassification,
             device,
-            whole=head,
+            uncompressed=head,
             num_labels=len(classes),
             id2label=dict(enumerate(classes)),
             label2id=numbers,
             problem_type="single_label_classification",
             ignore_mismatched_sizes=True,  # a head for other classes is replaced
         )
-    inside = f"{classifier.model.base_model_prefix}."
-    refuse_missing(config.model, [name for name in classifier.missing if name.startswith(inside)])
+    prefix = f"{classifier.model.base_model_prefix}."
+    check_weights_present(config.model, [name for name in classifier.missing if name.startswith(prefix)])
     return ClassificationTask(settings, config.training, data, classifier)
 
 
-def load_generator(config: StudyConfig, device: torch.device) -> Loaded:
+def load_generator(config: StudyConfig, device: torch.device) -> LoadedModel:
     """Loads the causal LM that ``model`` names.
 
     Raises:
-        InputError: it is not one: transformers would give an encoder a random head.
+        InputError: the model is not a causal LM; transformers would load an encoder with a random head.
     """
     loaded = load(config.model, AutoModelForCausalLM, device)
     if loaded.missing:
@@ -120,7 +120,7 @@ def load_generator(config: StudyConfig, device: torch.device) -> Loaded:
         )
     if not _is_causal(loaded.model):
         raise InputError(
-            f"{config.model.source!r} sees the words that it is to predict, as masked LMs do; name a causal LM",
+            f"{config.model.source!r} sees the tokens that it must predict, as masked LMs do; name a causal LM",
             field="model.source",
         )
     return loaded
@@ -128,20 +128,20 @@ def load_generator(config: StudyConfig, device: torch.device) -> Loaded:
 
 @torch.inference_mode()
 def _is_causal(model: nn.Module) -> bool:
-    """Whether what a model predicts after a token is the same whatever comes later."""
+    """Whether the prediction after a token is independent of the tokens that follow."""
     device = next(model.parameters()).device
-    one, other = (model(torch.tensor([[5, 6, last]], device=device)).logits[0, :2] for last in (7, 8))
-    return torch.allclose(one, other, atol=1e-3)
+    first, second = (model(torch.tensor([[5, 6, last]], device=device)).logits[0, :2] for last in (7, 8))
+    return torch.allclose(first, second, atol=1e-3)
 
 
 def _retriever(source: ModelSource, device: torch.device) -> Retriever:
-    with _of_the_retriever():
+    with _retriever_errors():
         return load_retriever(source, device)
 
 
 @contextmanager
-def _of_the_retriever() -> Iterator[None]:
-    """Says of the retriever's fields what is said of a model's."""
+def _retriever_errors() -> Iterator[None]:
+    """Makes errors about the fields of ``model`` name the fields of ``task.retriever`` instead."""
     try:
         yield
     except InputError as error:

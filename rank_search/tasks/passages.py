@@ -1,4 +1,4 @@
-"""Passages for questions: found by a retriever, or given by the data."""
+"""Passages for questions: retrieved from a corpus, or given by the data."""
 
 from __future__ import annotations
 
@@ -12,35 +12,43 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from rank_search.config import AnswerConfig
-    from rank_search.data.answered import Answered
+    from rank_search.data.answered import AnsweredQuestion
     from rank_search.models.retriever import Retriever
 
 
-class Passages:
-    """A corpus, and a retriever that searches it as it stands: adapted while an adapter is in it."""
+class PassageRetriever:
+    """Searches a corpus with a retriever; while adapters are in the retriever, it searches with them.
+
+    Attributes:
+        ids: token ids of each passage.
+        truncated: number of passages that were longer than the retriever's limit.
+    """
 
     def __init__(self, retriever: Retriever, corpus: Sequence[str], batch_size: int) -> None:
         self._retriever = retriever
         self._corpus = corpus
         self._batch_size = batch_size
-        self.ids, self.cut = document_ids(retriever, corpus)
+        self.ids, self.truncated = document_ids(retriever, corpus)
 
     def find(self, questions: Sequence[str], count: int, copies: int = 1) -> list[list[list[int]]]:
-        """Of each map that stands in the retriever, positions of the best passages for each question, best first."""
+        """Positions of the ``count`` best passages, best first: for each adapter, for each question."""
         queries, _ = query_ids(self._retriever, questions)
         vectors = embed(self._retriever, queries, self._batch_size, copies)
         similarities = vectors @ embed(self._retriever, self.ids, self._batch_size, copies).mT
-        found: list[list[list[int]]] = torch.topk(similarities, min(count, len(self._corpus)), dim=2).indices.tolist()
-        return found
+        best = torch.topk(similarities, min(count, len(self._corpus)), dim=2).indices
+        positions: list[list[list[int]]] = best.tolist()
+        return positions
 
     def texts(self, positions: Sequence[int]) -> list[str]:
-        """The passages at some positions."""
+        """The texts of the passages at these positions."""
         return [self._corpus[i] for i in positions]
 
 
-def given_passages(examples: Sequence[Answered], settings: AnswerConfig, found: Passages | None) -> list[list[str]]:
-    """The passages of each question: what a retriever finds, or the one passage of the data."""
-    if found is None:
-        return [[of.passage] for of in examples]
-    (places,) = found.find([of.question for of in examples], settings.passages)
-    return [found.texts(of) for of in places]
+def select_passages(
+    examples: Sequence[AnsweredQuestion], settings: AnswerConfig, retriever: PassageRetriever | None
+) -> list[list[str]]:
+    """The passages of each question: those that the retriever finds, or without one the passage of the data."""
+    if retriever is None:
+        return [[example.passage] for example in examples]
+    (positions,) = retriever.find([example.question for example in examples], settings.passages)
+    return [retriever.texts(best) for best in positions]

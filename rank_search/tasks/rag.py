@@ -1,4 +1,4 @@
-"""RAG: a retriever finds passages, a generator answers from them, and both are adapted at once."""
+"""RAG task: a retriever finds passages, a generator answers from them, and both are adapted together."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from rank_search.core.evaluation import Evaluation
 from rank_search.data.splits import fingerprint
 from rank_search.tasks.answering import AnswerBatch, Answerer
 from rank_search.tasks.augmentation import augment_texts, load_augmentation
-from rank_search.tasks.base import Example, Output, Shown, Texts, telling
+from rank_search.tasks.base import BatchShape, Example, MarkedText, Output, examples_to_show
 from rank_search.tasks.batching import CALIBRATION_BATCHES, check_batch_size, training_indices
-from rank_search.tasks.embedding import inputs, query_ids, ranking_loss
-from rank_search.tasks.generation import PARTS, score_answers, shown_answer
-from rank_search.tasks.passages import Passages
-from rank_search.tasks.prompts import Prompter
+from rank_search.tasks.embedding import encoder_inputs, query_ids, ranking_loss
+from rank_search.tasks.generation import PARTS, mark_answer, score_answers
+from rank_search.tasks.passages import PassageRetriever
+from rank_search.tasks.prompts import PromptBuilder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -26,39 +26,39 @@ if TYPE_CHECKING:
 
     from rank_search.config import RagConfig, TrainingConfig
     from rank_search.core.evaluation import Split
-    from rank_search.data.answered import Answered
+    from rank_search.data.answered import AnsweredQuestion
     from rank_search.data.splits import Splits
-    from rank_search.models.load import Loaded
+    from rank_search.models.load import LoadedModel
     from rank_search.models.retriever import Retriever
 
 
 @dataclass(frozen=True)
 class RagBatch:
-    """What both models learn from the same questions.
+    """A training batch for both models, from the same questions.
 
     Attributes:
         queries: retriever inputs of the questions, ``[batch, length]``.
-        documents: retriever inputs of passages: each question's own first, then others that the unadapted
-            retriever takes for right, ``[documents, length]``.
-        others: boolean ``[batch, documents]``: the question's own passage where it stands a second time.
+        documents: retriever inputs of the passages, ``[documents, length]``: the right passage of each question,
+            then hard negatives, which the retriever without adapters finds.
+        other_positives: boolean ``[batch, documents]``: further copies of the right passage of a question.
         answers: the generator's prompts and answers.
     """
 
     queries: dict[str, Tensor]
     documents: dict[str, Tensor]
-    others: Tensor
+    other_positives: Tensor
     answers: AnswerBatch
 
 
 class RagTask:
     """Retrieval-augmented generation over the passages of the data; implements `rank_search.tasks.base.Task`.
 
-    In training the generator sees the passages that the *unadapted* retriever finds, the right one always
-    among them, so that all maps train on the same batches; the other passages are the retriever's hard
-    negatives. Scores are of answers from the passages that the *adapted* retriever finds.
+    In training, the generator gets passages that the retriever finds *without* adapters, and always the right
+    passage, so that all adapters train on the same batches. The other passages are hard negatives for the
+    retriever. In evaluation, the generator answers from the passages that the retriever finds *with* its adapter.
 
     Raises:
-        InputError: a batch is larger than the training split, or the prompt's template is wrong.
+        InputError: a batch is larger than the training split, or the prompt template is wrong.
     """
 
     head = ()
@@ -68,9 +68,9 @@ class RagTask:
         self,
         settings: RagConfig,
         training: TrainingConfig,
-        data: Splits[Answered],
+        data: Splits[AnsweredQuestion],
         retriever: Retriever,
-        generator: Loaded,
+        generator: LoadedModel,
     ) -> None:
         self._settings = settings
         self._training = training
@@ -80,111 +80,116 @@ class RagTask:
         self._augment = load_augmentation(training)
         check_batch_size(training, len(data.train))
         self.backbone = nn.ModuleDict({"retriever": retriever.encoder.backbone, "generator": generator.model})
-        prompter = Prompter(settings, generator.tokenizer, generator.max_length)
-        self._answerer = Answerer(generator, prompter, training.eval_batch_size)
-        self._prompter = prompter
-        corpus = tuple(dict.fromkeys(of.passage for part in PARTS for of in getattr(data, part)))
-        self._place = {passage: i for i, passage in enumerate(corpus)}
+        prompts = PromptBuilder(settings, generator.tokenizer, generator.max_length)
+        self._answerer = Answerer(generator, prompts, training.eval_batch_size)
+        corpus = tuple(dict.fromkeys(example.passage for part in PARTS for example in getattr(data, part)))
+        self._position = {passage: i for i, passage in enumerate(corpus)}
         self._corpus = corpus
-        self._shown, cut = prompter.cut_passages(corpus)
-        self._passages = Passages(retriever, corpus, training.eval_batch_size)
+        self._prompt_passages, truncated = prompts.truncate_passages(corpus)
+        self._passages = PassageRetriever(retriever, corpus, training.eval_batch_size)
         self.cut: Mapping[str, tuple[int, int]] = {
-            "passages for the retriever": (self._passages.cut, len(corpus)),
-            "passages for the generator": (cut, len(corpus)),
+            "passages for the retriever": (self._passages.truncated, len(corpus)),
+            "passages for the generator": (truncated, len(corpus)),
         }
-        self._found = self._training_passages()
-        self._taught = [
-            self._answerer.taught(of.question, self._texts(found), of.answers[0])
-            for of, found in zip(data.train, self._found, strict=True)
+        self._train_passages = self._training_passages()
+        self._encoded = [
+            self._answerer.encode(example.question, self._texts(positions), example.answers[0])
+            for example, positions in zip(data.train, self._train_passages, strict=True)
         ]
 
     @property
     def fingerprint(self) -> str:
-        """Names the weights of both base models."""
+        """A digest of the weights of both base models."""
         return fingerprint([self._retriever.fingerprint, self._generator.fingerprint])
 
     @property
     def data_fingerprint(self) -> str:
-        """Changes with any text or split of the data."""
+        """A digest that changes with any text or split of the data."""
         return self._data.fingerprint
 
     def training_batches(self, steps: int, seed: int, *, augmented: bool = False) -> Iterator[RagBatch]:
-        """Shuffled questions; augmentation changes what the retriever and the generator see of them."""
-        lengths = [len(of) for of in self._taught]
+        """Yields shuffled questions; augmentation changes the questions for the retriever and the generator."""
+        lengths = [len(example) for example in self._encoded]
         for number, batch in enumerate(training_indices(lengths, self._training.batch_size, steps, seed)):
             questions = [self._data.train[i].question for i in batch]
-            taught = [self._taught[i] for i in batch]
+            encoded = [self._encoded[i] for i in batch]
             if augmented and self._augment:
                 questions = augment_texts(self._augment, questions, seed, number)
-                taught = [
-                    self._answerer.taught(text, self._texts(self._found[i]), self._data.train[i].answers[0])
+                encoded = [
+                    self._answerer.encode(text, self._texts(self._train_passages[i]), self._data.train[i].answers[0])
                     for i, text in zip(batch, questions, strict=True)
                 ]
-            own = [self._place[self._data.train[i].passage] for i in batch]
-            negatives = sorted({place for i in batch for place in self._found[i]} - set(own))
-            documents = own + negatives
-            others = torch.tensor([[place == mine for place in documents] for mine in own])
-            others[range(len(own)), range(len(own))] = False
+            positives = [self._position[self._data.train[i].passage] for i in batch]
+            negatives = sorted({position for i in batch for position in self._train_passages[i]} - set(positives))
+            documents = positives + negatives
+            other_positives = torch.tensor([[document == positive for document in documents] for positive in positives])
+            other_positives[range(len(positives)), range(len(positives))] = False
             yield RagBatch(
-                inputs(self._retriever, query_ids(self._retriever, questions)[0]),
-                inputs(self._retriever, [self._passages.ids[place] for place in documents]),
-                others,
-                self._answerer.batch(taught),
+                encoder_inputs(self._retriever, query_ids(self._retriever, questions)[0]),
+                encoder_inputs(self._retriever, [self._passages.ids[document] for document in documents]),
+                other_positives,
+                self._answerer.batch(encoded),
             )
 
-    def texts(self, batch: RagBatch) -> dict[str, list[Texts]]:
-        """Questions and passages for the retriever, prompts with their answers for the generator."""
+    def batch_shapes(self, batch: RagBatch) -> dict[str, list[BatchShape]]:
+        """Shapes of questions and passages for the retriever, and of prompts with answers for the generator."""
         return {
-            "retriever.": [Texts.of(batch.queries), Texts.of(batch.documents)],
-            "generator.": [self._answerer.texts(batch.answers)],
+            "retriever.": [BatchShape.from_inputs(batch.queries), BatchShape.from_inputs(batch.documents)],
+            "generator.": [self._answerer.batch_shape(batch.answers)],
         }
 
     def loss(self, batch: RagBatch, copies: int = 1) -> Tensor:
-        """The retriever's ranking loss and the generator's loss on the answers, added.
+        """The sum of the retriever's ranking loss and the generator's loss on the answers.
 
-        They share no parameter, so each adapter gets its own loss's gradient.
+        The two models share no parameters, so each adapter gets the gradient of its own loss.
         """
-        others = batch.others.to(batch.queries["input_ids"].device)
+        other_positives = batch.other_positives.to(batch.queries["input_ids"].device)
         scale = self._settings.similarity_scale
-        retrieval = ranking_loss(self._retriever, batch.queries, batch.documents, others, scale, copies)
+        retrieval = ranking_loss(self._retriever, batch.queries, batch.documents, other_positives, scale, copies)
         return retrieval + self._answerer.loss(batch.answers, copies)
 
     def size(self, split: Split) -> int:
-        """Questions; passages are the same for every split."""
+        """The number of questions; passages are the same for every split and do not count."""
         return len(getattr(self._data, split))
 
     def evaluate(self, split: Split, copies: int = 1) -> list[Evaluation]:
-        """Finds passages, answers from them, and scores both."""
-        examples: Sequence[Answered] = getattr(self._data, split)
-        found = self._passages.find([of.question for of in examples], self._settings.passages, copies)
-        taught = [
+        """Retrieves passages, answers from them, and scores both steps."""
+        examples: Sequence[AnsweredQuestion] = getattr(self._data, split)
+        # Outer lists have one item per adapter, inner lists one per question.
+        retrieved = self._passages.find([example.question for example in examples], self._settings.passages, copies)
+        encoded = [
             [
-                self._answerer.taught(of.question, self._texts(places), of.answers[0])
-                for of, places in zip(examples, of_map, strict=True)
+                self._answerer.encode(example.question, self._texts(positions), example.answers[0])
+                for example, positions in zip(examples, by_question, strict=True)
             ]
-            for of_map in found
+            for by_question in retrieved
         ]
-        prompts = [[of.prompt for of in of_map] for of_map in taught]
-        answers = self._answerer.answers(prompts, self._settings.max_new_tokens)
+        prompts = [[example.prompt for example in by_question] for by_question in encoded]
+        answers = self._answerer.generate(prompts, self._settings.max_new_tokens)
         values = [
-            score_answers(given, examples) | self._recall(places, examples)
-            for given, places in zip(answers, found, strict=True)
+            score_answers(texts, examples) | self._recall(positions, examples)
+            for texts, positions in zip(answers, retrieved, strict=True)
         ]
         if self._settings.metric == "log-likelihood":
-            for of, weighed in zip(values, self._answerer.log_likelihoods(taught), strict=True):
-                of["log-likelihood"] = weighed
+            for scores, log_likelihoods in zip(values, self._answerer.log_likelihoods(encoded), strict=True):
+                scores["log-likelihood"] = log_likelihoods
         return [
-            Evaluation(self._settings.metric, of, list(zip(places, given, strict=True)))
-            for of, places, given in zip(values, found, answers, strict=True)
+            Evaluation(self._settings.metric, scores, list(zip(positions, texts, strict=True)))
+            for scores, positions, texts in zip(values, retrieved, answers, strict=True)
         ]
 
-    def _recall(self, found: Sequence[Sequence[int]], examples: Sequence[Answered]) -> dict[str, list[float]]:
-        """Whether the right passage was found for each question."""
-        right = [float(self._place[of.passage] in places) for of, places in zip(examples, found, strict=True)]
-        return {f"recall@{self._settings.passages}": right}
+    def _recall(
+        self, retrieved: Sequence[Sequence[int]], examples: Sequence[AnsweredQuestion]
+    ) -> dict[str, list[float]]:
+        """1 for each question whose right passage was retrieved, else 0."""
+        hits = [
+            float(self._position[example.passage] in positions)
+            for example, positions in zip(examples, retrieved, strict=True)
+        ]
+        return {f"recall@{self._settings.passages}": hits}
 
     def calibration_batches(self, seed: int) -> dict[str, list[dict[str, Tensor]]]:
-        """The first training batches, for each of the two models."""
+        """The inputs of the first training batches, for each of the two models."""
         batches = list(self.training_batches(CALIBRATION_BATCHES, seed))
         return {
             "retriever.": [batch.documents for batch in batches],
@@ -192,25 +197,32 @@ class RagTask:
         }
 
     def examples(self, split: Split, before: Evaluation, after: Evaluation) -> list[Example]:
-        """Questions with the passages found and the answers given."""
-        data: Sequence[Answered] = getattr(self._data, split)
+        """Questions with the retrieved passages and the answers."""
+        data: Sequence[AnsweredQuestion] = getattr(self._data, split)
 
         def output(evaluation: Evaluation, i: int) -> Output:
-            places, answer = evaluation.outputs[i]
-            passages = tuple(Shown(self._corpus[place], self._corpus[place] == data[i].passage) for place in places)
-            return Output(passages, shown_answer(answer, data[i]))
+            positions, answer = evaluation.outputs[i]
+            texts = [self._corpus[position] for position in positions]
+            passages = tuple(MarkedText(text, text == data[i].passage) for text in texts)
+            return Output(passages, mark_answer(answer, data[i]))
 
         return [
             Example(title, data[i].question, " / ".join(data[i].answers), output(before, i), output(after, i))
-            for title, i in telling(before, after)
+            for title, i in examples_to_show(before, after)
         ]
 
     def _training_passages(self) -> list[list[int]]:
-        """For each training question what the unadapted retriever finds, the right passage among it."""
-        examples = self._data.train
-        (found,) = self._passages.find([of.question for of in examples], self._settings.passages)
-        own = [self._place[of.passage] for of in examples]
-        return [places if mine in places else [*places[:-1], mine] for places, mine in zip(found, own, strict=True)]
+        """Positions of the passages that the retriever without adapters finds for each training question.
 
-    def _texts(self, places: Sequence[int]) -> list[str]:
-        return [self._shown[place] for place in places]
+        If the right passage is not among them, it replaces the last one.
+        """
+        examples = self._data.train
+        (retrieved,) = self._passages.find([example.question for example in examples], self._settings.passages)
+        positives = [self._position[example.passage] for example in examples]
+        return [
+            positions if positive in positions else [*positions[:-1], positive]
+            for positions, positive in zip(retrieved, positives, strict=True)
+        ]
+
+    def _texts(self, positions: Sequence[int]) -> list[str]:
+        return [self._prompt_passages[position] for position in positions]

@@ -1,4 +1,4 @@
-"""Retrieval: a query must rank its documents above all others."""
+"""Retrieval task: a query must rank its relevant documents above all others."""
 
 from __future__ import annotations
 
@@ -9,18 +9,14 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
-from torchmetrics.functional.retrieval import (
-    retrieval_normalized_dcg,
-    retrieval_recall,
-    retrieval_reciprocal_rank,
-)
 
 from rank_search.core.errors import InputError
 from rank_search.core.evaluation import Evaluation
 from rank_search.tasks.augmentation import augment_texts, load_augmentation
-from rank_search.tasks.base import Example, Output, Shown, Texts, telling
+from rank_search.tasks.base import BatchShape, Example, MarkedText, Output, examples_to_show
 from rank_search.tasks.batching import CALIBRATION_BATCHES, check_batch_size, training_indices
-from rank_search.tasks.embedding import document_ids, embed, inputs, query_ids, ranking_loss
+from rank_search.tasks.embedding import document_ids, embed, encoder_inputs, query_ids, ranking_loss
+from rank_search.tasks.metrics import ndcg, recall, reciprocal_rank
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -32,12 +28,12 @@ if TYPE_CHECKING:
     from rank_search.data.searchable import SearchData
     from rank_search.models.retriever import Retriever
 
-METRICS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "ndcg@10": lambda scores, gains: retrieval_normalized_dcg(scores, gains, top_k=10),
-    "mrr@10": lambda scores, gains: retrieval_reciprocal_rank(scores, gains > 0, top_k=10),
-    "recall@1": lambda scores, gains: retrieval_recall(scores, gains > 0, top_k=1),
-    "recall@5": lambda scores, gains: retrieval_recall(scores, gains > 0, top_k=5),
-    "recall@10": lambda scores, gains: retrieval_recall(scores, gains > 0, top_k=10),
+METRICS: dict[str, Callable[[Sequence[int]], float]] = {
+    "ndcg@10": lambda gains: ndcg(gains, 10),
+    "mrr@10": lambda gains: reciprocal_rank(gains, 10),
+    "recall@1": lambda gains: recall(gains, 1),
+    "recall@5": lambda gains: recall(gains, 5),
+    "recall@10": lambda gains: recall(gains, 10),
 }
 
 _DEEPEST = 10  # rank that any metric looks at
@@ -46,7 +42,7 @@ _SHOWN = 5  # documents shown for an example
 
 @dataclass(frozen=True)
 class Tokens:
-    """Token ids of one split's texts, each already cut to its limit."""
+    """Token ids of the texts of one split, truncated to their limits."""
 
     queries: Sequence[list[int]]
     documents: Sequence[list[int]]
@@ -54,24 +50,24 @@ class Tokens:
 
 @dataclass(frozen=True)
 class RetrievalBatch:
-    """``batch`` queries and, in the same order, a document of each; padded to their own longest text.
+    """Queries and, in the same order, one relevant document of each.
 
     Attributes:
-        queries: encoder inputs.
-        documents: encoder inputs.
-        others: boolean ``[batch, batch]``: documents that answer a query beside its own.
+        queries: encoder inputs, ``[batch, longest query]``.
+        documents: encoder inputs, ``[batch, longest document]``.
+        other_positives: boolean ``[batch, batch]``: relevant documents of other rows.
     """
 
     queries: dict[str, Tensor]
     documents: dict[str, Tensor]
-    others: Tensor
+    other_positives: Tensor
 
 
 class RetrievalTask:
     """Sentence embedding with in-batch negatives; implements `rank_search.tasks.base.Task`.
 
     Raises:
-        InputError: a batch is larger than the training split, or holds a single pair.
+        InputError: a batch is larger than the training split, or has a single pair.
     """
 
     head = ()
@@ -87,9 +83,7 @@ class RetrievalTask:
         self._pairs = data.train.pairs
         self._augment = load_augmentation(training)
         if training.batch_size < 2:
-            raise InputError(
-                "1 leaves no other document to tell the right one from; write 2 or more", field="training.batch_size"
-            )
+            raise InputError("1 leaves no other documents as negatives; write 2 or more", field="training.batch_size")
         check_batch_size(training, len(self._pairs))
         self.cut: Mapping[str, tuple[int, int]] = {}
         self._tokens = self._tokenise()
@@ -101,48 +95,50 @@ class RetrievalTask:
 
     @property
     def fingerprint(self) -> str:
-        """Names the base model's weights."""
+        """A digest of the base model's weights."""
         return self._retriever.fingerprint
 
     @property
     def data_fingerprint(self) -> str:
-        """Changes with any text or split of the data."""
+        """A digest that changes with any text or split of the data."""
         return self._data.fingerprint
 
     def training_batches(self, steps: int, seed: int, *, augmented: bool = False) -> Iterator[RetrievalBatch]:
-        """Shuffled pairs; documents of like length stand together, and among these queries of like length."""
+        """Yields shuffled pairs; a batch holds documents of similar length, then queries of similar length."""
         tokens = self._tokens["train"]
         relevant = self._data.train.relevant
         lengths = [(len(tokens.documents[document]), len(tokens.queries[query])) for query, document in self._pairs]
         for number, batch in enumerate(training_indices(lengths, self._training.batch_size, steps, seed)):
             queries = [self._pairs[i][0] for i in batch]
             documents = [self._pairs[i][1] for i in batch]
-            also_right = torch.tensor([[document in relevant[query] for document in documents] for query in queries])
-            also_right.fill_diagonal_(fill_value=False)
+            positives = torch.tensor([[document in relevant[query] for document in documents] for query in queries])
+            positives.fill_diagonal_(fill_value=False)
             query_tokens = [tokens.queries[i] for i in queries]
             document_tokens = [tokens.documents[i] for i in documents]
             if augmented:
                 texts, settings = self._data.train, self._settings
-                changed = self._changed(texts.queries, queries, seed, number)
-                query_tokens = query_ids(self._retriever, changed, settings.query_length)[0]
-                changed = self._changed(texts.documents, documents, seed, number)
-                document_tokens = document_ids(self._retriever, changed, settings.document_length)[0]
+                augmented_texts = self._augmented(texts.queries, queries, seed, number)
+                query_tokens = query_ids(self._retriever, augmented_texts, settings.query_length)[0]
+                augmented_texts = self._augmented(texts.documents, documents, seed, number)
+                document_tokens = document_ids(self._retriever, augmented_texts, settings.document_length)[0]
             yield RetrievalBatch(
-                inputs(self._retriever, query_tokens), inputs(self._retriever, document_tokens), also_right
+                encoder_inputs(self._retriever, query_tokens),
+                encoder_inputs(self._retriever, document_tokens),
+                other_positives=positives,
             )
 
-    def texts(self, batch: RetrievalBatch) -> dict[str, list[Texts]]:
-        """Queries and documents."""
-        return {"": [Texts.of(batch.queries), Texts.of(batch.documents)]}
+    def batch_shapes(self, batch: RetrievalBatch) -> dict[str, list[BatchShape]]:
+        """The shapes of the queries and the documents."""
+        return {"": [BatchShape.from_inputs(batch.queries), BatchShape.from_inputs(batch.documents)]}
 
     def loss(self, batch: RetrievalBatch, copies: int = 1) -> Tensor:
-        """Multiple-negatives ranking loss."""
-        others = batch.others.to(batch.queries["input_ids"].device)
+        """Multiple-negatives ranking loss, for each adapter."""
+        other_positives = batch.other_positives.to(batch.queries["input_ids"].device)
         scale = self._settings.similarity_scale
-        return ranking_loss(self._retriever, batch.queries, batch.documents, others, scale, copies)
+        return ranking_loss(self._retriever, batch.queries, batch.documents, other_positives, scale, copies)
 
     def size(self, split: Split) -> int:
-        """Queries and documents."""
+        """The number of queries and documents."""
         return len(self._tokens[split].queries) + len(self._tokens[split].documents)
 
     def evaluate(self, split: Split, copies: int = 1) -> list[Evaluation]:
@@ -152,56 +148,60 @@ class RetrievalTask:
         queries = embed(self._retriever, tokens.queries, size, copies)
         documents = embed(self._retriever, tokens.documents, size, copies)
         relevant: Sequence[Mapping[int, int]] = getattr(self._data, split).relevant
-        return [self._scored(*of, relevant) for of in zip(queries, documents, strict=True)]
+        return [self._scored(*vectors, relevant) for vectors in zip(queries, documents, strict=True)]
 
     def _scored(self, queries: Tensor, documents: Tensor, relevant: Sequence[Mapping[int, int]]) -> Evaluation:
         size = self._training.eval_batch_size
         values: dict[str, list[float]] = {name: [] for name in METRICS}
         outputs: list[list[int]] = []
-        for vectors, found in zip(torch.split(queries, size), _chunks(relevant, size), strict=True):
+        for vectors, gains in zip(torch.split(queries, size), _chunks(relevant, size), strict=True):
             similarities = vectors @ documents.T
-            for name, of_query in score_rankings(similarities, found).items():
-                values[name] += of_query
+            for name, scores in score_rankings(similarities, gains).items():
+                values[name] += scores
             outputs += similarities.topk(min(_SHOWN, len(documents)), dim=1).indices.tolist()
         return Evaluation(self._settings.metric, values, outputs)
 
     def calibration_batches(self, seed: int) -> dict[str, list[dict[str, Tensor]]]:
-        """Documents of the first training batches."""
+        """The document inputs of the first training batches."""
         return {"": [batch.documents for batch in self.training_batches(CALIBRATION_BATCHES, seed)]}
 
     def examples(self, split: Split, before: Evaluation, after: Evaluation) -> list[Example]:
-        """The query that gained most, the one in the middle, and the one that lost most."""
+        """The queries with the largest gain, the median gain and the largest loss."""
         data = getattr(self._data, split)
 
-        def found(evaluation: Evaluation, query: int) -> Output:
-            return Output(tuple(Shown(data.documents[i], i in data.relevant[query]) for i in evaluation.outputs[query]))
+        def output(evaluation: Evaluation, query: int) -> Output:
+            best = evaluation.outputs[query]
+            return Output(tuple(MarkedText(data.documents[i], i in data.relevant[query]) for i in best))
 
         return [
-            Example(title, data.queries[i], "", found(before, i), found(after, i))
-            for title, i in telling(before, after)
+            Example(title, data.queries[i], "", output(before, i), output(after, i))
+            for title, i in examples_to_show(before, after)
         ]
 
     def _tokenise(self) -> dict[str, Tokens]:
-        """Token ids of every split; a corpus that the splits share is tokenised once."""
+        """Tokenises every split and counts the truncated texts; a corpus that splits share is tokenised once."""
         corpora: dict[int, tuple[list[list[int]], int]] = {}
         tokens = {}
-        long_queries = 0
+        truncated_queries = 0
         for part in ("train", "validation", "test"):
             data = getattr(self._data, part)
             if id(data.documents) not in corpora:
                 corpora[id(data.documents)] = document_ids(
                     self._retriever, data.documents, self._settings.document_length
                 )
-            queries, cut = query_ids(self._retriever, data.queries, self._settings.query_length)
-            long_queries += cut
+            queries, truncated = query_ids(self._retriever, data.queries, self._settings.query_length)
+            truncated_queries += truncated
             tokens[part] = Tokens(queries, corpora[id(data.documents)][0])
         self.cut = {
-            "queries": (long_queries, sum(len(of.queries) for of in tokens.values())),
-            "documents": (sum(cut for _, cut in corpora.values()), sum(len(ids) for ids, _ in corpora.values())),
+            "queries": (truncated_queries, sum(len(split.queries) for split in tokens.values())),
+            "documents": (
+                sum(truncated for _, truncated in corpora.values()),
+                sum(len(ids) for ids, _ in corpora.values()),
+            ),
         }
         return tokens
 
-    def _changed(self, texts: Sequence[str], positions: list[int], seed: int, batch: int) -> list[str]:
+    def _augmented(self, texts: Sequence[str], positions: list[int], seed: int, batch: int) -> list[str]:
         chosen = [texts[i] for i in positions]
         return augment_texts(self._augment, chosen, seed, batch) if self._augment else chosen
 
@@ -232,11 +232,7 @@ def score_rankings(scores: Tensor, relevant: Sequence[Mapping[int, int]]) -> dic
 @lru_cache(maxsize=4096)  # where a query has one right document, it can only stand in so many places
 def _score_ranking(gains: tuple[int, ...]) -> dict[str, float]:
     """Every metric of one ranking, from the gains of its documents, the first document's first."""
-    # Falling numbers stand for the scores: torchmetrics takes a score of 0 or less, as a cosine may
-    # be, for "not retrieved" in MRR and recall, and might rank what ties with the tenth before it.
-    falling = torch.arange(len(gains), 0, -1.0)
-    right = torch.tensor(gains)
-    return {name: float(metric(falling, right)) for name, metric in METRICS.items()}
+    return {name: metric(gains) for name, metric in METRICS.items()}
 
 
 def _chunks(items: Sequence[Mapping[int, int]], size: int) -> Iterator[Sequence[Mapping[int, int]]]:

@@ -1,4 +1,4 @@
-"""What a training step costs: its arithmetic, and how fast this machine does it."""
+"""The cost of a training step: its floating-point operations, and how fast this machine computes them."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ if TYPE_CHECKING:
     from torch import nn
 
     from rank_search.core.ranks import RankMap, Shape
-    from rank_search.tasks.base import Texts
+    from rank_search.tasks.base import BatchShape
 
-_MATMUL = 2048  # rows and columns of the matrices that the peak is measured with
+_MATMUL = 2048  # rows and columns of the matrices in the measurement of the peak
 _REPEATS = 8
 
 
 @dataclass(frozen=True)
 class Flops:
-    """Floating-point operations of matrix products; whatever else a step does is small beside them.
+    """Floating-point operations of matrix products; the other operations of a step are few beside them.
 
     Attributes:
-        forward: of the frozen base.
-        backward: of the gradients of the base's activations, down to the lowest adapted layer.
-        adapters: forward and backward of the adapters.
+        forward: operations of the frozen base's forward pass.
+        backward: operations for the gradients of the base's activations, down to the lowest adapted layer.
+        adapters: operations of the adapters, forward and backward.
     """
 
     forward: float = 0.0
@@ -40,46 +40,53 @@ class Flops:
 
     @property
     def total(self) -> float:
-        """Of the whole step."""
+        """Operations of the whole step."""
         return self.forward + self.backward + self.adapters
 
     def __add__(self, other: Flops) -> Flops:
         return Flops(self.forward + other.forward, self.backward + other.backward, self.adapters + other.adapters)
 
 
-def step_flops(backbone: nn.Module, rank_map: RankMap, texts: Mapping[str, Sequence[Texts]]) -> Flops:
-    """The arithmetic of one training step of one map.
+def step_flops(backbone: nn.Module, rank_map: RankMap, texts: Mapping[str, Sequence[BatchShape]]) -> Flops:
+    """Counts the floating-point operations of one training step of one map.
 
-    A linear layer in × out costs 2 · in · out for each token forward, and as much again backward for the
-    gradient of its input; its weight is frozen, so that gradient, the third of the usual three, is not
-    computed. Attention costs 4 · length · width for each token forward (QKᵀ and the weighted sum) and twice that
-    backward. An adapter of rank r costs 2 · r · (in + out) forward and twice that backward. Backward goes down
-    to the lowest adapted layer.
+    For each token:
+    - A linear layer in × out costs 2 · in · out forward, and the same backward for the gradient of its input. The
+      gradient of its weight is not computed, because the weight is frozen.
+    - Attention costs 4 · length · width forward (QKᵀ and the weighted sum), and twice that backward.
+    - An adapter of rank r costs 2 · r · (in + out) forward, and twice that backward.
+
+    The backward pass ends at the lowest adapted layer.
 
     Args:
         backbone: the base model, or a ``ModuleDict`` of several; its tensors may be on the meta device.
         rank_map: the ranks.
-        texts: what the step puts into each base model.
+        texts: the step's inputs of each base model, by its prefix.
     """
     total = Flops()
     for prefix, model in base_models(backbone).items():
         shapes = _plain_names(model)
         layers = list(dict.fromkeys(layer_of(name) for name in shapes if layer_of(name) != name))
-        own = rank_map.under(prefix).adapted
-        lowest = min((layers.index(layer_of(name)) for name in own if layer_of(name) in layers), default=len(layers))
+        ranks = rank_map.under(prefix).adapted
+        lowest = min((layers.index(layer_of(name)) for name in ranks if layer_of(name) in layers), default=len(layers))
         config: Any = model.config
-        for of in texts[prefix]:
-            total += _model_flops(shapes, layers, lowest, own, config.get_text_config().hidden_size, of)
+        for inputs in texts[prefix]:
+            total += _model_flops(shapes, layers, lowest, ranks, config.get_text_config().hidden_size, inputs)
     return total
 
 
 def _plain_names(model: nn.Module) -> dict[str, Shape]:
-    """Linear layers by their own names, whether adapters stand around them or not."""
+    """Shapes of the linear layers by their names in the base model, whether adapters are injected or not."""
     return {name.removesuffix(".base"): shape for name, shape in linear_modules(model).items()}
 
 
 def _model_flops(
-    shapes: Mapping[str, Shape], layers: Sequence[str], lowest: int, ranks: Mapping[str, int], width: int, texts: Texts
+    shapes: Mapping[str, Shape],
+    layers: Sequence[str],
+    lowest: int,
+    ranks: Mapping[str, int],
+    width: int,
+    texts: BatchShape,
 ) -> Flops:
     tokens = texts.rows * texts.length
     weights = {layer: sum(s[0] * s[1] for name, s in shapes.items() if layer_of(name) == layer) for layer in layers}
@@ -95,7 +102,7 @@ def _model_flops(
 
 
 def matmul_peak(device: torch.device, dtype: torch.dtype) -> float:
-    """FLOP/s of large matrix products on this machine, measured now: what no training step exceeds."""
+    """Measures the FLOP/s of large matrix products on this machine; no training step exceeds it."""
     a, b = (torch.ones(_MATMUL, _MATMUL, device=device, dtype=dtype) for _ in range(2))
     best = float("inf")
     for _ in range(_REPEATS):

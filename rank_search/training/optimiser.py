@@ -1,8 +1,7 @@
-"""How one adapter goes along its gradient."""
+"""The optimiser of one adapter, with its learning-rate schedule."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
@@ -13,66 +12,70 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from rank_search.adapters import Trained
+    from rank_search.adapters import TrainableParameters
     from rank_search.config import TrainingConfig
 
+STATE_PREFIX = "optimiser."  # of the names of the state's tensors
 
-@dataclass(frozen=True)
-class Descent:
-    """AdamW with linear warm-up and decay on one adapter, and on a head where there is one.
 
-    Attributes:
-        trained: its parameters, by base model.
-        optimiser: of all of them.
-        schedule: of the learning rate.
-        max_grad_norm: to which the gradient of each base model is clipped.
+class AdapterOptimiser:
+    """AdamW with linear warm-up and decay on one adapter, and on its head if there is one.
+
+    Args:
+        trainable: the parameters, by base model.
+        training: learning rates, weight decay, number of steps, and the norm to which the gradient of each base
+            model is clipped.
     """
 
-    trained: Sequence[Trained]
-    optimiser: torch.optim.Optimizer
-    schedule: torch.optim.lr_scheduler.LambdaLR
-    max_grad_norm: float
-
-    @classmethod
-    def of(cls, trained: Sequence[Trained], training: TrainingConfig) -> Descent:
-        """At its start."""
+    def __init__(self, trainable: Sequence[TrainableParameters], training: TrainingConfig) -> None:
+        self._trainable = trainable
+        self._max_grad_norm = training.max_grad_norm
         groups = [
-            {"params": [weight for each in trained for weight in each.adapter], "lr": training.learning_rate},
-            {"params": [weight for each in trained for weight in each.head], "lr": training.rate_of_head},
+            {"params": [weight for part in trainable for weight in part.adapter], "lr": training.learning_rate},
+            {"params": [weight for part in trainable for weight in part.head], "lr": training.rate_of_head},
         ]
-        optimiser = torch.optim.AdamW(groups, weight_decay=training.weight_decay, fused=True)
+        self._adamw = torch.optim.AdamW(groups, weight_decay=training.weight_decay, fused=True)
         warmup = min(round(training.warmup * training.steps), training.steps - 1)
-        schedule = get_linear_schedule_with_warmup(optimiser, warmup, training.steps)  # type: ignore[no-untyped-call]
-        return cls(trained, optimiser, schedule, training.max_grad_norm)
+        self._schedule: torch.optim.lr_scheduler.LambdaLR = get_linear_schedule_with_warmup(  # type: ignore[no-untyped-call]
+            self._adamw, warmup, training.steps
+        )
 
-    def step(self, afterwards: Callable[[], None] = lambda: None) -> None:
-        """One step along the gradient, which is clipped for each base model, and forgotten in the end.
+    @property
+    def learning_rates(self) -> tuple[float, float]:
+        """Learning rates of the next step: the adapter's and the head's."""
+        adapter, head = (group["lr"] for group in self._adamw.param_groups)
+        return adapter, head
+
+    def step(self, before_zero_grad: Callable[[], None] = lambda: None) -> None:
+        """Clips the gradient of each base model, takes one step, and sets the gradient to zero.
 
         Args:
-            afterwards: called while the gradient is still there.
+            before_zero_grad: called after the weights have changed, while the gradient is still there.
         """
-        for each in self.trained:
-            torch.nn.utils.clip_grad_norm_(each.all, self.max_grad_norm)
-        self.optimiser.step()
-        afterwards()
-        self.schedule.step()
-        # Gradients are parts of a stack that all maps of a pack share, so they stay where they are.
-        self.optimiser.zero_grad(set_to_none=False)
+        for part in self._trainable:
+            torch.nn.utils.clip_grad_norm_(part.all, self._max_grad_norm)
+        self._adamw.step()
+        before_zero_grad()
+        self._schedule.step()
+        # Gradients are views of a stack that all maps of a pack share, so they must not be replaced by None.
+        self._adamw.zero_grad(set_to_none=False)
 
     def state(self) -> dict[str, Tensor]:
-        """The optimiser's memory, by names of its own."""
-        of_parameter = self.optimiser.state_dict()["state"]
-        return {f"optimiser.{i}.{key}": value for i, of in of_parameter.items() for key, value in of.items()}
+        """AdamW's moments and step counts, by unique names."""
+        by_parameter = self._adamw.state_dict()["state"]
+        return {
+            f"{STATE_PREFIX}{i}.{key}": value for i, values in by_parameter.items() for key, value in values.items()
+        }
 
     def restore(self, state: Mapping[str, Tensor], steps: int) -> None:
-        """Goes on from a `state` that was taken after so many steps."""
-        of_parameter: dict[int, dict[str, Tensor]] = {}
+        """Restores what `state` returned after so many steps, and the learning rates of that moment."""
+        by_parameter: dict[int, dict[str, Tensor]] = {}
         for name, value in state.items():
-            _, i, key = name.split(".")
-            of_parameter.setdefault(int(i), {})[key] = value
-        self.optimiser.load_state_dict({**self.optimiser.state_dict(), "state": of_parameter})
-        self.schedule.last_epoch = steps
+            i, key = name.removeprefix(STATE_PREFIX).split(".")
+            by_parameter.setdefault(int(i), {})[key] = value
+        self._adamw.load_state_dict({**self._adamw.state_dict(), "state": by_parameter})
+        self._schedule.last_epoch = steps
         for group, peak, share in zip(
-            self.optimiser.param_groups, self.schedule.base_lrs, self.schedule.lr_lambdas, strict=True
+            self._adamw.param_groups, self._schedule.base_lrs, self._schedule.lr_lambdas, strict=True
         ):
             group["lr"] = peak * share(steps)

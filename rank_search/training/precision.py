@@ -1,4 +1,4 @@
-"""In which type the frozen base computes while adapters are trained."""
+"""The type in which the frozen base computes while adapters are trained."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def training_dtype(setting: str, device: torch.device) -> torch.dtype:
-    """The type that ``training.precision`` names; ``auto`` is bf16 where the device multiplies it in hardware."""
+    """The type for ``training.precision``; ``auto`` is bfloat16 if the device multiplies it in hardware."""
     if setting == "bfloat16" or (setting == "auto" and _has_bf16(device)):
         return torch.bfloat16
     return torch.float32
@@ -30,22 +30,22 @@ def _has_bf16(device: torch.device) -> bool:
 
 
 @contextmanager
-def frozen_in(model: nn.Module, dtype: torch.dtype) -> Iterator[None]:
-    """Holds the frozen float32 weights of a model in another type, and gives them back unchanged at the end.
+def frozen_weights_in(model: nn.Module, dtype: torch.dtype) -> Iterator[None]:
+    """Converts the frozen float32 weights of a model to another type, and restores them unchanged at the end.
 
-    Weights are converted once, where autocast would do so in each step, and what flows between the layers is
-    half as long. Weights that are trained stay in float32, and so do buffers, such as rotary frequencies.
+    The weights are converted once; autocast would convert them in each step. In bfloat16 the activations between
+    layers take half the memory. Trainable weights and buffers, such as rotary frequencies, stay in float32.
     """
-    own = {
+    originals = {
         parameter: parameter.data
         for parameter in model.parameters()
         if parameter.dtype == torch.float32 and not parameter.requires_grad
     }
     try:
         if dtype != torch.float32:
-            for parameter, weight in own.items():
+            for parameter, weight in originals.items():
                 parameter.data = weight.to(dtype)
         yield
     finally:
-        for parameter, weight in own.items():
+        for parameter, weight in originals.items():
             parameter.data = weight

@@ -1,8 +1,10 @@
-"""One adapter for every rank map: trained so that truncating it gives a usable adapter of any map.
+"""The supernet: one adapter that is trained so that truncating it gives a usable adapter of any rank map.
 
-DyLoRA (arXiv:2210.07558) trains one adapter so that its first components serve at any rank; here each module is
-truncated by itself, as in slimmable networks, whose sandwich rule (arXiv:1903.05134) says which maps each step
-trains: the smallest, the largest, and some drawn by chance.
+DyLoRA (arXiv:2210.07558) trains one adapter whose first components work at any rank. Here each module is truncated
+to its own rank, as in slimmable networks. Their sandwich rule (arXiv:1903.05134) says which maps each step trains:
+the smallest, the largest, and some random ones.
+
+Reports and messages call this adapter the nested super-adapter.
 """
 
 from __future__ import annotations
@@ -17,12 +19,12 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from rank_search.adapters import Member, Start, base_models, packed
+from rank_search.adapters import AdapterInit, Member, base_models, packed
 from rank_search.core.errors import TrainingFailed
-from rank_search.core.files import whole_file
-from rank_search.training.attention import eager_where_short
-from rank_search.training.optimiser import Descent
-from rank_search.training.precision import frozen_in, training_dtype
+from rank_search.core.files import atomic_file
+from rank_search.training.attention import eager_attention_if_short
+from rank_search.training.optimiser import STATE_PREFIX, AdapterOptimiser
+from rank_search.training.precision import frozen_weights_in, training_dtype
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -36,20 +38,19 @@ if TYPE_CHECKING:
     from rank_search.core.space import Space
     from rank_search.tasks.base import Task
 
-_DRAWN = 2  # maps that each step draws by chance
-_CHECKPOINT = 60.0  # seconds of training that a kill may cost
-_OPTIMISER = "optimiser."
+_RANDOM_MAPS = 2  # in each step
+_CHECKPOINT_SECONDS = 60.0  # a killed process loses no more training than this
 
 
-class Nested:
-    """The super-adapter of a study, which is a file beside its database.
+class Supernet:
+    """The super-adapter of a study, kept in a file beside the study's database.
 
     Args:
-        task: holds the frozen base model; it leaves as it came.
+        task: holds the frozen base model; it is unchanged afterwards.
         space: what is searched.
-        config: the study file; its own settings hold, not those that are searched beside the ranks.
-        file: safetensors; the adapter with the optimiser's memory, while that is needed.
-        directions: for ``init.method: eva``, what `rank_search.adapters.eva_directions` found.
+        config: the study file. Its fixed settings are used, not those that are searched beside the ranks.
+        file: a safetensors file; holds the adapter, and the optimiser's state until the training is done.
+        directions: for ``init.method: eva``, the result of `rank_search.adapters.eva_directions`.
     """
 
     def __init__(
@@ -69,12 +70,12 @@ class Nested:
         self._training = config.training.model_copy(update={"steps": steps})
 
     def train(self, seed: int, data_seed: int, on_step: Callable[[int, int], None]) -> None:
-        """Trains the super-adapter, or goes on with it; nothing where it is trained already.
+        """Trains the super-adapter, from its last checkpoint if there is one; does nothing if it is trained already.
 
         Args:
-            seed: draws the fresh adapter, its dropout, and the maps of each step.
+            seed: draws the initial adapter, its dropout, and the maps of each step.
             data_seed: draws the order of the batches.
-            on_step: called with the number of steps done, and of all.
+            on_step: called with the number of finished steps and of all steps.
 
         Raises:
             TrainingFailed: the loss is not finite.
@@ -83,75 +84,74 @@ class Nested:
         done = self._steps_done()
         if done == steps:
             return
-        with self._put_in(seed) as pack:
-            descent = Descent.of(pack.trained(0), self._training)
+        with self._injected(seed) as pack:
+            optimiser = AdapterOptimiser(pack.trainable(0), self._training)
             if done:
-                self._restore(pack, descent, done)
+                self._restore(pack, optimiser, done)
             augmented = self._training.augmentation != "none"
             saved = time.monotonic()
             for step, batch in enumerate(self._task.training_batches(steps, data_seed, augmented=augmented), start=1):
                 if step <= done:
                     continue
-                maps = self._maps(seed, step)
-                members = [self._member(ranks, _seed(seed, step, i)) for i, ranks in enumerate(maps)]
+                maps = self._sandwich(seed, step)
+                members = [self._member(ranks, _derive_seed(seed, step, i)) for i, ranks in enumerate(maps)]
                 pack.assign(members, [0] * len(members))
                 pack.train(dropout=True)
                 loss = self._task.loss(batch, len(members)).mean()
                 if not math.isfinite(loss.item()):
                     raise TrainingFailed(f"the super-adapter's loss is {loss.item()} at step {step}", "not finite")
                 loss.backward()  # type: ignore[no-untyped-call]
-                descent.step()
-                if time.monotonic() - saved > _CHECKPOINT:
-                    self._save({**pack.state(), **descent.state()}, step)
+                optimiser.step()
+                if time.monotonic() - saved > _CHECKPOINT_SECONDS:
+                    self._save({**pack.state(), **optimiser.state()}, step)
                     saved = time.monotonic()
                 on_step(step, steps)
             self._save(pack.state(), steps)
 
     def score(self, maps: Sequence[RankMap]) -> list[float]:
-        """Scores of maps on the validation split, each by truncating the super-adapter, side by side.
+        """Scores maps on the validation split, all at once, each by truncating the super-adapter.
 
-        They are computed in the type in which adapters are trained: they only have to put maps in order.
+        The scores are computed in the precision of training, because they only have to rank the maps.
         """
-        with self._put_in(0) as pack:
+        with self._injected(0) as pack:
             self._restore(pack, None, self._training.steps)
             pack.assign([self._member(ranks, 0) for ranks in maps], [0] * len(maps))
             return [evaluation.score for evaluation in self._task.evaluate("validation", len(maps))]
 
-    def start(self) -> Start:
-        """For fine-tunes that start from it, with a fresh head."""
+    def adapter_init(self) -> AdapterInit:
+        """The super-adapter as the initial weights of a fine-tune, with a fresh head."""
         state = self._load()
-        return Start({name: (state[f"{name}.A"][0], state[f"{name}.B"][0]) for name in self._space.shapes})
+        return AdapterInit({name: (state[f"{name}.A"][0], state[f"{name}.B"][0]) for name in self._space.shapes})
 
     def energies(self) -> dict[str, list[float]]:
-        """Module → ‖a‖² ‖b‖² of each component: how much of the change it makes."""
+        """Module → ‖a‖² ‖b‖² of each component, a measure of how much the component changes the output."""
         found: dict[str, list[float]] = {}
-        for name, (a, b) in self.start().factors.items():
+        for name, (a, b) in self.adapter_init().factors.items():
             found[name] = (a.square().sum(dim=0) * b.square().sum(dim=1)).tolist()
         return found
 
     @contextmanager
-    def _put_in(self, seed: int) -> Iterator[Pack]:
-        """The adapter in its base model, which computes as in training."""
+    def _injected(self, seed: int) -> Iterator[Pack]:
+        """Injects the adapter into its base model, which computes in the precision of training."""
         backbone = self._task.backbone
         dtype = training_dtype(self._training.precision, next(backbone.parameters()).device)
         largest = self._member(self._space.uniform(self._space.ladder[-1]), seed)
         with ExitStack() as stack:
             pack = stack.enter_context(packed(backbone, [largest], self._task.head, self._directions))
-            stack.enter_context(frozen_in(backbone, dtype))
-            stack.enter_context(eager_where_short(base_models(backbone), dtype))
+            stack.enter_context(frozen_weights_in(backbone, dtype))
+            stack.enter_context(eager_attention_if_short(base_models(backbone), dtype))
             pack.compute_in(dtype)
             yield pack
 
-    def _maps(self, seed: int, step: int) -> list[RankMap]:
-        """The maps that one step trains, by the sandwich rule.
+    def _sandwich(self, seed: int, step: int) -> list[RankMap]:
+        """The maps that one step trains: the largest, the smallest, and random ones.
 
-        A map drawn by chance first draws how large it is to be, so that small maps, on which a front
-        begins, come up as often as large ones.
+        A random map first draws its size. So small maps, with which a front begins, are as frequent as large ones.
         """
         draw = Random(f"{seed} {step}")
         ladder = self._space.ladder
         maps = [self._space.uniform(ladder[-1]), self._space.uniform(next(rank for rank in ladder if rank))]
-        for _ in range(_DRAWN):
+        for _ in range(_RANDOM_MAPS):
             size = draw.random()
             proposal = {
                 dimension: sum(draw.random() < size for _ in ladder[1:]) for dimension in self._space.dimensions
@@ -173,19 +173,19 @@ class Nested:
             return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
 
     @torch.no_grad()
-    def _restore(self, pack: Pack, descent: Descent | None, steps: int) -> None:
+    def _restore(self, pack: Pack, optimiser: AdapterOptimiser | None, steps: int) -> None:
         saved = self._load()
         for name, tensor in pack.state().items():
             tensor.copy_(saved[name])
-        if descent is not None:
-            descent.restore({name: value for name, value in saved.items() if name.startswith(_OPTIMISER)}, steps)
+        if optimiser is not None:
+            optimiser.restore({name: value for name, value in saved.items() if name.startswith(STATE_PREFIX)}, steps)
 
     def _save(self, tensors: Mapping[str, Tensor], steps: int) -> None:
-        with whole_file(self._file) as partial:
-            own = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-            save_file(own, partial, metadata={"format": "pt", "steps": str(steps)})
+        with atomic_file(self._file) as partial:
+            copies = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+            save_file(copies, partial, metadata={"format": "pt", "steps": str(steps)})
 
 
-def _seed(*path: int) -> int:
-    """A seed for one place in the training of a super-adapter."""
+def _derive_seed(*path: int) -> int:
+    """The seed of one place in the training, named by a sequence of integers."""
     return Random(" ".join(map(str, path))).getrandbits(31)

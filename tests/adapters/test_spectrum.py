@@ -10,7 +10,7 @@ from peft import PeftModel, convert_to_lora
 from rank_search.adapters import Member, Spectrum, module_scale, packed
 from rank_search.core.ranks import RankMap
 from rank_search.models.modules import linear_modules
-from rank_search.search.rivals.truncations import cut_to_energy
+from rank_search.search.rivals.truncations import truncate_to_energy
 from tests.conftest import filled, small_model, study_config
 
 NAMES = ["layer.0.attention.self.query", "layer.0.intermediate.dense", "layer.1.output.dense"]
@@ -20,7 +20,7 @@ NAMES = ["layer.0.attention.self.query", "layer.0.intermediate.dense", "layer.1.
 def saved(tmp_path):
     """A random adapter with ranks of its own for each module, its model, and its settings."""
     model = small_model("bert").bert
-    names = [name for name in linear_modules(model) if any(name.endswith(of) for of in NAMES)]
+    names = [name for name in linear_modules(model) if any(name.endswith(ending) for ending in NAMES)]
     ranks = RankMap(dict(zip(names, (4, 3, 6), strict=True)))
     config = study_config(adapter={"scale": "rslora", "alpha": 4.0}).adapter
     with packed(model, [Member(ranks, config, 0)]) as pack:
@@ -35,12 +35,12 @@ def saved(tmp_path):
 
 def test_spectrum_is_that_of_the_change_of_weight(saved) -> None:
     model, folder, config, deltas = saved
-    spectrum = Spectrum.of(folder, model, config, ())
-    assert spectrum.start.scale == 1
+    spectrum = Spectrum.from_folder(folder, model, config, ())
+    assert spectrum.init.scale == 1
     for name, delta in deltas.items():
         values = torch.tensor(spectrum.values[name])
         assert torch.allclose(values, torch.linalg.svdvals(delta)[: len(values)], rtol=1e-4)
-        a, b = spectrum.start.factors[name]
+        a, b = spectrum.init.factors[name]
         assert torch.allclose((a @ b).T, delta, atol=1e-4)
 
 
@@ -48,9 +48,9 @@ def test_spectrum_is_that_of_the_change_of_weight(saved) -> None:
 def test_first_components_are_the_best_of_their_rank(saved, rank) -> None:
     """Eckart and Young: what is lost is what the other singular values hold."""
     model, folder, config, deltas = saved
-    spectrum = Spectrum.of(folder, model, config, ())
+    spectrum = Spectrum.from_folder(folder, model, config, ())
     for name, delta in deltas.items():
-        a, b = spectrum.start.factors[name]
+        a, b = spectrum.init.factors[name]
         lost = torch.linalg.norm(delta - (a[:, :rank] @ b[:rank]).T)
         expected = torch.tensor(spectrum.values[name][rank:]).square().sum().sqrt()
         assert lost.item() == pytest.approx(expected.item(), rel=1e-3, abs=1e-4)
@@ -59,7 +59,9 @@ def test_first_components_are_the_best_of_their_rank(saved, rank) -> None:
 @pytest.mark.parametrize("share", [0.5, 0.7, 0.8, 0.9, 0.95])
 def test_cuts_by_energy_are_those_of_peft(saved, share) -> None:
     model, folder, config, _ = saved
-    ours = cut_to_energy(Spectrum.of(folder, model, config, ()).values, linear_modules(model), share).adapted
+    ours = truncate_to_energy(
+        Spectrum.from_folder(folder, model, config, ()).values, linear_modules(model), share
+    ).adapted
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         peft_model = PeftModel.from_pretrained(copy.deepcopy(model), folder)

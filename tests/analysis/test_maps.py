@@ -8,14 +8,13 @@ from hypothesis import strategies as st
 
 from rank_search.analysis.front import front, hypervolume, hypervolume_history
 from rank_search.analysis.maps import maps_table, probabilities
-from rank_search.core.batch_order import level
 from tests.analysis.conftest import maps, table
 
 
 def with_repeats(trials: pd.DataFrame, *repeats: tuple[int, int, float]) -> pd.DataFrame:
     """Further trainings of some maps: (trial, round, score)."""
     rows = [
-        {**trials.iloc[first].to_dict(), "number": len(trials) + i, "round": number, "score": score}
+        {**trials.iloc[first].to_dict(), "number": len(trials) + i, "batch_order": number, "score": score}
         for i, (first, number, score) in enumerate(repeats)
     ]
     return pd.concat([trials, pd.DataFrame(rows)], ignore_index=True).astype(trials.dtypes.to_dict())
@@ -53,30 +52,6 @@ def test_noise_is_pooled_over_repeats_and_lent_to_maps_without() -> None:
     assert found.loc[0, "se_seeds"] == pytest.approx(sigma)
     assert found.loc[1, "se_seeds"] < sigma
     assert found.loc[1, "score_se"] == pytest.approx(math.hypot(0.01, found.loc[1, "se_seeds"]))
-
-
-@given(
-    st.lists(st.floats(-1, 1), min_size=2, max_size=6),
-    st.lists(st.floats(-1, 1), min_size=1, max_size=3),
-    st.integers(0, 100),
-)
-def test_levels_recover_maps_and_rounds_from_exact_scores(of_maps, of_rounds, seed) -> None:
-    """Every map is in round 0, and two or more, drawn by chance, in each later one."""
-    draw = np.random.default_rng(seed)
-    rows = [(str(i), 0, value) for i, value in enumerate(of_maps)]
-    for number, effect in enumerate(of_rounds, start=1):
-        picked = draw.choice(len(of_maps), size=draw.integers(2, len(of_maps) + 1), replace=False)
-        rows += [(str(i), number, of_maps[i] + effect) for i in picked]
-    found = level(pd.DataFrame(rows, columns=["name", "round", "score"]))
-    assert [found.mean[str(i)] for i in range(len(of_maps))] == pytest.approx(of_maps, abs=1e-9)
-    assert not found.sigma > 1e-9
-
-
-def test_sigma_is_the_noise_that_scores_were_made_with() -> None:
-    draw = np.random.default_rng(0)
-    effects = draw.normal(size=300)
-    rows = [(str(i), r, effects[i] + 3 * r + draw.normal(0, 0.2)) for i in range(300) for r in range(2)]
-    assert level(pd.DataFrame(rows, columns=["name", "round", "score"])).sigma == pytest.approx(0.2, rel=0.1)
 
 
 def test_front_is_certain_without_noise_and_open_between_equals() -> None:

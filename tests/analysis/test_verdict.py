@@ -5,51 +5,19 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from rank_search.analysis.comparison import Contest, best_uniform, svd_rival, uniform_rival
+from rank_search.analysis.comparison import Comparison, svd_rival, uniform_rival
 from rank_search.analysis.maps import maps_table
 from rank_search.analysis.trials import scored
 from rank_search.analysis.verdict import judge, paired_interval
-from tests.analysis.conftest import maps, table
+from tests.analysis.conftest import TRIALS
 
-UNIFORM, SVD = "baseline:uniform", "baseline:svd"
-TRIALS = table(
-    *((0.50, 0), (0.60, 10), (0.70, 20), (0.72, 40), (0.71, 25), (0.69, 5), (0.66, 24), (0.67, 22), (0.73, 30)),
-    kinds=[UNIFORM] * 4 + ["search"] * 2 + [SVD] * 3,
-)
 MAPS = maps_table(TRIALS)
 BY_NUMBER = scored(MAPS)
 
 
-@pytest.mark.parametrize(("chosen", "expected"), [(4, 2), (5, 1), (3, 3), (0, 0)])
-def test_uniform_rival(chosen, expected) -> None:
-    """No more parameters and the best score; the smallest uniform map for one below all; itself if uniform."""
-    assert uniform_rival(MAPS, BY_NUMBER[chosen]).number == expected
-
-
-@pytest.mark.parametrize(("chosen", "expected"), [(4, 7), (3, 8), (5, None)])
-def test_svd_rival_costs_no_more(chosen, expected) -> None:
-    rival = svd_rival(TRIALS, BY_NUMBER[chosen])
-    assert (rival and rival.number) == expected
-
-
-def test_contest_is_between_the_default_choice_and_its_rivals() -> None:
-    contest = Contest.of(MAPS, TRIALS)
-    assert contest.chosen.number == 4  # the smallest within 0.01 of the best, 0.72
-    assert contest.numbers == {"chosen": 4, "uniform": 2, "svd": 7, "best uniform": 3}
-    alone = table((0.6, 5))
-    assert Contest.of(maps_table(alone), alone).numbers == {"chosen": 0}
-
-
-def test_rival_without_trained_uniform_maps() -> None:
-    untrained = maps((0.5, 0), (0.6, 5), kinds=[UNIFORM, "search"])
-    assert uniform_rival(untrained, scored(untrained)[1]).number == 0
-    assert best_uniform(untrained) is None
-    assert uniform_rival(maps((0.6, 5)), scored(maps((0.6, 5)))[0]) is None
-
-
-def contest_of(chosen: int) -> Contest:
+def contest_of(chosen: int) -> Comparison:
     rivals = {"uniform": uniform_rival(MAPS, BY_NUMBER[chosen]), "svd": svd_rival(TRIALS, BY_NUMBER[chosen])}
-    return Contest(BY_NUMBER[chosen], {role: rival for role, rival in rivals.items() if rival})
+    return Comparison(BY_NUMBER[chosen], {role: rival for role, rival in rivals.items() if rival})
 
 
 def verdict_of(difference: float, chosen: int = 4, noise: float = 0.2):
@@ -83,7 +51,7 @@ def test_a_uniform_choice_is_set_against_other_rivals_all_the_same() -> None:
 
 def test_every_rival_is_told_of() -> None:
     verdict = verdict_of(0.1)
-    assert [of.role for of in verdict.comparisons] == ["uniform", "svd"]
+    assert [comparison.role for comparison in verdict.comparisons] == ["uniform", "svd"]
     assert "Against ranks from SVD at no more parameters, the map of trial 7 (22 parameters): better" in verdict.text
 
 
@@ -106,14 +74,14 @@ def test_smaller_map_without_a_difference_says_how_much_smaller() -> None:
 
 
 def test_choice_that_is_uniform_itself() -> None:
-    verdict = judge(Contest(BY_NUMBER[3], {"uniform": BY_NUMBER[3]}), {}, "test")
+    verdict = judge(Comparison(BY_NUMBER[3], {"uniform": BY_NUMBER[3]}), {}, "test")
     assert verdict.text.startswith("The search did not win: the rule chose uniform rank 4")
     assert (verdict.delta, verdict.ci_low, verdict.ci_high, verdict.baseline) == (0, 0, 0, 3)
-    assert "rank 0 everywhere" in judge(Contest(BY_NUMBER[0], {"uniform": BY_NUMBER[0]}), {}, "test").text
+    assert "rank 0 everywhere" in judge(Comparison(BY_NUMBER[0], {"uniform": BY_NUMBER[0]}), {}, "test").text
 
 
 def test_no_verdict_without_a_rival_or_its_values() -> None:
-    assert judge(Contest(BY_NUMBER[4], {}), {"chosen": [[0.1]]}, "test").text.startswith("No verdict")
+    assert judge(Comparison(BY_NUMBER[4], {}), {"chosen": [[0.1]]}, "test").text.startswith("No verdict")
     assert judge(contest_of(4), {}, "test").text.startswith("No verdict")
 
 
@@ -124,10 +92,10 @@ def test_verdict_on_validation_admits_its_bias() -> None:
 
 def test_verdict_says_when_settings_were_searched_for_one_side_alone() -> None:
     values = {"chosen": [[0.5, 0.6]], "uniform": [[0.4, 0.6]]}
-    tuned = Contest(dataclasses.replace(BY_NUMBER[1], settings={"learning_rate": 0.01}), {"uniform": BY_NUMBER[3]})
+    tuned = Comparison(dataclasses.replace(BY_NUMBER[1], settings={"learning_rate": 0.01}), {"uniform": BY_NUMBER[3]})
     told = "Settings beside the ranks were searched for it, and not for the uniform map."
     assert told in judge(tuned, values, "test").text
-    assert told not in judge(Contest(BY_NUMBER[1], {"uniform": BY_NUMBER[3]}), values, "test").text
+    assert told not in judge(Comparison(BY_NUMBER[1], {"uniform": BY_NUMBER[3]}), values, "test").text
 
 
 @pytest.mark.parametrize("of_seed", [0.0, 0.02, 0.1])

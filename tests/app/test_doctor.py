@@ -8,8 +8,10 @@ from optuna.trial import TrialState
 from rank_search.app.doctor import examine
 from rank_search.core.errors import InputError, RankSearchError
 from rank_search.study.storage import create_study
-from tests.bench import Landscape, Saving, record
+from tests.bench import Landscape, Saving, metadata
 from tests.search.test_loop import Killed, forget_lease
+
+pytestmark = pytest.mark.slow
 
 AS_BEGUN = ("data", "model")
 
@@ -17,12 +19,12 @@ AS_BEGUN = ("data", "model")
 @pytest.fixture
 def study(bench):
     found = bench.search(8, Saving())
-    bench.folder.claim(record())
+    bench.folder.claim(metadata().identity)
     return found
 
 
 def examined(bench, *, fix=False, facts=AS_BEGUN):
-    return examine(bench.folder, None, lambda _: facts, fix=fix)
+    return examine(str(bench.folder.path), None, lambda _: facts, fix=fix)
 
 
 def test_sound_study_has_no_findings(bench, study) -> None:
@@ -35,9 +37,9 @@ def test_orphans_and_left_overs_are_found_and_removed(bench, study) -> None:
     left = bench.folder.path / "results" / ".0003.json.partial"
     left.write_text("{")
     orphans = {str(bench.folder.adapter(99)), str(bench.folder.result(98)), str(left)}
-    assert {of.where for of in examined(bench)} == orphans
+    assert {finding.where for finding in examined(bench)} == orphans
     assert left.exists()
-    assert all(of.mended for of in examined(bench, fix=True))
+    assert all(finding.fixed for finding in examined(bench, fix=True))
     assert examined(bench) == []
     assert bench.folder.adapter(1).is_dir()
 
@@ -61,10 +63,10 @@ def test_truncated_files_are_found(bench, study) -> None:
     confirmation.write_text("")
     bench.folder.super_adapter.write_bytes(b"\x10\x00")
     damaged = {str(path) for path in (results, test, confirmation, bench.folder.super_adapter)}
-    assert {of.where for of in examined(bench)} == damaged
+    assert {finding.where for finding in examined(bench)} == damaged
     examined(bench, fix=True)
     (left,) = examined(bench)
-    assert (left.where, left.mend) == ("trial 3", "")
+    assert (left.where, left.fix) == ("trial 3", "")
     assert "per-example scores are gone" in left.problem
     assert len(bench.search(8, Saving()).trials) == 8  # and the study goes on
 
@@ -72,20 +74,20 @@ def test_truncated_files_are_found(bench, study) -> None:
 def test_trials_of_a_dead_driver_are_harmless(bench) -> None:
     with pytest.raises(Killed):
         bench.search(8, Landscape({5: Killed()}))
-    assert [of.where for of in examined(bench)] == []  # this process holds the lease, and lives
+    assert [finding.where for finding in examined(bench)] == []  # this process holds the lease, and lives
     forget_lease(bench.study())
     (found,) = examined(bench)
     assert (found.where, found.harmless) == ("trial 5", True)
 
 
 def test_other_data_and_a_lost_base_model_are_told(bench, study) -> None:
-    assert [of.where for of in examined(bench, facts=("other", "model"))] == ["task.data"]
-    assert [of.where for of in examined(bench, facts=("data", "other"))] == ["model.source"]
+    assert [finding.where for finding in examined(bench, facts=("other", "model"))] == ["task.data"]
+    assert [finding.where for finding in examined(bench, facts=("data", "other"))] == ["model.source"]
 
     def gone(_record):
         raise InputError("'/gone' is no folder", field="model.source")
 
-    (found,) = examine(bench.folder, None, gone, fix=True)
+    (found,) = examine(str(bench.folder.path), None, gone, fix=True)
     assert found.problem == "can't be loaded: model.source: '/gone' is no folder"
 
 
@@ -96,34 +98,35 @@ def test_damaged_database_is_told_and_left_alone(bench, study) -> None:
         file.write_bytes(damaged)
         (found,) = examined(bench, fix=True)
         assert found.where == str(file)
-        assert found.mend == ""
+        assert found.fix == ""
         assert file.read_bytes() == damaged
 
 
-def test_nothing_is_mended_while_a_run_is_at_work(bench, study) -> None:
+def test_nothing_is_fixed_while_a_run_is_at_work(bench, study) -> None:
     with bench.folder.locked(), pytest.raises(RankSearchError, match="another run"):
         examined(bench, fix=True)
     trial = create_study(bench.folder, None).ask()
     assert trial.study.trials[-1].state == TrialState.RUNNING
     from contextlib import nullcontext
+    from types import SimpleNamespace
 
     from rank_search.study.leases import Leases
 
-    Leases(nullcontext).take(trial)
+    Leases(SimpleNamespace(acquired=nullcontext)).acquire(trial)
     with pytest.raises(RankSearchError, match="is at work; stop it"):
         examined(bench, fix=True)
 
 
 def test_command(command, bench, study) -> None:
-    """On a study whose model can't be loaded: it says so, and mends the rest."""
+    """On a study whose model can't be loaded: it says so, and fixes the rest."""
     file = bench.folder.path / "results" / ".0001.json.partial"
     file.write_text("{")
-    record_ = dataclasses.replace(record(), config={**record().config, "model": {"source": "./gone"}})
+    record_ = dataclasses.replace(metadata(), config={**metadata().config, "model": {"source": "./gone"}})
     record_.write(study)
     result = command("doctor", str(bench.folder.path), "--fix", "--json")
     assert result.returncode == 1, result.stderr
-    found = {of["where"]: of for of in json.loads(result.stdout)["findings"]}
-    assert found[str(file)]["mended"]
+    found = {finding["where"]: finding for finding in json.loads(result.stdout)["findings"]}
+    assert found[str(file)]["fixed"]
     assert "'./gone'" in found["data and base model"]["problem"]
     result = command("doctor", str(bench.folder.path))
     assert result.returncode == 1

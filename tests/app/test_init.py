@@ -31,7 +31,9 @@ def test_columns_decide_what_an_encoder_is_for(tmp_path) -> None:
     assert search.study == "b-retrieval"
     told = drafted(EMBEDDED, rows(tmp_path / "c.jsonl", "query", "text", "label"), kind="retrieval")
     assert (told.task.columns.query, told.task.columns.document) == ("query", "text")
-    with pytest.raises(InputError, match=r"--data: the columns x, y are not those of a classification or retrieval"):
+    with pytest.raises(
+        InputError, match=r"--data: the columns x, y do not look like those of a classification or retrieval"
+    ):
         draft(EMBEDDED, rows(tmp_path / "d.jsonl", "x", "y"))
 
 
@@ -105,7 +107,7 @@ def test_errors_name_the_option_or_the_file(tmp_path) -> None:
         draft(EMBEDDED, good, retriever="./absent")
     part = tmp_path / "part.jsonl"
     part.write_text('{"text": "a", "label": "x"}\n{"text": "b", "label": "y"}\n{"label": "x"}\n')
-    with pytest.raises(InputError, match=r"part\.jsonl: row 3 holds nothing in 'text'; fill it, or drop the row"):
+    with pytest.raises(InputError, match=r"part\.jsonl: row 3 is empty in column 'text'; fill it, or remove the row"):
         draft(EMBEDDED, str(part))
     (tmp_path / "broken.jsonl").write_text("{]\n")
     with pytest.raises(InputError, match=r"^[^:]*broken\.jsonl: line 1 is not JSON"):

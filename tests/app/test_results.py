@@ -9,6 +9,8 @@ from rank_search.core.errors import InputError, RankSearchError, TrainingFailed
 from tests.bench import SPACE, Landscape
 from tests.conftest import in_process
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def loaded(bench):

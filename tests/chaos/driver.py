@@ -7,11 +7,11 @@ import time
 from pathlib import Path
 from random import Random
 
-from rank_search.executors.payload import shipped
+from rank_search.executors.payload import picklable
 from rank_search.executors.ray_cluster import RayExecutor
 from rank_search.executors.ray_worker import Assignment
 from rank_search.search import loop
-from rank_search.study.storage import StudyFolder
+from rank_search.study.folder import StudyFolder
 from tests.bench import Bench, Landscape, study_config
 
 TRIALS, REPEATS = 150, 24
@@ -24,10 +24,10 @@ class Pretended:
     def __init__(self, _assignment) -> None:
         pass
 
-    def train(self, jobs, rungs, line, adapters, super_adapter):
+    def train(self, jobs, rungs, connection, adapters, super_adapter):
         time.sleep(Random().uniform(0.3, 1.2))
-        line.told(1, 1.0)
-        return [shipped(outcome) for outcome in Landscape(noise=NOISE).train(jobs, line.told, loop.Rungs())]
+        connection.report(1, 1.0)
+        return [picklable(outcome) for outcome in Landscape(noise=NOISE).train(jobs, connection.report, loop.Rungs())]
 
 
 def main(folder: str, storage: str, address: str) -> None:

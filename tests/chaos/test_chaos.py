@@ -22,15 +22,19 @@ from sqlalchemy import create_engine, text
 
 from rank_search.analysis.front import front, hypervolume, reference_point
 from rank_search.analysis.maps import maps_table
-from rank_search.core.job import Job, Rungs
+from rank_search.core.job import Rungs
+from rank_search.core.seeds import adapter_seed, batch_seed
 from rank_search.report.page import write_report
-from rank_search.search.loop import data_seed, map_seed
-from rank_search.study.storage import StudyFolder, create_study, load_study
-from tests.bench import SPACE, Landscape, record
+from rank_search.study.folder import StudyFolder
+from rank_search.study.handle import Study
+from rank_search.study.storage import create_study
+from tests.bench import SPACE, Landscape, metadata
 from tests.chaos.driver import NOISE, REPEATS, TRIALS
 from tests.conftest import ROOT
+from tests.jobs import job_for
 from tests.postgres import Postgres
 
+pytestmark = pytest.mark.chaos
 EVENTS = 50
 LIMIT = 1800.0  # seconds, after which something hangs
 
@@ -132,15 +136,15 @@ def rows_of(url: str) -> pd.DataFrame:
     engine = create_engine(url)
     with engine.connect() as connection:
         trials = {
-            of.trial_id: {"number": of.number, "state": of.state.name if hasattr(of.state, "name") else of.state}
-            for of in connection.execute(text("SELECT trial_id, number, state FROM trials"))
+            row.trial_id: {"number": row.number, "state": row.state.name if hasattr(row.state, "name") else row.state}
+            for row in connection.execute(text("SELECT trial_id, number, state FROM trials"))
         }
-        for of in connection.execute(text("SELECT trial_id, objective, value FROM trial_values")):
-            trials[of.trial_id][("score", "trainable_parameters")[of.objective]] = of.value
-        for of in connection.execute(text("SELECT trial_id, param_name, param_value FROM trial_params")):
-            trials[of.trial_id].setdefault("params", {})[of.param_name] = int(of.param_value)
-        for of in connection.execute(text("SELECT trial_id, key, value_json FROM trial_user_attributes")):
-            trials[of.trial_id][of.key] = json.loads(of.value_json)
+        for row in connection.execute(text("SELECT trial_id, objective, value FROM trial_values")):
+            trials[row.trial_id][("score", "trainable_parameters")[row.objective]] = row.value
+        for row in connection.execute(text("SELECT trial_id, param_name, param_value FROM trial_params")):
+            trials[row.trial_id].setdefault("params", {})[row.param_name] = int(row.param_value)
+        for row in connection.execute(text("SELECT trial_id, key, value_json FROM trial_user_attributes")):
+            trials[row.trial_id][row.key] = json.loads(row.value_json)
     engine.dispose()
     return pd.DataFrame(trials.values()).sort_values("number").reset_index(drop=True)
 
@@ -148,7 +152,7 @@ def rows_of(url: str) -> pd.DataFrame:
 def test_nothing_is_lost_and_nothing_done_twice_whatever_is_killed(tmp_path, server, database, address) -> None:
     folder = StudyFolder(tmp_path / "small")
     folder.path.mkdir()
-    record().write(create_study(folder, database))
+    metadata().write(create_study(folder, database))
     chaos = Chaos(server, folder, [str(folder.path), database, address], tmp_path / "log")
     chaos.run()
     assert len(chaos.events) == EVENTS
@@ -157,25 +161,26 @@ def test_nothing_is_lost_and_nothing_done_twice_whatever_is_killed(tmp_path, ser
     rows = rows_of(database)
     assert rows["state"].tolist() == ["COMPLETE"] * TRIALS, rows[rows["state"] != "COMPLETE"].to_string()
     assert rows["number"].tolist() == list(range(TRIALS))
-    rounds = rows.get("round", pd.Series(0, index=rows.index)).fillna(0).astype(int)
+    rounds = rows.get("batch_order", pd.Series(0, index=rows.index)).fillna(0).astype(int)
     first = rows[rounds == 0]
     assert len(first) == TRIALS - REPEATS
     assert len({json.dumps(params, sort_keys=True) for params in first["params"]}) == len(first)
-    for of in rows.assign(round=rounds).itertuples():
-        job = Job(SPACE.rank_map(of.params), map_seed(0, of.number), data_seed(0, of.round), number=of.number)
-        assert of.score == pytest.approx(Landscape(noise=NOISE).train_one(job, Rungs()).evaluation.score)
-        assert of.trainable_parameters == SPACE.parameters(job.rank_map)
-        assert of.seed == job.seed
-        assert folder.read_result(of.number)["losses"] == [1.0, 0.5]
+    for row in rows.assign(batch_order=rounds).itertuples():
+        job = job_for(
+            SPACE.rank_map(row.params), adapter_seed(0, row.number), batch_seed(0, row.batch_order), number=row.number
+        )
+        assert row.score == pytest.approx(Landscape(noise=NOISE).train_one(job, Rungs()).evaluation.score)
+        assert row.trainable_parameters == SPACE.parameters(job.rank_map)
+        assert row.seed == job.seed
+        assert folder.read_result(row.number)["losses"] == [1.0, 0.5]
 
-    study, kept = load_study(folder, database)
-    summary = write_report(study, kept, folder, tmp_path / "report")
-    ranks = [SPACE.rank_map(of) for of in rows["params"]]
+    study = Study.find(folder, database)
+    summary = write_report(study, tmp_path / "report")
+    ranks = [SPACE.rank_map(params) for params in rows["params"]]
     settings = [{}] * len(rows)
-    table = rows.assign(kind=rows["kind"].fillna("search"), baseline=None, round=rounds, settings=settings)
-    table = table.assign(ranks=[of.ranks for of in ranks], key=[of.key for of in ranks])
-    metric = kept.config["task"]["metric"]
-    maps = maps_table(table, lambda number: folder.read_result(number)["values"][metric])
+    table = rows.assign(kind=rows["kind"].fillna("search"), in_space=True, batch_order=rounds, settings=settings)
+    table = table.assign(ranks=[rank_map.ranks for rank_map in ranks], key=[rank_map.key for rank_map in ranks])
+    maps = maps_table(table, study.example_scores)
     written = json.loads((tmp_path / "report" / "summary.json").read_text())
     assert written["front"] == front(maps)["number"].tolist()
     assert written["hypervolume"] == pytest.approx(hypervolume(maps, reference_point(maps, SPACE.reference_parameters)))

@@ -10,9 +10,10 @@ import pytest
 from tests.conftest import ROOT
 
 
-@pytest.mark.parametrize(("fault", "every"), [("killed", 13), ("full", 13)])
+@pytest.mark.parametrize("fault", ["killed", "full"])
+@pytest.mark.parametrize("every", [pytest.param(13, marks=pytest.mark.chaos), 97])
 def test_resume_is_right_wherever_a_run_broke_off(fault, every, tmp_path) -> None:
-    """13 is prime to the number of writes of a trial, so that points of every kind come up."""
+    """13 and 97 are prime to the number of writes of a trial, so that points of every kind come up."""
     result = subprocess.run(
         [sys.executable, "-m", "tests.chaos.write_points", str(tmp_path), fault, str(every)],
         cwd=ROOT,

@@ -24,16 +24,16 @@ from typing import Any
 import optuna
 from sqlalchemy.engine.default import DefaultDialect
 
+from rank_search.core.candidate import Candidate
 from rank_search.core.space import Space
 from rank_search.executors.protocol import Serial
-from rank_search.search.contender import Contender
-from rank_search.search.fresh_trainings import Confirmation
+from rank_search.search.fresh_trainings import FreshTrainings
 from rank_search.study.faults import out_of_service
-from rank_search.study.storage import StudyFolder
+from rank_search.study.folder import StudyFolder
 from tests.bench import SPACE, Bench, Landscape, Saving
 
 SMALL = Space(SPACE.shapes, SPACE.dimensions, ladder=(0, 1))
-CONTENDERS = [Contender(SMALL.uniform(1), {})]
+CANDIDATES = [Candidate(SMALL.uniform(1))]
 WHERE = {(os, "replace"), (os, "rename"), (os, "fsync"), (DefaultDialect, "do_commit")}
 
 
@@ -88,7 +88,7 @@ def study(folder: Path) -> optuna.Study:
     with bench.folder.locked():
         options = {"baselines": ["svd"], "repeats": 2, "sole_driver": True, "pack": 2}
         found = bench.search(5, Saving(), SMALL, **options)
-        Confirmation(bench.folder, 0, 1).run(CONTENDERS, Serial(Landscape().train), lambda *_: None)
+        FreshTrainings(bench.folder, 0, 1).run(CANDIDATES, Serial(Landscape().train), lambda *_: None)
     return found
 
 
@@ -97,7 +97,10 @@ def state(folder: Path) -> dict[str, Any]:
     found = study(folder)
     files = {str(path.relative_to(folder)): path for path in folder.rglob("*") if path.is_file()}
     return {
-        "trials": [[of.number, of.params, of.values, of.state.name, of.user_attrs.get("seed")] for of in found.trials],
+        "trials": [
+            [trial.number, trial.params, trial.values, trial.state.name, trial.user_attrs.get("seed")]
+            for trial in found.trials
+        ],
         "files": {
             name: path.read_text() for name, path in sorted(files.items()) if name not in {"study.db", "driver.lock"}
         },

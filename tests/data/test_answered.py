@@ -12,7 +12,7 @@ def loaded(tmp_path, answers: list, **settings):
     (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     config = GenerationConfig(kind="generation", data=str(tmp_path / "a.jsonl"), **settings)
     splits = load_answered(config)
-    return {of.question: of.answers for part in (splits.train, splits.validation, splits.test) for of in part}
+    return {row.question: row.answers for part in (splits.train, splits.validation, splits.test) for row in part}
 
 
 def test_answers_in_every_form_they_come_in(tmp_path) -> None:
@@ -23,5 +23,5 @@ def test_answers_in_every_form_they_come_in(tmp_path) -> None:
 
 @pytest.mark.parametrize("wrong", [[], {"value": "Paris"}, {"text": []}, [""], [None], True, [{"value": "x"}]])
 def test_answer_without_a_text_is_refused(tmp_path, wrong) -> None:
-    with pytest.raises(InputError, match=r"\.jsonl: row 3 has no answer in text"):
+    with pytest.raises(InputError, match=r"\.jsonl: row 3 has no answer text"):
         loaded(tmp_path, ["fine", "fine", wrong, *["fine"] * 20])

@@ -45,24 +45,24 @@ def test_squad_format(tmp_path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "expected"),
     [
-        ("a.jsonl", b'{"text": "a"}\n{"text": \n', r"a\.jsonl: line 2 is not JSON \(.*\); mend it"),
-        ("a.jsonl", b'{"text": "a"}\n[1]\n', r"a\.jsonl: line 2 is no JSON object"),
+        ("a.jsonl", b'{"text": "a"}\n{"text": \n', r"a\.jsonl: line 2 is not JSON \(.*\); fix the line"),
+        ("a.jsonl", b'{"text": "a"}\n[1]\n', r"a\.jsonl: line 2 is not a JSON object"),
         ("a.jsonl", b'{"text": "a"}\n\n{"text": "\xe9"}\n', r"a\.jsonl: line 3 is not UTF-8"),
         ("a.csv", b"text,label\na,b\n\xe9,b\n", r"a\.csv: line 3 is not UTF-8"),
         ("a.csv", b"text,label\n" + 3000 * b"a word or two,b\n" + b"\xe9,b\n", r"a\.csv: line 3002 is not UTF-8"),
-        ("a.csv", b"text,label\na,b\nc\n", r"a\.csv: line 3 has not the 2 columns of the first line"),
-        ("a.csv", b"text,label\na,b\nc,d,e\n", r"a\.csv: line 3 has not the 2 columns"),
-        ("a.csv", b'text,label\na,"b"c\n', r"a\.csv: is no CSV file"),
-        ("a.csv", b"text,label,text\na,b,c\n", r"a\.csv: has two columns 'text'; rename or drop one"),
+        ("a.csv", b"text,label\na,b\nc\n", r"a\.csv: line 3 does not have the 2 columns of the first line"),
+        ("a.csv", b"text,label\na,b\nc,d,e\n", r"a\.csv: line 3 does not have the 2 columns"),
+        ("a.csv", b'text,label\na,"b"c\n', r"a\.csv: is not a valid CSV file"),
+        ("a.csv", b"text,label,text\na,b,c\n", r"a\.csv: has two columns named 'text'; rename or remove one"),
         ("a.jsonl", b"[" * 100_000, r"a\.jsonl: line 1 is not JSON"),
-        ("a.json", b"[" * 100_000, r"a\.json: is not JSON that can be read"),
+        ("a.json", b"[" * 100_000, r"a\.json: is JSON that is nested too deeply"),
         ("a.json", b'{"data": [\n{]}', r"a\.json: line 2 is not JSON"),
-        ("a.json", b'{"rows": []}', r"a\.json: is neither SQuAD's format .* nor a list of objects"),
-        ("a.parquet", b"PAR", r"a\.parquet: is no Parquet file"),
-        ("a.txt", b"text", r"task\.data: 'a\.txt' is of no format known here; give \.jsonl"),
+        ("a.json", b'{"rows": []}', r"a\.json: is neither in SQuAD's format .* nor a list of objects"),
+        ("a.parquet", b"PAR", r"a\.parquet: is not a Parquet file"),
+        ("a.txt", b"text", r"task\.data: 'a\.txt' has an unknown format; use one of \.jsonl"),
     ],
 )
-def test_broken_files_are_told_with_file_and_line(tmp_path, name, content, expected) -> None:
+def test_error_about_a_broken_file_names_file_and_line(tmp_path, name, content, expected) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(InputError, match=expected) as raised:
         read_file(tmp_path / name)
@@ -73,9 +73,11 @@ def test_parts_of_a_folder(tmp_path) -> None:
     (tmp_path / "train.csv").write_text("text\na\n")
     (tmp_path / "test.csv").write_text("text\n")
     assert read_rows(data(tmp_path, train="train.csv"), "train") == [{"text": "a"}]
-    with pytest.raises(InputError, match=r"task\.data\.train: 'trian\.csv' is no file in .*did you mean 'train\.csv'"):
+    with pytest.raises(
+        InputError, match=r"task\.data\.train: 'trian\.csv' is not a file in .*did you mean 'train\.csv'"
+    ):
         read_rows(data(tmp_path, train="trian.csv"), "train")
-    with pytest.raises(InputError, match=r"task\.data\.test: .*test\.csv holds no rows"):
+    with pytest.raises(InputError, match=r"task\.data\.test: .*test\.csv has no rows; name another part"):
         read_rows(data(tmp_path, train="train.csv", test="test.csv"), "test")
 
 
@@ -97,7 +99,8 @@ def test_half_a_character_is_refused(tmp_path) -> None:
     """JSON may hold lone surrogates, which no tokenizer takes."""
     (tmp_path / "a.jsonl").write_text('{"text": "fine"}\n{"text": "cut \\ud83d"}\n')
     with pytest.raises(
-        InputError, match=r"row 2 holds half a character \(a lone UTF-16 surrogate\) in 'text'; mend the row"
+        InputError,
+        match=r"row 2 has half a character \(a lone UTF-16 surrogate\) in column 'text'; fix or remove the row",
     ):
         column(read_file(tmp_path / "a.jsonl"), "text", "text")
 
@@ -106,9 +109,9 @@ def test_missing_column_and_empty_cells() -> None:
     with pytest.raises(InputError, match=r"task\.columns\.text: the data has no column 'txt'; did you mean 'text'\?"):
         column(ROWS, "txt", "text")
     for nothing in ("", None):
-        with pytest.raises(InputError, match="row 2 holds nothing in 'text'"):
+        with pytest.raises(InputError, match="row 2 is empty in column 'text'"):
             column([*ROWS[:1], {"text": nothing}], "text", "text")
-    with pytest.raises(InputError, match="row 2 holds nothing in 'label'"):
+    with pytest.raises(InputError, match="row 2 is empty in column 'label'"):
         column([ROWS[0], {"text": "c"}], "label", "label")
 
 
@@ -135,10 +138,12 @@ def test_hub_data_set_without_a_network_says_what_was_tried(tmp_path) -> None:
         "try: read_rows(DataConfig(source='no-one/nothing'), 'train')\n"
         "except Exception as error: print(type(error).__name__, error)\n"
     )
-    told = hub(script, HF_HUB_OFFLINE="1", HF_HOME=str(tmp_path))
-    assert told.startswith("InputError task.data.source: 'no-one/nothing' is no file or folder here, and as a hub")
-    assert told.endswith("without a network, name a file or a folder\n")
-    assert len(told.splitlines()) == 1
+    message = hub(script, HF_HUB_OFFLINE="1", HF_HOME=str(tmp_path))
+    assert message.startswith(
+        "InputError task.data.source: 'no-one/nothing' is not a file or folder here, and it can't be loaded as a hub"
+    )
+    assert message.endswith("without a network, name a file or a folder\n")
+    assert len(message.splitlines()) == 1
 
 
 def test_hub_data_set_comes_from_the_hubs_own_cache_with_class_names(tmp_path) -> None:
@@ -161,7 +166,7 @@ print(json.dumps(read_rows(data, "train")))
     ]
 
 
-def test_hub_data_set_of_a_script_is_refused_and_untold_classes_are_empty(tmp_path) -> None:
+def test_hub_data_set_of_a_script_is_refused_and_unknown_classes_are_empty(tmp_path) -> None:
     script = """
 import datasets
 from datasets import ClassLabel, Dataset, Features, Value
@@ -173,9 +178,9 @@ except Exception as error: print(type(error).__name__, error)
 from rank_search.data.rows import hub_splits
 print(hub_splits('someone/scripted'))
 datasets.load_dataset = lambda *a, **k: Dataset.from_dict({"text": ["a"], "label": [-1]}, features=features)
-print(read_rows(DataConfig(source='someone/untold'), 'train'))
+print(read_rows(DataConfig(source='someone/unknown'), 'train'))
 """
     refused, splits, rows = hub(script, HF_HOME=str(tmp_path)).splitlines()
-    assert refused.startswith("InputError task.data.source: 'someone/scripted' is no file")
+    assert refused.startswith("InputError task.data.source: 'someone/scripted' is not a file")
     assert splits == "['train']"
     assert rows == "[{'text': 'a', 'label': None}]"

@@ -31,7 +31,7 @@ items = st.lists(st.integers(1, 4), min_size=10, max_size=40).map(
 
 
 @given(items, st.integers(0, 5), st.randoms(use_true_random=False))
-def test_what_is_split_off_is_apart_and_does_not_hang_on_the_order_of_rows(rows, seed, draw) -> None:
+def test_parts_do_not_overlap_and_do_not_depend_on_the_order_of_rows(rows, seed, draw) -> None:
     found = split({"train": rows}, settings(seed=seed), group)
     parts = [set(found.train), set(found.validation), set(found.test)]
     assert not parts[0] & parts[1]
@@ -55,7 +55,7 @@ def test_seed_and_sizes() -> None:
     assert other.fingerprint != found.fingerprint
 
 
-def test_given_parts_are_kept_and_cut_to_their_sizes() -> None:
+def test_given_parts_are_kept_and_limited_to_their_sizes() -> None:
     parts = {name: [Item(f"{name}{i}", i) for i in range(50)] for name in ("train", "validation", "test")}
     found = split(parts, settings(test_size=30), group)
     assert set(found.train) == set(parts["train"])
@@ -116,16 +116,16 @@ def test_one_class_is_no_classification(tmp_path) -> None:
 def test_held_out_data_that_was_trained_on_is_refused(tmp_path) -> None:
     train = [f"text {i},{'ab'[i % 2]}\n" for i in range(40)]
     other = [f"other {i},{'ab'[i % 2]}\n" for i in range(40)]
-    message = r"task\.data\.test: 11 of its 20 examples are in train too, and they must be kept apart"
+    message = r"task\.data\.test: 11 of its 20 examples are in train too, and parts must not overlap"
     with pytest.raises(InputError, match=message):
         labelled(tmp_path, "".join(train), "".join(train[:11] + other[:9]))
     # Real data sets repeat a few short texts.
     assert len(labelled(tmp_path, "".join(train), "".join(train[:10] + other[:10])).test) == 20
 
 
-def test_what_is_wrong_with_a_row_is_told_with_its_file(tmp_path) -> None:
+def test_error_about_a_row_names_its_file(tmp_path) -> None:
     train = "".join(f"text {i},{'ab'[i % 2]}\n" for i in range(40))
-    with pytest.raises(InputError, match=r"test\.csv: row 2 holds nothing in 'label'") as raised:
+    with pytest.raises(InputError, match=r"test\.csv: row 2 is empty in column 'label'") as raised:
         labelled(tmp_path, train, "fine,a\nunlabelled,\n")
     assert raised.value.file == str(tmp_path / "test.csv")
 
@@ -134,5 +134,5 @@ def test_same_file_twice_is_refused(tmp_path) -> None:
     train = "".join(f"text {i},{'ab'[i % 2]}\n" for i in range(40))
     (tmp_path / "train.csv").write_text("text,label\n" + train)
     source = DataConfig(source=str(tmp_path), train="train.csv", test="train.csv")
-    with pytest.raises(InputError, match=r"task\.data\.test: 'train\.csv' is train already"):
+    with pytest.raises(InputError, match=r"task\.data\.test: 'train\.csv' is used as train already"):
         load_labelled(ClassificationConfig(kind="classification", data=source))

@@ -92,7 +92,7 @@ def test_documents_do_not_hold_their_query(stdlib) -> None:
     assert not any(pair.query in pair.document for pair in stdlib.validation)
 
 
-def test_fingerprint_tells_data_apart(stdlib, library) -> None:
+def test_fingerprint_distinguishes_data(stdlib, library) -> None:
     assert load_stdlib_pairs(500, 500).fingerprint == stdlib.fingerprint
     assert load_stdlib_pairs(499, 500).fingerprint != stdlib.fingerprint
     before = load_stdlib_pairs(500, 500, library).fingerprint

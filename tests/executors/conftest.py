@@ -6,12 +6,17 @@ from collections.abc import Iterator
 
 import pytest
 
+from rank_search.core.job import Rungs, no_callback
 from rank_search.core.space import Space
 from rank_search.executors.local import LocalExecutor
+from rank_search.executors.protocol import Pack, train_packs
+from rank_search.executors.ray_cluster import RayExecutor
+from rank_search.executors.ray_worker import Assignment
 from rank_search.models.modules import build_space
 from rank_search.tasks.base import Task
 from rank_search.tasks.load import load_task
 from tests.classifier import config
+from tests.jobs import job_for
 
 
 @pytest.fixture(scope="session")
@@ -30,8 +35,34 @@ def cluster() -> Iterator[None]:
     """Ray on this machine, for all tests."""
     import ray
 
-    from rank_search.executors.ray_cluster import _join
+    from rank_search.executors.ray_session import connect
 
-    _join(None)
+    connect(None)
     yield
     ray.shutdown()
+
+
+def on_ray(place, loaded, local, **changes) -> RayExecutor:
+    """An executor on the tests' cluster."""
+    study = config(place, **changes)
+    assignment = Assignment(study, loaded[0].data_fingerprint, loaded[0].fingerprint, str(place), 1)
+    return RayExecutor(study.executor, assignment, local)
+
+
+@pytest.fixture
+def ray_executor(place, loaded, local, cluster):
+    executor = on_ray(place, loaded, local)
+    yield executor
+    executor.close()
+
+
+def pack(space, *ranks, on_step=no_callback, rungs=None, **options) -> Pack:
+    """Jobs of these ranks."""
+    jobs = [job_for(space.uniform(rank), seed=k, data_seed=0, number=k, **options) for k, rank in enumerate(ranks)]
+    return Pack(jobs, on_step, rungs or Rungs())
+
+
+def all_of(executor, *packs):
+    """Outcomes of packs, in their order."""
+    found = dict(train_packs(executor, packs))
+    return [found[each] for each in packs]

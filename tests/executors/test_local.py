@@ -2,11 +2,13 @@ import pytest
 import torch
 
 from rank_search.core.errors import InputError, TrainingFailed
-from rank_search.core.job import FineTuned, Job, unheard
+from rank_search.core.job import FineTuned, Job, no_callback
 from rank_search.executors import local
 from rank_search.executors.local import LocalExecutor
-from rank_search.training.trainer import Rehearsal, rehearse
+from rank_search.training.pack_training import StepTiming
+from rank_search.training.trainer import time_steps
 from tests.bench import study_config
+from tests.jobs import job_for
 from tests.training.test_trainer import TRAINING
 
 
@@ -15,7 +17,7 @@ def executor(task, space, **changes) -> LocalExecutor:
 
 
 def jobs(space, count: int, **options) -> list[Job]:
-    return [Job(space.uniform(1 + k % 2), seed=k, data_seed=0, number=k, **options) for k in range(count)]
+    return [job_for(space.uniform(1 + k % 2), seed=k, data_seed=0, number=k, **options) for k in range(count)]
 
 
 def test_pack_that_does_not_fit_is_halved(small_task, small_space, monkeypatch) -> None:
@@ -29,7 +31,7 @@ def test_pack_that_does_not_fit_is_halved(small_task, small_space, monkeypatch) 
 
     train = local.fine_tune
     monkeypatch.setattr(local, "fine_tune", scarce)
-    outcomes = executor(small_task, small_space).train(jobs(small_space, 5), unheard)
+    outcomes = executor(small_task, small_space).train(jobs(small_space, 5), no_callback)
     assert tried == [[0, 1, 2, 3, 4], [0, 1], [2, 3, 4], [2], [3, 4]]
     assert all(isinstance(outcome, FineTuned) for outcome in outcomes)
 
@@ -42,7 +44,7 @@ def test_map_that_raises_fails_alone(small_task, small_space, monkeypatch) -> No
 
     train = local.fine_tune
     monkeypatch.setattr(local, "fine_tune", broken)
-    outcomes = executor(small_task, small_space).train(jobs(small_space, 4), unheard)
+    outcomes = executor(small_task, small_space).train(jobs(small_space, 4), no_callback)
     assert [isinstance(outcome, FineTuned) for outcome in outcomes] == [True, True, False, True]
     assert isinstance(outcomes[2], TrainingFailed)
     assert str(outcomes[2]) == "ValueError: of this map alone"
@@ -57,8 +59,8 @@ def test_jobs_on_other_batches_are_packed_apart(small_task, small_space, monkeyp
 
     train = local.fine_tune
     monkeypatch.setattr(local, "fine_tune", watched)
-    mixed = [Job(small_space.uniform(1), 0, data_seed=k % 2, number=k) for k in range(4)]
-    outcomes = executor(small_task, small_space).train(mixed, unheard)
+    mixed = [job_for(small_space.uniform(1), 0, data_seed=k % 2, number=k) for k in range(4)]
+    outcomes = executor(small_task, small_space).train(mixed, no_callback)
     assert packs == [[0, 2], [1, 3]]
     assert outcomes[0].losses == pytest.approx(outcomes[2].losses)
     assert outcomes[0].losses[0] != pytest.approx(outcomes[1].losses[0], rel=1e-6)
@@ -79,14 +81,14 @@ def test_jobs_on_other_batches_are_packed_apart(small_task, small_space, monkeyp
 def test_pack_is_chosen_by_time_and_memory(
     small_task, small_space, monkeypatch, seconds, bytes_, most, expected
 ) -> None:
-    def rehearsed(task, jobs, config, steps):
+    def timed(task, jobs, config, steps):
         found = seconds[len(jobs)]
         if isinstance(found, Exception):
             raise found
-        return Rehearsal((found,), (1.0,), bytes_)
+        return StepTiming((found,), (1.0,), bytes_)
 
-    monkeypatch.setattr(local, "rehearse", rehearsed)
-    monkeypatch.setattr(local, "memory_left", lambda device: 1000)
+    monkeypatch.setattr(local, "time_steps", timed)
+    monkeypatch.setattr(local, "available_memory", lambda device: 1000)
     assert executor(small_task, small_space).choose_pack(most) == expected
 
 
@@ -98,10 +100,10 @@ def test_pack_is_chosen_by_real_steps(small_task, small_space, init) -> None:
     assert [type(module) for module in small_task.backbone.modules()] == modules
 
 
-def test_rehearsal_of_a_diverging_study_says_why(small_task, small_space) -> None:
+def test_timing_of_a_diverging_study_says_why(small_task, small_space) -> None:
     config = study_config(training={**TRAINING, "learning_rate": 1e30})
     with pytest.raises(TrainingFailed, match=r"the loss is .* lower the learning rate"):
-        rehearse(small_task, jobs(small_space, 1), config, 6)
+        time_steps(small_task, jobs(small_space, 1), config, 6)
 
 
 def test_model_that_mixes_the_rows_of_maps_is_refused_a_pack(small_task, small_space, monkeypatch) -> None:
@@ -118,7 +120,7 @@ def test_model_that_mixes_the_rows_of_maps_is_refused_a_pack(small_task, small_s
     monkeypatch.setattr(layer, "forward", with_positions)
     with pytest.raises(InputError, match=r"search\.pack: this model does not keep several maps apart .* write 1"):
         made.check_packs()
-    (alone,) = made.train(jobs(small_space, 1), unheard)
+    (alone,) = made.train(jobs(small_space, 1), no_callback)
     assert isinstance(alone, FineTuned)
     nested = executor(small_task, small_space, search={"strategy": "nested"})
     with pytest.raises(InputError, match=r"search\.strategy: .* write finetune"):
@@ -127,9 +129,11 @@ def test_model_that_mixes_the_rows_of_maps_is_refused_a_pack(small_task, small_s
 
 def test_warm_jobs_start_from_the_super_adapter(small_task, small_space, tmp_path) -> None:
     made = executor(small_task, small_space)
-    scorer = made.nested(tmp_path / "nested.safetensors")
+    scorer = made.supernet(tmp_path / "nested.safetensors")
     scorer.train(0, 0, lambda done, of: None)
-    warm, cold = (made.train(jobs(small_space, 1, recipe=recipe), unheard)[0].losses for recipe in ("warm", "fresh"))
+    warm, cold = (
+        made.train(jobs(small_space, 1, recipe=recipe), no_callback)[0].losses for recipe in ("warm", "scratch")
+    )
     assert warm[0] != pytest.approx(cold[0], rel=1e-4)
 
 
@@ -140,8 +144,8 @@ def test_what_comes_before_a_training_counts_as_its_time(small_task, small_space
         clock[0] += 100
         return found(*arguments)
 
-    found = local.eva_start
-    monkeypatch.setattr(local, "eva_start", slow)
+    found = local.eva_init
+    monkeypatch.setattr(local, "eva_init", slow)
     monkeypatch.setattr(local.time, "perf_counter", lambda: clock[0])
-    outcomes = executor(small_task, small_space).train(jobs(small_space, 2, recipe="eva"), unheard)
+    outcomes = executor(small_task, small_space).train(jobs(small_space, 2, recipe="eva"), no_callback)
     assert [outcome.seconds for outcome in outcomes] == [100, 100]

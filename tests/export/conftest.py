@@ -19,14 +19,14 @@ from transformers import (
 )
 
 from rank_search.adapters import Member, packed
-from rank_search.analysis.trials import ScoredTrial
+from rank_search.analysis.trials import ScoredTrial, scored
 from rank_search.config import AdapterConfig, ModelConfig
 from rank_search.core.ranks import RankMap
-from rank_search.export.choice import Choice
+from rank_search.export.exported_trial import ExportedTrial
 from rank_search.models.modules import build_space
 from rank_search.models.source import fingerprint, locate
-from rank_search.study.storage import StudyFolder
-from tests.bench import EMBEDDED, record, study_config
+from rank_search.study.folder import StudyFolder
+from tests.bench import EMBEDDED, metadata, study_config, table_of
 from tests.conftest import filled
 
 SIZES = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 48}
@@ -53,7 +53,7 @@ class Bases:
     def __call__(self, kind: str) -> Path:
         folder = self.path / kind
         if not folder.exists():
-            tokenizer = AutoTokenizer.from_pretrained(locate(ModelConfig(source=EMBEDDED)).place)
+            tokenizer = AutoTokenizer.from_pretrained(locate(ModelConfig(source=EMBEDDED)).path_or_id)
             if kind in {"generation", "gpt2"}:
                 tokenizer.eos_token = tokenizer.sep_token
             torch.manual_seed(0)
@@ -72,13 +72,13 @@ def bases(tmp_path_factory) -> Bases:
 
 
 @pytest.fixture
-def chosen(bases, tmp_path):
-    """Makes a choice of a study on one of the small models, with an adapter of random weights.
+def exported_trial(bases, tmp_path):
+    """Makes a exported of a study on one of the small models, with an adapter of random weights.
 
     A whole layer has rank 0; the others have four ranks.
     """
 
-    def make(kind: str = "retrieval", scale: str = "rslora", alpha: float = 4.0, ranks=None, **model) -> Choice:
+    def make(kind: str = "retrieval", scale: str = "rslora", alpha: float = 4.0, ranks=None, **model) -> ExportedTrial:
         folder = bases(kind)
         task = {"kind": "generation" if kind == "gpt2" else kind, "data": "x"}
         if kind == "classification":
@@ -101,16 +101,23 @@ def chosen(bases, tmp_path):
             filled(pack, 0.3)
             pack.adapters(0, {"": str(folder)}).save(folder_of_study.adapter(7))
         kept = replace(
-            record(space),
+            metadata(space),
             config=config.frozen(),
             head=head,
             classes=("no", "perhaps", "yes") if head else (),
             model_fingerprint=fingerprint(locate(config.model), config.model),
         )
         trial = ScoredTrial(7, "search", 0.5, 0.1, space.parameters(rank_map), dict(rank_map.ranks), {}, 1.0)
-        return Choice("small", kept, folder_of_study, trial)
+        return ExportedTrial("small", kept, folder_of_study, trial)
 
     return make
+
+
+@pytest.fixture
+def searched_trial(bench):
+    study = bench.search(8)
+    trials = scored(table_of(study))
+    return lambda number: ExportedTrial("small", metadata(), bench.folder, trials[number])
 
 
 def _layer(name: str) -> str:

@@ -73,7 +73,7 @@ SPACES = {group: space_of("bert", group_by=group, ladder=[0, 1, 3, 8]) for group
 
 
 @given(st.sampled_from(sorted(SPACES)), st.data())
-def test_proposal_and_map_are_two_names_of_one_thing(group, data) -> None:
+def test_proposal_and_rank_map_convert_into_each_other(group, data) -> None:
     space = SPACES[group]
     proposal = {name: data.draw(st.integers(0, 3)) for name in space.dimensions}
     rank_map = space.rank_map(proposal)
@@ -104,15 +104,15 @@ def test_unknown_target_is_refused() -> None:
         space_of("bert", targets=["dens"])
 
 
-def test_baselines_stand_at_the_study_files_own_settings() -> None:
-    space = {"alpha": [1, 8], "dropout": [0, 0.5], "learning_rate": [1e-3, 1e-1], "augmentation": True}
-    config = study_config(space=space, training={"augmentation": "token-dropout"}, adapter={"dropout": 0.1})
-    found = build_space(small_model("bert"), config)
-    own = {name: value for name, value in found.proposal(found.uniform(1)).items() if name in found.joint}
-    assert own == {"learning_rate": 1e-2, "alpha": 4.0, "dropout": 0.1, "augmentation": 1}
+def test_uniform_maps_use_the_settings_of_the_study_file() -> None:
+    ranges = {"alpha": [1, 8], "dropout": [0, 0.5], "learning_rate": [1e-3, 1e-1], "augmentation": True}
+    config = study_config(space=ranges, training={"augmentation": "token-dropout"}, adapter={"dropout": 0.1})
+    space = build_space(small_model("bert"), config)
+    joint = {name: value for name, value in space.proposal(space.uniform(1)).items() if name in space.joint}
+    assert joint == {"learning_rate": 1e-2, "alpha": 4.0, "dropout": 0.1, "augmentation": 1}
 
 
 def test_model_without_a_layer_to_adapt_is_refused() -> None:
     model = nn.Sequential(nn.Embedding(4, 4), nn.LayerNorm(4))
-    with pytest.raises(InputError, match=r"space\.targets: 'all-linear' finds no linear layer to adapt in this model"):
+    with pytest.raises(InputError, match=r"space\.targets: 'all-linear' matches no linear layer of this model"):
         build_space(model, study_config())

@@ -1,14 +1,27 @@
-"""A browser."""
+"""A browser, summaries of tables made by hand, and results on the test split."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
+import pandas as pd
 import pytest
 from playwright.sync_api import Browser
 
+from rank_search.analysis.choice import DEFAULT_RULE, Rule
+from rank_search.analysis.comparison import Comparison
+from rank_search.analysis.front import front, hypervolume_history
+from rank_search.analysis.maps import maps_table, probabilities
+from rank_search.analysis.verdict import judge
+from rank_search.core.ranks import Shape
+from rank_search.core.space import Space
+from rank_search.report.summary import ComparedMap, Summary
+from tests.bench import metadata
 from tests.browser import chromium, started
 from tests.conftest import missing
+
+# That of the tables in tests/analysis/conftest.py: ten parameters a rank.
+ONE_MODULE = Space({"w": Shape(4, 6)}, {"w": ("w",)}, tuple(range(11)))
 
 
 @pytest.fixture(scope="session")
@@ -18,3 +31,47 @@ def browser() -> Iterator[Browser]:
         missing("Chromium is not here; apt-get install chromium")
     with started() as found:
         yield found
+
+
+def summary_of(trials: pd.DataFrame, space: Space = ONE_MODULE, **changes) -> Summary:
+    """The summary of a table of trials, of which nothing lies in a folder."""
+    maps = maps_table(trials)
+    comparison = Comparison.from_tables(maps, trials)
+    reference = (0.0, space.reference_parameters)
+    compared = [
+        ComparedMap(role, trial.number, trial.trainable_parameters, trial.score, None, (), ())
+        for role, trial in comparison.trials.items()
+    ]
+    content = {
+        "name": "small",
+        "metadata": metadata(space),
+        "trials": trials.assign(front_probability=trials["number"].map(probabilities(maps))),
+        "maps": maps,
+        "front": front(maps),
+        "baselines": (),
+        "reference": reference,
+        "hypervolume": hypervolume_history(trials, reference),
+        "importance": {},
+        "rule": Rule(DEFAULT_RULE),
+        "chosen": comparison.chosen,
+        "explanation": (),
+        "verdict": judge(comparison, {}, "validation"),
+        "compared": compared,
+        "verdict_seconds": 0.0,
+        "nested": {},
+        "test": {},
+        "losses": {},
+        "kept": (),
+    }
+    return Summary(**{**content, **changes})
+
+
+def measured(summary: Summary):
+    """The trials of a study and what its adapters are said to do on the test split, with one example."""
+    passages = [{"text": "def f(): pass", "right": True}, {"text": "<script>", "right": False}]
+    shown = {"passages": passages, "answer": {"text": "forty-two", "right": True}}
+    trials = {compared.role: compared.trial for compared in summary.compared}
+    values = {"untrained": [0.1, 0.2], **{role: [0.3, 0.4] for role in trials}}
+    example = {"title": "largest gain", "text": "find f", "expected": "42", "before": shown, "after": shown}
+    metrics = {name: {"ndcg@10": 0.5} for name in values}
+    return trials, {"values": values, "metrics": metrics, "examples": [example]}

@@ -8,9 +8,11 @@ from rank_search.analysis.front import hypervolume
 from rank_search.core.errors import InputError
 from rank_search.report.compare import compared, write_comparison
 from rank_search.report.summary import summarise
-from tests.bench import Bench, StudyFolder, record
+from tests.bench import Bench, StudyFolder
 from tests.browser import opened
 from tests.conftest import in_process
+
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
@@ -20,30 +22,30 @@ def summaries(tmp_path):
     for seed, name in enumerate(("first", "second")):
         folder = StudyFolder(tmp_path / "studies" / name)
         folder.path.mkdir(parents=True)
-        study = Bench(folder).search(14, seed=seed)
-        found.append(replace(summarise(study, record(), folder), name=name))
+        Bench(folder).search(14, seed=seed)
+        found.append(replace(summarise(Bench(folder).handle()), name=name))
     return found
 
 
 def with_other_data(summary):
-    return replace(summary, record=replace(summary.record, data_fingerprint="other"))
+    return replace(summary, metadata=replace(summary.metadata, data_fingerprint="other"))
 
 
 def test_hypervolumes_are_against_one_point(summaries) -> None:
     first, second = summaries
     second = replace(second, reference=(first.reference[0] - 0.1, first.reference[1] * 2))
-    for of in compared([first, second]):
-        assert of.gain == 0
-        assert of.hypervolume == hypervolume(of.summary.maps, second.reference)
+    for study in compared([first, second]):
+        assert study.gain == 0
+        assert study.hypervolume == hypervolume(study.summary.maps, second.reference)
 
 
 def test_other_data_are_compared_by_gains(summaries) -> None:
     first, second = summaries[0], with_other_data(summaries[1])
-    for of in compared([first, second]):
-        untrained = of.summary.maps.query("trainable_parameters == 0")["score"].iloc[0]
-        assert (of.gain, of.hypervolume) == (untrained, None)
-        prices, gains = of.points(of.uniform)
-        ranked = of.uniform.query("trainable_parameters > 0")
+    for study in compared([first, second]):
+        untrained = study.summary.maps.query("trainable_parameters == 0")["score"].iloc[0]
+        assert (study.gain, study.hypervolume) == (untrained, None)
+        prices, gains = study.points(study.uniform)
+        ranked = study.uniform.query("trainable_parameters > 0")
         assert prices == ranked["trainable_parameters"].tolist()
         assert gains == pytest.approx((ranked["score"] - untrained).tolist())
     maps = first.maps.query("trainable_parameters > 0")
@@ -52,7 +54,7 @@ def test_other_data_are_compared_by_gains(summaries) -> None:
 
 
 def test_studies_of_one_name_are_told_apart(summaries) -> None:
-    assert [of.name for of in compared([summaries[0], summaries[0]])] == ["first (1)", "first (2)"]
+    assert [study.name for study in compared([summaries[0], summaries[0]])] == ["first (1)", "first (2)"]
 
 
 def test_page_shows_all_studies(summaries, browser, tmp_path) -> None:
@@ -62,10 +64,10 @@ def test_page_shows_all_studies(summaries, browser, tmp_path) -> None:
     with opened(browser, out / "index.html") as found:
         legend = found.page.locator("#fronts .legendtext").all_text_contents()
         assert legend == ["first", "first, uniform ranks", "second", "second, uniform ranks"]
-        fronts = sum((of.front["trainable_parameters"] > 0).sum() for of in summaries)
+        fronts = sum((study.front["trainable_parameters"] > 0).sum() for study in summaries)
         assert found.page.locator("#fronts .points path.point").count() == fronts + 2 * 3
         verdicts = found.page.locator("h3 + p").all_text_contents()
-        assert verdicts == [of.verdict.text for of in summaries]
+        assert verdicts == [study.verdict.text for study in summaries]
         assert "can't be compared" in found.page.locator("main > p").first.text_content()
         assert (found.asked, found.said) == ([], [])
 

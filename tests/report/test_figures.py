@@ -15,13 +15,14 @@ from rank_search.analysis.front import front
 from rank_search.report.figures import drawn
 from rank_search.report.page import write_report
 from rank_search.report.summary import summarise
-from tests.bench import record
+
+pytestmark = pytest.mark.slow
 
 
 def summary_of(bench, count: int):
     """A summary whose maps are so many, over four decades of parameters."""
     bench.search(12)
-    summary = summarise(bench.study(), record(), bench.folder)
+    summary = summarise(bench.handle())
     draw = np.random.default_rng(0)
     rows = summary.maps.sample(count, replace=True, random_state=0).reset_index(drop=True)
     prices = np.sort(10 ** draw.uniform(3, 7, count)).astype(int)
@@ -52,8 +53,8 @@ def boxes(figure):
     renderer = canvas.get_renderer()
     every = [*figure.axes, *(child for axes in figure.axes for child in axes.child_axes)]
     hidden = set().union(*map(beyond, every))
-    texts = {id(of): of for of in figure.findobj(Text) if of.get_visible() and of.get_text().strip()}
-    shown = [(of.get_text(), of.get_window_extent(renderer)) for key, of in texts.items() if key not in hidden]
+    texts = {id(text): text for text in figure.findobj(Text) if text.get_visible() and text.get_text().strip()}
+    shown = [(text.get_text(), text.get_window_extent(renderer)) for key, text in texts.items() if key not in hidden]
     return [(text, box) for text, box in shown if box.width > 0]
 
 
@@ -74,8 +75,8 @@ def test_labels_do_not_overlap(bench, count, style) -> None:
 
 
 def test_paper_has_vector_figures_and_the_front(bench, tmp_path) -> None:
-    study = bench.search(12)
-    summary = write_report(study, record(), bench.folder, tmp_path / "report", paper=True)
+    bench.search(12)
+    summary = write_report(bench.handle(), tmp_path / "report", paper=True)
     out = tmp_path / "report" / "paper"
     assert {path.name for path in out.iterdir()} == {"pareto.pdf", "rank_heatmap.pdf", "hypervolume.pdf", "front.tex"}
     for path in out.glob("*.pdf"):
@@ -83,9 +84,8 @@ def test_paper_has_vector_figures_and_the_front(bench, tmp_path) -> None:
         assert float(found[1]) == pytest.approx(3.4 * 72, abs=0.5)
         assert b"/Subtype /Image" not in path.read_bytes() or path.stem == "rank_heatmap"
     table = (out / "front.tex").read_text()
-    for of in summary.front.to_dict(orient="records"):
-        (row,) = (
-            line for line in table.splitlines() if line.startswith((f"{of['number']} &", rf"\textbf{{{of['number']}}}"))
-        )
-        assert f"{of['trainable_parameters']:,}" in row
-        assert (r"\textbf" in row) == (of["number"] == summary.chosen.number)
+    for trial in summary.front.to_dict(orient="records"):
+        starts = (f"{trial['number']} &", rf"\textbf{{{trial['number']}}}")
+        (row,) = (line for line in table.splitlines() if line.startswith(starts))
+        assert f"{trial['trainable_parameters']:,}" in row
+        assert (r"\textbf" in row) == (trial["number"] == summary.chosen.number)

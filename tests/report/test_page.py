@@ -11,10 +11,12 @@ from rank_search.analysis.choice import Rule, choose
 from rank_search.core.ranks import Shape
 from rank_search.core.space import Space
 from rank_search.report.page import write_page, write_report
-from tests.bench import Bench, Landscape, StudyFolder, record
+from tests.bench import Bench, Landscape, StudyFolder
 from tests.browser import opened
 from tests.conftest import in_process
-from tests.report.test_report import measured
+from tests.report.conftest import measured
+
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
@@ -23,10 +25,10 @@ def reported(tmp_path_factory):
     home = tmp_path_factory.mktemp("home")
     folder = StudyFolder(home / "studies" / "small")
     folder.path.mkdir(parents=True)
-    study = Bench(folder).search(40, baselines=["svd", "eva", "adalora"], repeats=6)
+    Bench(folder).search(40, baselines=["svd", "eva", "adalora"], repeats=6)
     out = home / "reports" / "small"
-    folder.write_test(*measured(write_report(study, record(), folder, out)))
-    return home, write_report(study, record(), folder, out)
+    folder.write_test(*measured(write_report(Bench(folder).handle(), out)))
+    return home, write_report(Bench(folder).handle(), out)
 
 
 @pytest.fixture
@@ -61,7 +63,7 @@ def rule_shown(page) -> str:
 def test_every_map_and_baseline_is_a_mark(page, reported) -> None:
     summary = reported[1]
     adapted = (summary.maps["trainable_parameters"] > 0).sum()
-    outside = summary.trials["baseline"].notna().sum()
+    outside = (~summary.trials["in_space"]).sum()
     assert page.page.locator("#pareto .scatterlayer .points path.point").count() == adapted + outside
     legend = page.page.locator("#pareto .legendtext").all_text_contents()
     assert legend == ["searched map", "uniform rank", "SVD of one large training", "EVA", "AdaLoRA", "front"]
@@ -143,7 +145,7 @@ def test_copied_command_chooses_what_the_page_shows(page, reported, monkeypatch)
     shown = page.page.locator("#choice").text_content()
     assert re.sub(r" \(.*?\)", "", out.splitlines()[0]) == shown
     page.page.locator("button[data-copy=export-command]").click()
-    assert out.splitlines()[-1] == f"take it with you: {page.page.evaluate('navigator.clipboard.readText()')}"
+    assert out.splitlines()[-1] == f"to export it: {page.page.evaluate('navigator.clipboard.readText()')}"
 
 
 def test_table_says_of_every_trial_what_it_is(page, reported) -> None:
@@ -153,8 +155,8 @@ def test_table_says_of_every_trial_what_it_is(page, reported) -> None:
     cells = [[cell.strip() for cell in row.split("\t")] for row in rows.all_inner_texts()]
     assert len(cells) == len(trials)
     for row, trial in zip(cells, trials.to_dict(orient="records"), strict=True):
-        outside = isinstance(trial["baseline"], str)
-        assert row[1] == (trial["baseline"] if outside else trial["kind"])
+        outside = not trial["in_space"]
+        assert row[1] == (trial["label"] if outside else trial["kind"])
         if trial["number"] in sure:
             assert row[8].removesuffix(" ✓") == f"{sure[trial['number']]:.2f}"
         assert (row[8] == "") == outside
@@ -186,7 +188,7 @@ def test_commands_name_the_study_and_say_what_it_takes(browser, reported, tmp_pa
     summary = reported[1]
     dear = int(summary.maps["trainable_parameters"].idxmax())
     number = int(summary.maps["number"][dear])
-    forgetful = replace(summary, kept={of for of in summary.kept if of != number})
+    forgetful = replace(summary, kept={entry for entry in summary.kept if entry != number})
     write_page(forgetful, tmp_path, "elsewhere/small --storage URL", None)
     with opened(browser, tmp_path / "index.html") as found:
         assert "choose elsewhere/small --storage URL --rule" in found.page.locator("#choose-command").text_content()
@@ -206,15 +208,15 @@ def test_ranks_of_many_kinds_of_module_are_within_reach(browser, tmp_path) -> No
     space = Space(shapes, {name: (name,) for name in shapes}, (0, 1, 2, 4))
     folder = StudyFolder(tmp_path / "wide")
     folder.path.mkdir()
-    study = Bench(folder).search(6, Landscape(weights=(0.5,) * len(shapes)), space)
-    write_report(study, record(space), folder, tmp_path / "report")
+    Bench(folder).search(6, Landscape(weights=(0.5,) * len(shapes)), space)
+    write_report(Bench(folder).handle(space), tmp_path / "report")
     with opened(browser, tmp_path / "report" / "index.html", width=390) as found:
         table = found.page.locator("#maps table").first
         assert table.locator("tbody tr").count() == 3
         assert table.locator("thead th").all_text_contents() == kinds
         assert found.page.evaluate("document.documentElement.scrollWidth") <= 390
         findings = Axe().run(found.page).response["violations"]
-        assert [of["id"] for of in findings if of["impact"] in ("serious", "critical")] == []
+        assert [entry["id"] for entry in findings if entry["impact"] in ("serious", "critical")] == []
 
 
 def test_table_sorts(page, reported) -> None:
@@ -232,7 +234,7 @@ def test_table_sorts(page, reported) -> None:
 
 
 def test_losses_of_a_pinned_map_are_drawn(page, reported) -> None:
-    number = next(n for n in reported[1].front["number"] if n not in {of.trial for of in reported[1].contenders})
+    number = next(n for n in reported[1].front["number"] if n not in {entry.trial for entry in reported[1].compared})
     page.page.locator(f"#trials tr[data-trial='{number}'] button").click()
     assert f"trial {number}" in page.page.locator("#losses .legendtext").all_text_contents()
 
@@ -244,7 +246,7 @@ def test_page_is_accessible_and_fits(browser, reported, scheme, width) -> None:
         number = int(reported[1].front["number"].iloc[-1])
         found.page.locator(f"#trials tr[data-trial='{number}'] button").click()
         findings = Axe().run(found.page).response["violations"]
-        assert [of["id"] for of in findings if of["impact"] in ("serious", "critical")] == []
+        assert [entry["id"] for entry in findings if entry["impact"] in ("serious", "critical")] == []
         assert found.page.evaluate("document.documentElement.scrollWidth") <= width
 
 

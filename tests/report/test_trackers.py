@@ -11,11 +11,12 @@ import pytest
 import yaml
 from filelock import FileLock
 
-from rank_search.core.errors import InputError
-from rank_search.report.trackers import Trackers, check_installed
-from rank_search.study.storage import StudyFolder
+from rank_search.report.trackers import Trackers
+from rank_search.study.folder import StudyFolder
 from rank_search.study.table import trial_row
 from tests.bench import SPACE, Bench, Saving
+
+pytestmark = pytest.mark.slow
 
 SECRET = "QnVsbGZpbmNo"
 NAMES = ("tensorboard", "trackio", "wandb", "mlflow")
@@ -35,8 +36,8 @@ def bench(tmp_path, monkeypatch) -> Bench:
     return bench
 
 
-def trackers(bench: Bench, *names: str, told=print) -> Trackers:
-    return Trackers(names, bench.study(), bench.folder, SPACE, told)
+def trackers(bench: Bench, *names: str, say=print) -> Trackers:
+    return Trackers(names, bench.handle(), say)
 
 
 class Run(NamedTuple):
@@ -59,7 +60,7 @@ def of_tensorboard(place: Path) -> dict[str, Run]:
         events = EventAccumulator(str(folder))
         events.Reload()
         (config,) = folder.glob("*/hparams.yml")
-        losses = [of.value for of in events.Scalars("loss")]
+        losses = [entry.value for entry in events.Scalars("loss")]
         found[folder.name] = Run(losses, events.Scalars("score")[0].value, ranks_of(yaml.safe_load(config.read_text())))
     return found
 
@@ -71,7 +72,7 @@ def of_mlflow(place: Path) -> dict[str, Run]:
     (experiment,) = client.search_experiments(filter_string="name = 'small'")
     found = {}
     for run in client.search_runs([experiment.experiment_id]):
-        losses = [of.value for of in client.get_metric_history(run.info.run_id, "loss")]
+        losses = [entry.value for entry in client.get_metric_history(run.info.run_id, "loss")]
         found[run.info.run_name] = Run(losses, run.data.metrics["score"], ranks_of(run.data.params))
     return found
 
@@ -83,8 +84,8 @@ def of_trackio(place: Path) -> dict[str, Run]:
     found = {}
     for name, config in configs.items():
         logged = [json.loads(metrics) for run, metrics in rows if run == name]
-        (score,) = (of["score"] for of in logged if "score" in of)
-        found[name] = Run([of["loss"] for of in logged if "loss" in of], score, ranks_of(json.loads(config)))
+        (score,) = (entry["score"] for entry in logged if "score" in entry)
+        found[name] = Run([entry["loss"] for entry in logged if "loss" in entry], score, ranks_of(json.loads(config)))
     return found
 
 
@@ -96,9 +97,13 @@ def of_wandb(place: Path) -> dict[str, Run]:
     found = {}
     for path in place.glob("wandb/offline-run-*/*.wandb"):
         records = [Record.FromString(data) for data in leveldb_records(path.read_bytes()[7:])]
-        (name,) = {of.run.display_name for of in records if of.run.display_name}
-        logged = [(of.key or of.nested_key[0], of.value_json) for record in records for of in record.history.item]
-        config = {of.key or of.nested_key[0]: of.value_json for record in records for of in record.config.update}
+        (name,) = {entry.run.display_name for entry in records if entry.run.display_name}
+        logged = [
+            (entry.key or entry.nested_key[0], entry.value_json) for record in records for entry in record.history.item
+        ]
+        config = {
+            entry.key or entry.nested_key[0]: entry.value_json for record in records for entry in record.config.update
+        }
         losses = [json.loads(value) for key, value in logged if key == "loss"]
         score = next(json.loads(value) for key, value in logged if key == "score")
         found[name] = Run(losses, score, ranks_of(config))
@@ -131,10 +136,10 @@ def test_a_tracker_has_every_trial_and_no_password(name, bench, monkeypatch) -> 
     environment = dict(os.environ)
     trackers(bench, name).send()
     assert dict(os.environ) == environment
-    rows = [trial_row(of, SPACE) for of in bench.study().trials]
+    rows = [trial_row(trial, SPACE) for trial in bench.handle().trials()]
     assert {"baseline:svd", "baseline:uniform"} <= {row["kind"] for row in rows}
     expected = {
-        row["baseline"] or f"trial {row['number']}": (
+        row["label"]: (
             pytest.approx(bench.folder.read_result(row["number"])["losses"]),
             pytest.approx(row["score"]),
             row["ranks"],
@@ -177,14 +182,14 @@ def test_a_damaged_list_of_what_was_sent_is_made_again(damage, bench) -> None:
     file = bench.folder.path / "trackers.json"
     file.write_text(damage)
     trackers(bench, "tensorboard").send()
-    assert json.loads(file.read_text()) == {"tensorboard": [of.number for of in bench.study().trials]}
+    assert json.loads(file.read_text()) == {"tensorboard": [entry.number for entry in bench.study().trials]}
 
 
 def test_a_damaged_result_keeps_no_other_back(bench) -> None:
     bench.folder.result(1).write_text("{")
     trackers(bench, "tensorboard").send()
     sent = json.loads((bench.folder.path / "trackers.json").read_text())
-    assert sent == {"tensorboard": [of.number for of in bench.study().trials if of.number != 1]}
+    assert sent == {"tensorboard": [entry.number for entry in bench.study().trials if entry.number != 1]}
 
 
 def test_a_run_is_ended_whatever_happens_in_it(bench, monkeypatch) -> None:
@@ -193,36 +198,29 @@ def test_a_run_is_ended_whatever_happens_in_it(bench, monkeypatch) -> None:
     ended = []
     monkeypatch.setattr(TensorBoardTracker, "finish", lambda self: ended.append(self.run_name))
     monkeypatch.setattr(TensorBoardTracker, "log", lambda *_, **__: 1 / 0)
-    told: list[str] = []
-    trackers(bench, "tensorboard", told=told.append).send()
+    lines: list[str] = []
+    trackers(bench, "tensorboard", say=lines.append).send()
     assert ended == ["trial 0"]
-    assert told == [
+    assert lines == [
         "trackers: tensorboard gets no more trials in this run, which goes on (ZeroDivisionError: division by zero)"
     ]
 
 
-def test_a_tracker_that_fails_is_told_of_once_and_gets_the_rest_later(bench, monkeypatch) -> None:
-    told: list[str] = []
-    failing = trackers(bench, "mlflow", "tensorboard", told=told.append)
+def test_a_tracker_that_fails_is_named_once_and_gets_the_rest_later(bench, monkeypatch) -> None:
+    lines: list[str] = []
+    failing = trackers(bench, "mlflow", "tensorboard", say=lines.append)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"nowhere://me:{SECRET}@host")
     failing.send()
     failing.send()
-    (line,) = told
+    (line,) = lines
     assert line.startswith("trackers: mlflow gets no more trials in this run, which goes on (")
     assert "\n" not in line
     assert SECRET not in line
-    every = [of.number for of in bench.study().trials]
+    every = [entry.number for entry in bench.study().trials]
     assert json.loads((bench.folder.path / "trackers.json").read_text()) == {"tensorboard": every}
     monkeypatch.delenv("MLFLOW_TRACKING_URI")
     trackers(bench, "mlflow", "tensorboard").send()
     assert len(of_mlflow(bench.folder.path / "trackers")) == len(every)
-
-
-def test_one_that_is_not_installed_is_named_with_its_extra(monkeypatch) -> None:
-    check_installed(NAMES)
-    monkeypatch.setattr("rank_search.report.trackers.find_spec", lambda _: None)
-    with pytest.raises(InputError, match=r"trackers: wandb is not installed; pip install 'rank_search\[wandb\]'"):
-        check_installed(["wandb"])
 
 
 def test_none_is_the_default(bench) -> None:

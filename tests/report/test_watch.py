@@ -7,8 +7,11 @@ import pytest
 
 from rank_search.core.errors import TrainingFailed
 from rank_search.report import watch as watching
-from tests.bench import Landscape, record
+from rank_search.study.handle import Study
+from tests.bench import Landscape
 from tests.conftest import in_process
+
+pytestmark = pytest.mark.slow
 
 REFRESH = '<meta http-equiv="refresh"'
 
@@ -20,7 +23,7 @@ def looks(bench, monkeypatch):
 
     def run(out, works: int, between=lambda _: None) -> list[str]:
         numbers, clock, told = itertools.count(), itertools.count(), []
-        monkeypatch.setattr(watching, "is_running", lambda _study: next(numbers) < works)
+        monkeypatch.setattr(Study, "is_running", lambda _study: next(numbers) < works)
 
         def slept(_seconds) -> None:
             page = out / "index.html"
@@ -28,7 +31,7 @@ def looks(bench, monkeypatch):
             between(len(found))
 
         monkeypatch.setattr(watching, "time", SimpleNamespace(sleep=slept, monotonic=lambda: next(clock)))
-        watching.watch(bench.study(), record(), bench.folder, out, told.append, idle=5)
+        watching.watch(bench.handle(), out, told.append, idle=5)
         return told
 
     return found, run
@@ -97,10 +100,10 @@ def test_folder_that_the_run_replaces_is_left_to_it(bench, tmp_path, looks) -> N
 
 def test_verb(bench, tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(watching.watch, "__kwdefaults__", {"elsewhere": False, "idle": 0.1})
+    monkeypatch.setattr(watching.watch, "__kwdefaults__", {"idle": 0.1})
     bench.search(3)
     status, out, said = in_process("report", str(bench.folder.path), "--watch")
     assert (status, out, said) == (0, "3 trials: reports/small/index.html\n" * 2, "")
     assert (tmp_path / "reports" / "small" / "index.html").is_file()
     status, _, said = in_process("report", str(bench.folder.path), "--watch", "--paper")
-    assert (status, said) == (2, "rank_search: --paper: is for a report that is whole, without --watch\n")
+    assert (status, said) == (2, "rank_search: --paper: can't be used together with --watch; leave one of them out\n")

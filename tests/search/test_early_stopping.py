@@ -1,19 +1,21 @@
 import math
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from optuna.trial import TrialState
 
-from rank_search.search.early_stopping import Seen, best, going_on, rung_steps
-from rank_search.study.table import trials_table
-from tests.bench import Landscape, record
+from rank_search.search.early_stopping import RungResult, best, going_on, rung_steps
+from tests.bench import Landscape, table_of
 from tests.search.test_loop import Killed, forget_lease
 
-seen = st.builds(Seen, st.floats(-5, 5), st.integers(0, 1000))
+pytestmark = pytest.mark.slow
+
+seen = st.builds(RungResult, st.floats(-5, 5), st.integers(0, 1000))
 
 
-def dominates(one: Seen, other: Seen) -> bool:
+def dominates(one: RungResult, other: RungResult) -> bool:
     no_worse = one.score >= other.score and one.parameters <= other.parameters
     return no_worse and (one.score, one.parameters) != (other.score, other.parameters)
 
@@ -28,8 +30,8 @@ def test_a_third_goes_on_and_nobody_whom_a_stopped_map_dominates(at_rung) -> Non
 
 
 def test_scores_that_are_not_finite_never_go_on() -> None:
-    assert going_on({1: Seen(math.nan, 1), 2: Seen(math.inf, 1)}) == set()
-    assert going_on({1: Seen(math.nan, 1), 2: Seen(0.1, 900)}) == {2}
+    assert going_on({1: RungResult(math.nan, 1), 2: RungResult(math.inf, 1)}) == set()
+    assert going_on({1: RungResult(math.nan, 1), 2: RungResult(0.1, 900)}) == {2}
 
 
 def test_ties_go_by_contribution_to_the_hypervolume() -> None:
@@ -54,7 +56,7 @@ def test_stopped_trials_are_pruned_with_their_rung_scores_kept(bench) -> None:
     for trial in stopped:
         assert trial.user_attrs["rungs"].keys() in ({"1"}, {"1", "3"})
         assert bench.folder.read_result(trial.number) == {"losses": [1.0]}
-    table = trials_table(study, record())
+    table = table_of(study)
     assert table["seconds"].notna().all()
     assert table["trainable_parameters"].notna().all()
     assert table[table["state"] == "PRUNED"]["score"].isna().all()

@@ -11,10 +11,11 @@ from rank_search.core.job import Died, FineTuned
 from rank_search.core.ranks import Shape
 from rank_search.core.space import JointSetting, Space
 from rank_search.executors.protocol import Serial
-from rank_search.search.loop import MAX_ATTEMPTS
-from rank_search.study.storage import StudyFolder
-from rank_search.study.table import trials_table
-from tests.bench import SPACE, Bench, Landscape, record
+from rank_search.search.queue import MAX_ATTEMPTS
+from rank_search.study.folder import StudyFolder
+from tests.bench import SPACE, Bench, Landscape, table_of
+
+pytestmark = pytest.mark.slow
 
 
 def maps(study) -> list[dict]:
@@ -24,7 +25,7 @@ def maps(study) -> list[dict]:
 def test_uniform_ladder_comes_first(bench) -> None:
     study = bench.search(8)
     assert maps(study)[:4] == [dict.fromkeys(SPACE.dimensions, index) for index in range(4)]
-    table = trials_table(study, record())
+    table = table_of(study)
     assert table["kind"].tolist() == ["baseline:uniform"] * 4 + ["search"] * 4
     assert all(trial.state == TrialState.COMPLETE for trial in study.trials)
 
@@ -79,7 +80,7 @@ def test_failed_trial_is_recorded_with_its_reason_and_the_study_goes_on(bench) -
         6: math.inf,
     }
     study = bench.search(8, Landscape(wrongs))
-    table = trials_table(study, record())
+    table = table_of(study)
     assert table["state"].tolist() == ["COMPLETE", "FAIL", "COMPLETE", "FAIL", "COMPLETE", "FAIL", "FAIL", "COMPLETE"]
     reasons = table["reason"].dropna().tolist()
     assert reasons[:2] == ["the loss is nan at step 3", "MemoryError: no memory"]
@@ -109,8 +110,8 @@ class Elsewhere(Serial):
         super().__init__(train)
         self.deaths = deaths
 
-    def finish(self):
-        done = super().finish()
+    def wait(self):
+        done = super().wait()
         self.deaths -= 1
         return [(pack, [Died()] * len(pack.jobs)) for pack, _ in done] if self.deaths >= 0 else done
 
@@ -139,7 +140,7 @@ def test_trial_of_a_dead_driver_is_taken_over_as_if_nothing_had_happened(tmp_pat
     assert [(trial.number, trial.params, trial.values, trial.state) for trial in resumed.trials] == [
         (trial.number, trial.params, trial.values, trial.state) for trial in expected.trials
     ]
-    assert trials_table(resumed, record())["seed"].tolist() == trials_table(expected, record())["seed"].tolist()
+    assert table_of(resumed)["seed"].tolist() == table_of(expected)["seed"].tolist()
 
 
 def test_trial_of_a_living_driver_is_left_alone_and_waited_for(bench, monkeypatch) -> None:
@@ -204,14 +205,6 @@ def test_dead_workers_are(bench, deaths, state) -> None:
     assert [trial.state.name for trial in study.trials] == [state, "COMPLETE"]
 
 
-def test_adapters_of_the_front_and_the_uniform_maps_are_kept(bench) -> None:
-    study = bench.search(16)
-    kept = {int(path.name) for path in (bench.folder.path / "adapters").iterdir()}
-    front = {trial.number for trial in study.best_trials}
-    assert kept == (front | {1, 2, 3}) - {0}
-    assert len(kept) < 16
-
-
 def test_results_of_every_trial_are_on_disk(bench) -> None:
     study = bench.search(6)
     for trial in study.trials:
@@ -270,7 +263,7 @@ def test_joint_settings_are_searched_beside_the_ranks(bench, sampler) -> None:
     # All but one of the samplers draw a real number anew each time; the other also tries other ranks with it.
     assert len({found["alpha"] for found in settings[4:]}) >= (4 if sampler == "nehvi" else 8)
     assert {found["augmentation"] for found in settings[4:]} <= {0, 1}
-    table = trials_table(study, record(space))
+    table = table_of(study, space)
     assert table["settings"].tolist() == settings
     assert table["trainable_parameters"].tolist() == [space.parameters(job.rank_map) for job in executor.jobs]
 

@@ -4,11 +4,13 @@ import pytest
 from optuna.trial import TrialState
 
 from rank_search.core.errors import SearchStopped, TrainingFailed
-from rank_search.search.nested import NestedSearch, agreement
-from rank_search.study.storage import BESIDE, create_study
-from rank_search.study.table import trials_table
-from tests.bench import SPACE, Bench, Landscape, Silent, record, study_config
+from rank_search.search.nested import NestedSearch
+from rank_search.study.handle import Study
+from rank_search.study.nested_scores import NestedScores
+from tests.bench import SPACE, Bench, Landscape, Silent, study_config, table_of
 from tests.search.test_loop import Killed, _folder
+
+pytestmark = pytest.mark.slow
 
 
 class Scorer:
@@ -42,32 +44,31 @@ class Scorer:
 
 def nested(bench: Bench, scorer=None, evaluations: int = 30, pack: int = 1) -> NestedSearch:
     config = study_config(search={"strategy": "nested", "nested": {"evaluations": evaluations}})
-    study = create_study(bench.folder, None, BESIDE)
-    return NestedSearch(study, config, SPACE, scorer or Scorer(), Silent(), data_seed=0, pack=pack)
+    return NestedSearch(NestedScores.beside(bench.handle()), config, SPACE, scorer or Scorer(), Silent(), pack)
 
 
 def scores(search: NestedSearch) -> list[tuple]:
-    return [(trial.params, trial.values, trial.state) for trial in search.study.trials]
+    return [(trial.params, trial.values, trial.state) for trial in search.scores.optuna_study.trials]
 
 
 def test_uniform_maps_and_cuts_by_weight_against_price_come_first(bench) -> None:
     search = nested(bench)
     search.run()
     # Eight cuts, the last of which is the largest uniform map.
-    first = [SPACE.rank_map(trial.params) for trial in search.study.trials[:11]]
+    first = [SPACE.rank_map(trial.params) for trial in search.scores.optuna_study.trials[:11]]
     assert first[:4] == [SPACE.uniform(rank) for rank in SPACE.ladder]
     sizes = [SPACE.parameters(ranks) for ranks in first[4:]]
     assert sizes == sorted(sizes)
     # The heaviest module is raised first: layer 0, of weight 0.5.
     assert first[4].ranks["layer.0.w"] > 0
-    assert len(search.study.trials) == 30
-    assert len({SPACE.rank_map(trial.params).key for trial in search.study.trials}) == 30
+    assert len(search.scores.optuna_study.trials) == 30
+    assert len({SPACE.rank_map(trial.params).key for trial in search.scores.optuna_study.trials}) == 30
 
 
 def test_candidates_come_first_then_the_baselines_then_more_candidates(bench) -> None:
     search = nested(bench)
     search.run()
-    table = trials_table(bench.search(12, nested=search), record())
+    table = table_of(bench.search(12, nested=search))
     uniform = [SPACE.uniform(rank).key for rank in SPACE.ladder]
     assert [kind == "baseline:uniform" for kind in table["kind"]] == [key in uniform for key in table["key"]]
     assert set(table["kind"]) == {"baseline:uniform", "confirm"}
@@ -83,8 +84,8 @@ def test_candidates_come_first_then_the_baselines_then_more_candidates(bench) ->
 def test_no_candidate_is_dominated_by_a_map_that_was_passed_over(bench) -> None:
     search = nested(bench)
     search.run()
-    table = trials_table(bench.search(4, nested=search), record())
-    looked_at = {SPACE.rank_map(trial.params).key: trial.values for trial in search.study.trials}
+    table = table_of(bench.search(4, nested=search))
+    looked_at = {SPACE.rank_map(trial.params).key: trial.values for trial in search.scores.optuna_study.trials}
     passed_over = looked_at.keys() - set(table["key"])
     for score, parameters in (looked_at[key] for key in table["key"]):
         assert not any(looked_at[key][0] > score and looked_at[key][1] <= parameters for key in passed_over)
@@ -92,7 +93,7 @@ def test_no_candidate_is_dominated_by_a_map_that_was_passed_over(bench) -> None:
 
 def kinds_of(study) -> list[str]:
     """Kinds of all trials that are no baselines."""
-    return [kind for kind in trials_table(study, record())["kind"] if kind != "baseline:uniform"]
+    return [kind for kind in table_of(study)["kind"] if kind != "baseline:uniform"]
 
 
 def test_scores_that_mislead_give_way_to_the_sampler(bench) -> None:
@@ -100,14 +101,14 @@ def test_scores_that_mislead_give_way_to_the_sampler(bench) -> None:
     search.run()
     study = bench.search(16, nested=search)
     assert kinds_of(study) == ["confirm"] * 6 + ["search"] * 6
-    assert search.misleads(study.get_trials())
+    assert search.misleads(bench.handle().trials())
 
 
 def test_scores_that_do_not_mislead_last_until_there_are_no_more(bench) -> None:
     search = nested(bench, evaluations=10)
     search.run()
     assert kinds_of(bench.search(16, nested=search)) == ["confirm"] * 6 + ["search"] * 6
-    assert not search.misleads(bench.study().get_trials())
+    assert not search.misleads(bench.handle().trials())
 
 
 def test_killed_search_goes_on_where_it_was(bench, tmp_path) -> None:
@@ -129,10 +130,10 @@ def test_killed_search_goes_on_where_it_was(bench, tmp_path) -> None:
 def test_maps_are_scored_in_packs(bench) -> None:
     search = nested(bench, pack=4)
     search.run()
-    assert len(search.study.trials) == 30
-    assert all(trial.state == TrialState.COMPLETE for trial in search.study.trials)
-    assert search.cost["evaluations"] == 30
-    assert search.cost["scoring_seconds"] >= 0
+    assert len(search.scores.optuna_study.trials) == 30
+    assert all(trial.state == TrialState.COMPLETE for trial in search.scores.optuna_study.trials)
+    assert search.scores.cost["evaluations"] == 30
+    assert search.scores.cost["scoring_seconds"] >= 0
 
 
 def test_sampler_that_starts_from_nested_scores_takes_over_once_they_have_told(bench) -> None:
@@ -148,20 +149,10 @@ def test_score_that_is_not_finite_is_no_candidate(bench) -> None:
     assert search.score_of(SPACE.uniform(4)) is None
 
 
-def test_agreement_is_kendalls() -> None:
-    assert agreement([(1, 1), (2, 2), (3, 3)]) == pytest.approx(1)
-    assert agreement([(1, 3), (2, 2), (3, 1)]) == pytest.approx(-1)
-    assert agreement([(1, 1), (2, 3), (3, 2)]) == pytest.approx(1 / 3)
-    assert math.isnan(agreement([(1, 1)]))
-
-
 def test_study_beside_is_no_study_of_its_own(bench) -> None:
-    from rank_search.study.storage import find_study
-
     nested(bench).run()
     bench.search(4)
-    study, _ = find_study(bench.folder, None)
-    assert study.study_name == "small"
+    assert Study.find(bench.folder).name == "small"
 
 
 @pytest.mark.parametrize("moment", ["enqueue_trial", "ask"])
@@ -171,7 +162,7 @@ def test_kill_between_two_writes_changes_nothing(bench, tmp_path, monkeypatch, m
     expected.run()
     other = Bench(_folder(tmp_path, "other"))
     broken = nested(other)
-    whole, calls = getattr(broken.study, moment), []
+    whole, calls = getattr(broken.scores.optuna_study, moment), []
 
     def killed(*arguments, **options):
         calls.append(arguments)
@@ -180,7 +171,7 @@ def test_kill_between_two_writes_changes_nothing(bench, tmp_path, monkeypatch, m
             raise Killed
         return made
 
-    monkeypatch.setattr(broken.study, moment, killed)
+    monkeypatch.setattr(broken.scores.optuna_study, moment, killed)
     with pytest.raises(Killed):
         broken.run()
     resumed = nested(other)
@@ -188,10 +179,10 @@ def test_kill_between_two_writes_changes_nothing(bench, tmp_path, monkeypatch, m
     assert scores(resumed) == scores(expected)
 
 
-def test_super_adapter_that_fails_stops_the_search_in_one_line(bench) -> None:
+def test_supernet_that_fails_stops_the_search_in_one_line(bench) -> None:
     class Failing(Scorer):
         def train(self, seed, data_seed, on_step) -> None:
-            raise TrainingFailed("the super-adapter's loss is nan at step 3")
+            raise TrainingFailed("the supernet's loss is nan at step 3")
 
     with pytest.raises(SearchStopped, match=r"loss is nan at step 3; lower training\.learning_rate"):
         nested(bench, Failing()).run()

@@ -3,17 +3,17 @@
 import dataclasses
 
 import pytest
-from optuna.trial import TrialState
 
 from rank_search.analysis.choice import DEFAULT_RULE, Rule, choose
-from rank_search.analysis.comparison import Contest
+from rank_search.analysis.comparison import Comparison
 from rank_search.analysis.maps import study_maps
 from rank_search.core.errors import TrainingFailed
-from rank_search.search.loop import data_seed
-from rank_search.study.storage import StudyFolder
-from rank_search.study.table import trials_table
-from tests.bench import SPACE, Bench, Landscape, record, study_config
+from rank_search.core.seeds import batch_seed
+from rank_search.study.folder import StudyFolder
+from tests.bench import SPACE, Bench, Landscape, study_config, table_of
 from tests.search.test_loop import Killed, forget_lease
+
+pytestmark = pytest.mark.slow
 
 ALL = ["svd", "eva", "adalora"]
 UNIFORM = ["baseline:uniform"] * 4
@@ -23,32 +23,28 @@ SVD = ["baseline:svd"] * (
 OUTSIDE = SVD + ["baseline:eva"] * 3 + ["baseline:adalora"] * 3
 
 
-def table_of(study):
-    return trials_table(study, record())
-
-
 def test_every_baseline_comes_before_the_search_and_beside_its_budget(bench) -> None:
     table = table_of(bench.search(10, baselines=ALL))
     assert table["kind"].tolist() == UNIFORM + OUTSIDE + ["search"] * 6
     assert (table["state"] == "COMPLETE").all()
-    names = table["baseline"].dropna().tolist()
-    assert names[0] == "svd of rank 8"
-    assert "svd cut to 90% of each module's energy" in names
-    assert names[-1] == "adalora from rank 4"
+    names = table[~table["in_space"]]["label"].tolist()
+    assert names[0] == "large training for SVD, rank 8"
+    assert "SVD truncated to 90% of each module's energy" in names
+    assert names[-1] == "AdaLoRA from rank 4"
     assert len(set(names)) == len(OUTSIDE)
 
 
 def test_the_last_baseline_is_cut_to_the_price_of_the_choice(bench) -> None:
     uneven = Landscape(weights=(2.0, -0.5, -0.5, 0.1))
     study = bench.search(14, uneven, baselines=["svd"])
-    chosen = choose(study_maps(study, record(), bench.folder), Rule(DEFAULT_RULE))
+    chosen = choose(study_maps(bench.handle()), Rule(DEFAULT_RULE))
     assert chosen.kind == "search"
     last = table_of(study).iloc[-1]
-    assert last["baseline"] == f"svd cut to {chosen.trainable_parameters:,} parameters"
+    assert (last["recipe"], last["budget"]) == ("truncate", chosen.trainable_parameters)
     assert chosen.trainable_parameters - 23 < last["trainable_parameters"] <= chosen.trainable_parameters
     assert len(bench.search(14, uneven, baselines=["svd"]).trials) == len(study.trials)
-    contest = Contest.of(study_maps(study, record(), bench.folder), table_of(study))
-    assert contest.rivals["svd"].trainable_parameters <= chosen.trainable_parameters
+    comparison = Comparison.from_tables(study_maps(bench.handle()), table_of(study))
+    assert comparison.baselines["svd"].trainable_parameters <= chosen.trainable_parameters
 
 
 @pytest.mark.parametrize("trials", [1, 4])
@@ -59,17 +55,17 @@ def test_a_small_budget_cuts_no_baseline(bench, trials) -> None:
 
 
 def test_truncations_cost_no_more_than_the_uniform_maps(bench) -> None:
-    table = table_of(bench.search(4, baselines=["svd"])).set_index("baseline")
+    table = table_of(bench.search(4, baselines=["svd"])).set_index("label")
     smallest = SPACE.parameters(SPACE.uniform(1))
     for price in (smallest // 4, smallest // 2, smallest, 2 * smallest, 4 * smallest):
-        cut = table.loc[f"svd cut to {price:,} parameters"]
+        cut = table.loc[f"SVD truncated to {price:,} parameters"]
         assert price - 23 < cut["trainable_parameters"] <= price
 
 
 def test_price_is_that_of_the_ranks_that_came_out(bench) -> None:
     executor = Landscape()
     study = bench.search(4, executor, baselines=["eva"])
-    row = table_of(study).set_index("baseline").loc["eva from rank 2"]
+    row = table_of(study).set_index("label").loc["EVA from rank 2"]
     assert list(row["ranks"].values()) == [1, 2, 2, 3]
     assert row["trainable_parameters"] == sum(r * sum(SPACE.shapes[name]) for name, r in row["ranks"].items())
     assert [job.recipe for job in executor.jobs[4:]] == ["eva"] * 3
@@ -79,7 +75,7 @@ def test_truncations_are_cut_out_of_the_large_adapter(bench) -> None:
     executor = Landscape()
     bench.search(4, executor, baselines=["svd"])
     assert executor.jobs[4].rank_map == SPACE.uniform(8)
-    assert {job.recipe for job in executor.jobs[5:]} == {"truncated"}
+    assert {job.recipe for job in executor.jobs[5:]} == {"truncate"}
     assert {job.source for job in executor.jobs[5:]} == {bench.folder.adapter(4)}
 
 
@@ -115,25 +111,25 @@ def _folder(tmp_path, name) -> StudyFolder:
 def test_repeats_come_last_on_batches_that_their_round_shares(bench) -> None:
     executor = Landscape(noise=0.02)
     table = table_of(bench.search(12, executor, repeats=4))
-    assert table["round"].tolist() == [0] * 8 + [1] * 4
-    assert {job.data_seed for job in executor.jobs[:8]} == {data_seed(0)}
-    assert {job.data_seed for job in executor.jobs[8:]} == {data_seed(0, 1)} != {data_seed(0)}
+    assert table["batch_order"].tolist() == [0] * 8 + [1] * 4
+    assert {job.data_seed for job in executor.jobs[:8]} == {batch_seed(0)}
+    assert {job.data_seed for job in executor.jobs[8:]} == {batch_seed(0, 1)} != {batch_seed(0)}
     assert len({job.seed for job in executor.jobs}) == 12
     assert len({job.rank_map.key for job in executor.jobs[8:]}) == 4
-    maps = study_maps(bench.study(), record(), bench.folder)
+    maps = study_maps(bench.handle())
     assert sorted(maps["seeds"]) == [1, 1, 1, 1, 2, 2, 2, 2]
     assert maps["se_seeds"].notna().all()
 
 
 def test_many_repeats_are_several_rounds(bench) -> None:
     table = table_of(bench.search(22, Landscape(noise=0.02), repeats=12))
-    assert table["round"].tolist() == [0] * 10 + [1] * 6 + [2] * 6
+    assert table["batch_order"].tolist() == [0] * 10 + [1] * 6 + [2] * 6
 
 
 def test_repeats_go_where_the_front_is_least_certain(bench) -> None:
     executor = Landscape(noise=0.02)
     bench.search(8, executor)
-    before = study_maps(bench.study(), record(), bench.folder).set_index("number")
+    before = study_maps(bench.handle()).set_index("number")
     doubt = (before["front_probability"] - 0.5).abs()
     bench.search(11, executor, repeats=3)
     repeated = {job.rank_map.key for job in executor.jobs[8:]}
@@ -151,7 +147,7 @@ def test_the_untrained_model_is_never_repeated(bench) -> None:
 def test_failed_repeat_leaves_its_map_as_it_was(bench) -> None:
     table = table_of(bench.search(8, Landscape({6: TrainingFailed("x")}, noise=0.02), repeats=3))
     assert table["state"].tolist() == ["COMPLETE"] * 6 + ["FAIL", "COMPLETE"]
-    assert len(study_maps(bench.study(), record(), bench.folder)) == 5
+    assert len(study_maps(bench.handle())) == 5
 
 
 @pytest.mark.parametrize("pack", [1, 4])
@@ -166,43 +162,33 @@ def test_all_of_it_comes_out_the_same_whenever_it_is_killed(tmp_path, pack) -> N
     resumed = broken.search(12, Landscape(noise=0.02), **settings)
     for one, other in zip(whole.trials, resumed.trials, strict=True):
         assert (one.params, one.values, one.state) == (other.params, other.values, other.state)
-        for name in ("kind", "round", "baseline", "ranks", "seed"):
+        for name in ("kind", "batch_order", "recipe", "budget", "energy", "requested_ranks", "ranks", "seed"):
             assert one.user_attrs.get(name) == other.user_attrs.get(name)
 
 
-def test_plan_is_done_when_nothing_is_left(bench) -> None:
-    study = bench.study()
+def test_schedule_is_done_when_nothing_is_left(bench) -> None:
     config = study_config(search={"trials": 8, "repeats": 2, "baselines": ["svd"]})
     executor = Landscape(noise=0.02)
-    assert not bench.plan(study, config, executor=executor).is_done(study.trials)
+    study = bench.open()
+    assert not bench.schedule(study, config, executor).is_done(study.trials())
     bench.search(8, executor, repeats=2, baselines=["svd"])
-    known = bench.study().trials
-    assert bench.plan(bench.study(), config, executor=executor).is_done(known)
-    assert not bench.plan(bench.study(), config, executor=executor).is_done(known[:-1])
+    study = bench.handle()
+    trials = study.trials()
+    assert bench.schedule(study, config, executor).is_done(trials)
+    assert not bench.schedule(study, config, executor).is_done(trials[:-1])
     more = study_config(search={"trials": 9, "repeats": 2, "baselines": ["svd"]})
-    assert not bench.plan(bench.study(), more, executor=executor).is_done(known)
-
-
-def test_adapters_of_baselines_and_of_likely_maps_are_kept(bench) -> None:
-    study = bench.search(20, baselines=ALL)
-    kept = bench.folder.adapters().keys()
-    maps = study_maps(study, record(), bench.folder)
-    likely = {n for numbers in maps[maps["front_probability"] >= 0.01]["trials"] for n in numbers}
-    baselines = {trial.number for trial in study.trials if trial.user_attrs.get("kind", "").startswith("baseline:")}
-    complete = {trial.number for trial in study.trials if trial.state == TrialState.COMPLETE and trial.values[1] > 0}
-    assert kept == (likely | baselines) & complete
-    assert len(kept) < len(complete)
+    assert not bench.schedule(study, more, executor).is_done(trials)
 
 
 def test_prior_is_tried_after_the_uniform_maps(bench) -> None:
     """Once, wherever the search is interrupted."""
     prior = SPACE.rank_map({name: i % 4 for i, name in enumerate(SPACE.dimensions)})
-    study = bench.search(3)
-    plan = dataclasses.replace(bench.plan(study, study_config(search={"trials": 8})), prior=prior)
-    known = study.get_trials()
-    assert plan.first(known).proposal == SPACE.proposal(SPACE.uniform(4))  # three of four uniform maps are there
-    study = bench.search(4)
-    planned = plan.first(study.get_trials())
-    assert (SPACE.rank_map(planned.proposal), planned.attributes["kind"]) == (prior, "search")
-    study.enqueue_trial(dict(planned.proposal))
-    assert plan.first(study.get_trials()) is None
+    bench.search(3)
+    study = bench.handle()
+    schedule = dataclasses.replace(bench.schedule(study, study_config(search={"trials": 8})), prior=prior)
+    assert schedule.first(study.trials()).candidate.rank_map == SPACE.uniform(4)  # three of four uniform maps are there
+    bench.search(4)
+    request = schedule.first(study.trials())
+    assert (request.candidate.rank_map, request.kind) == (prior, "search")
+    study.enqueue(request)
+    assert schedule.first(study.trials()) is None

@@ -1,8 +1,10 @@
 import os
 import subprocess
 import sys
+import threading
 import time
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
+from types import SimpleNamespace
 
 import optuna
 import psutil
@@ -10,6 +12,27 @@ import pytest
 
 from rank_search.study import leases
 from rank_search.study.leases import Leases
+from tests.waiting import wait_until
+
+NO_LOCK = SimpleNamespace(acquired=nullcontext)  # for one driver
+
+
+class CountedLock:
+    """Excludes nobody, and counts how often the renewing thread has acquired it."""
+
+    def __init__(self) -> None:
+        self.renewals = 0
+
+    @contextmanager
+    def acquired(self):
+        yield
+        if threading.current_thread().name == "leases":
+            self.renewals += 1
+
+    def wait_for_renewals(self) -> None:
+        """Waits for one that began after this call, and so for two."""
+        seen = self.renewals
+        wait_until(lambda: self.renewals >= seen + 2)
 
 
 @pytest.fixture
@@ -18,8 +41,13 @@ def trial():
 
 
 @pytest.fixture
-def held():
-    return Leases(nullcontext)
+def lock():
+    return CountedLock()
+
+
+@pytest.fixture
+def held(lock):
+    return Leases(lock)
 
 
 def lease_of(trial):
@@ -27,7 +55,7 @@ def lease_of(trial):
 
 
 def test_lease_of_a_living_process_is_live(trial, held) -> None:
-    held.take(trial)
+    held.acquire(trial)
     assert leases.is_live(lease_of(trial))
     assert lease_of(trial)["pid"] == os.getpid()
     assert held.holds(trial)
@@ -58,39 +86,39 @@ def test_no_lease_is_not_live() -> None:
 
 def test_lease_is_renewed_while_held(trial, held, monkeypatch) -> None:
     monkeypatch.setattr(leases, "_DURATION", 0.1)
-    held.take(trial)
+    held.acquire(trial)
     first = lease_of(trial)["expires"]
     with held:
-        time.sleep(0.5)
+        wait_until(lambda: lease_of(trial)["expires"] > first)
     assert lease_of(trial)["expires"] > first
 
 
-def test_lease_of_a_trial_that_is_told_ends_quietly(trial, held, monkeypatch) -> None:
+def test_lease_of_a_trial_that_is_recorded_ends_quietly(trial, held, lock, monkeypatch) -> None:
     monkeypatch.setattr(leases, "_DURATION", 0.05)
-    held.take(trial)
+    held.acquire(trial)
     with held:
         trial.study.tell(trial, 1.0)
-        time.sleep(0.2)
+        lock.wait_for_renewals()
     assert trial.study.trials[0].value == 1.0
 
 
-def test_lease_that_is_let_go_is_free_for_everybody(trial, held) -> None:
-    held.take(trial)
-    held.let_go(trial)
+def test_lease_that_is_released_is_free_for_everybody(trial, held) -> None:
+    held.acquire(trial)
+    held.release(trial)
     assert not held.holds(trial)
     assert not leases.is_live(lease_of(trial))
 
 
-def test_lease_that_another_driver_took_is_neither_renewed_nor_let_go(trial, held, monkeypatch) -> None:
+def test_lease_that_another_driver_took_is_neither_renewed_nor_released(trial, held, lock, monkeypatch) -> None:
     """As after a long silence: whoever took it must keep it."""
     monkeypatch.setattr(leases, "_DURATION", 0.1)
-    other = Leases(nullcontext)
-    held.take(trial)
-    other.take(trial)
+    other = Leases(NO_LOCK)
+    held.acquire(trial)
+    other.acquire(trial)
     taken = lease_of(trial)
     with held:
-        time.sleep(0.3)
-    held.let_go(trial)
+        lock.wait_for_renewals()
+    held.release(trial)
     assert lease_of(trial) == taken
     assert not held.holds(trial)
     assert other.holds(trial)
@@ -98,12 +126,12 @@ def test_lease_that_another_driver_took_is_neither_renewed_nor_let_go(trial, hel
 
 def test_part_that_another_driver_took_meanwhile_stays_its() -> None:
     study = optuna.create_study()
-    away, other = Leases(nullcontext), Leases(nullcontext)
+    away, other = Leases(NO_LOCK), Leases(NO_LOCK)
     with away:
-        assert away.take_part(study, "verdict")
-        assert not other.take_part(study, "verdict")
+        assert away.acquire_part(study, "verdict")
+        assert not other.acquire_part(study, "verdict")
         study.set_user_attr("lease:verdict", None)  # as if it had expired
-        assert other.take_part(study, "verdict")
+        assert other.acquire_part(study, "verdict")
     assert other.is_ours(study.user_attrs["lease:verdict"])
     with other:
         pass

@@ -1,6 +1,5 @@
 """What every storage promises to a study."""
 
-import multiprocessing
 import threading
 import time
 from collections import Counter
@@ -10,15 +9,20 @@ import sqlalchemy
 from optuna.exceptions import StorageInternalError
 from optuna.trial import Trial, TrialState
 
-from rank_search.core.errors import OutOfService, RankSearchError
+from rank_search.core.errors import OutOfService
 from rank_search.search import loop
 from rank_search.study import faults
+from rank_search.study.folder import StudyFolder
+from rank_search.study.handle import Study
 from rank_search.study.leases import Leases
-from rank_search.study.lock import Drivers
-from rank_search.study.metadata import StudyRecord
-from rank_search.study.storage import BESIDE, StudyFolder, create_study, find_study, is_shared, load_study
-from tests.bench import SPACE, Bench, Landscape, record
+from rank_search.study.lock import ExclusiveLock
+from rank_search.study.metadata import StudyMetadata
+from rank_search.study.storage import BESIDE, create_study, find_study
+from tests.bench import SPACE, Bench, Landscape, metadata
+from tests.processes import CONTEXT
 from tests.search.test_loop import Killed, forget_lease
+
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -26,29 +30,29 @@ def storage(request, tmp_path) -> str:
     return f"sqlite:///{tmp_path}/own.db" if request.param == "sqlite" else request.getfixturevalue("database")
 
 
-def told(study) -> list:
+def outcomes(study) -> list:
     return [(trial.number, trial.params, trial.values, trial.state) for trial in study.trials]
 
 
 def test_study_comes_back_as_it_was(bench, storage) -> None:
     assert find_study(bench.folder, storage) is None
     study = bench.search(8, storage=storage)
-    again, kept = load_study(bench.folder, storage)
-    assert told(again) == told(study)
-    assert kept == record()
-    assert [trial.user_attrs for trial in again.trials] == [trial.user_attrs for trial in study.trials]
+    again = Study.find(bench.folder, storage)
+    assert outcomes(again.optuna_study) == outcomes(study)
+    assert again.metadata == metadata()
+    assert [trial.user_attrs for trial in again.optuna_study.trials] == [trial.user_attrs for trial in study.trials]
 
 
 def test_study_is_the_same_in_any_storage(bench, storage, tmp_path) -> None:
     (tmp_path / "other").mkdir()
-    assert told(bench.search(9, storage=storage)) == told(Bench(StudyFolder(tmp_path / "other")).search(9))
+    assert outcomes(bench.search(9, storage=storage)) == outcomes(Bench(StudyFolder(tmp_path / "other")).search(9))
 
 
 def test_study_of_nested_scores_stands_beside_it(bench, storage) -> None:
     create_study(bench.folder, storage, BESIDE).set_user_attr("x", 1)
     study = bench.search(4, storage=storage)
     assert "x" not in study.user_attrs
-    assert load_study(bench.folder, storage)[0].study_name == bench.folder.name
+    assert Study.find(bench.folder, storage).name == bench.folder.name
 
 
 def test_goes_on_where_a_killed_driver_ended(bench, storage, tmp_path) -> None:
@@ -58,10 +62,10 @@ def test_goes_on_where_a_killed_driver_ended(bench, storage, tmp_path) -> None:
         with pytest.raises(Killed):
             bench.search(10, Landscape({trials: Killed()}), storage=storage)
         forget_lease(create_study(bench.folder, storage))
-    assert told(bench.search(10, storage=storage)) == told(expected)
+    assert outcomes(bench.search(10, storage=storage)) == outcomes(expected)
 
 
-def test_trial_that_another_took_over_is_not_told(bench, storage) -> None:
+def test_trial_that_another_took_over_is_not_outcomes(bench, storage) -> None:
     """A driver that was silent for too long comes back when its trial is at work, or told, elsewhere."""
 
     class Silent(Landscape):
@@ -69,7 +73,7 @@ def test_trial_that_another_took_over_is_not_told(bench, storage) -> None:
             study = create_study(bench.folder, storage)
             trial = Trial(study, study.trials[job.number]._trial_id)
             if job.number == 1:
-                Leases(Drivers(storage, study.study_name).alone).take(trial)
+                Leases(ExclusiveLock(storage, study.study_name)).acquire(trial)
                 study.tell(trial, [123.0, 4.0])
             return super().train_one(job, rungs)
 
@@ -162,57 +166,28 @@ def _drive(folder, storage, trials, gate) -> None:
 
 def test_drivers_share_a_study_and_begin_it_together(bench, database) -> None:
     """None of them knows of the others but by the storage; the tables are not there yet."""
-    context = multiprocessing.get_context("spawn")
-    gate = context.Barrier(3)
-    drivers = [context.Process(target=_drive, args=(bench.folder, database, 40, gate)) for _ in range(3)]
+    gate = CONTEXT.Barrier(3)
+    drivers = [CONTEXT.Process(target=_drive, args=(bench.folder, database, 40, gate)) for _ in range(3)]
     for driver in drivers:
         driver.start()
     for driver in drivers:
         driver.join(300)
     assert [driver.exitcode for driver in drivers] == [0, 0, 0]
-    study, kept = load_study(bench.folder, database)
-    assert kept.space == SPACE
-    trials = study.trials
+    study = Study.find(bench.folder, database)
+    assert study.space == SPACE
+    trials = study.optuna_study.trials
     assert {trial.state for trial in trials} == {TrialState.COMPLETE}
-    first = [trial for trial in trials if trial.params and not trial.user_attrs.get("round")]
+    first = [trial for trial in trials if trial.params and not trial.user_attrs.get("batch_order")]
     assert len(first) == 32
     assert len({str(sorted(trial.params.items())) for trial in first}) == 32
-    assert sum(bool(trial.user_attrs.get("round")) for trial in trials) == 8
+    assert sum(bool(trial.user_attrs.get("batch_order")) for trial in trials) == 8
     assert len({trial.user_attrs["lease"]["driver"] for trial in trials}) > 1
-    names = [trial.user_attrs["baseline"] for trial in trials if "baseline" in trial.user_attrs]
-    assert len(names) == len({*names})
+    rivals = [trial.rival for trial in study.trials() if trial.rival]
+    assert len(rivals) == len({*rivals}) > 0
     assert {trial.user_attrs["attempts"] for trial in trials} == {1}
-
-
-def test_drivers_take_turns(database, bench) -> None:
-    record().write(create_study(bench.folder, database))
-    order: list[str] = []
-
-    def inside(name: str) -> None:
-        with Drivers(database, bench.folder.name).alone():
-            order.append(f"{name} in")
-            time.sleep(0.2)
-            order.append(f"{name} out")
-
-    threads = [threading.Thread(target=inside, args=(name,)) for name in "abc"]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert all(order[i].split()[0] == order[i + 1].split()[0] for i in (0, 2, 4))
-
-
-def test_sqlite_is_for_one_driver(bench, tmp_path) -> None:
-    assert not is_shared(None)
-    assert not is_shared("sqlite:///x.db")
-    assert is_shared("postgresql+psycopg://x")
-    with bench.folder.locked(), pytest.raises(RankSearchError, match="another run"), bench.folder.locked():
-        pass
-    with bench.folder.locked(shared=True), bench.folder.locked(shared=True):
-        pass
 
 
 def test_record_is_that_of_the_driver_that_came_first(bench, storage) -> None:
     study = create_study(bench.folder, storage)
-    record().write(study)
-    assert StudyRecord.read(create_study(bench.folder, storage)) == record()
+    metadata().write(study)
+    assert StudyMetadata.read(create_study(bench.folder, storage)) == metadata()

@@ -15,10 +15,10 @@ from transformers import (
 )
 
 from rank_search.config import ClassificationConfig, GenerationConfig, ModelConfig, RagConfig, TrainingConfig
-from rank_search.data.answered import Answered
-from rank_search.data.labelled import Labelled
+from rank_search.data.answered import AnsweredQuestion
+from rank_search.data.labelled import LabelledText
 from rank_search.data.splits import Splits
-from rank_search.models.load import Loaded
+from rank_search.models.load import LoadedModel
 from rank_search.models.retriever import Retriever, SentenceEncoder
 from rank_search.models.source import locate
 from rank_search.tasks.classification import ClassificationTask
@@ -32,16 +32,16 @@ TRAINING = TrainingConfig(steps=3, batch_size=4, eval_batch_size=4, precision="f
 
 
 def tokenizer():
-    made = AutoTokenizer.from_pretrained(locate(ModelConfig(source=EMBEDDED)).place)
+    made = AutoTokenizer.from_pretrained(locate(ModelConfig(source=EMBEDDED)).path_or_id)
     made.eos_token = made.sep_token
     return made
 
 
-def generator(seed: int = 0) -> Loaded:
+def generator(seed: int = 0) -> LoadedModel:
     torch.manual_seed(seed)
     config = LlamaConfig(vocab_size=30522, pad_token_id=0, bos_token_id=101, eos_token_id=102, **SIZES)
     model = LlamaForCausalLM(config).eval().requires_grad_(False)
-    return Loaded(model, tokenizer(), 256, "sha256:generator", frozenset())
+    return LoadedModel(model, tokenizer(), 256, "sha256:generator", frozenset())
 
 
 def retriever(seed: int = 0) -> Retriever:
@@ -52,11 +52,11 @@ def retriever(seed: int = 0) -> Retriever:
     return Retriever(encoder.requires_grad_(False), tokenizer(), 64, "", "", "sha256:retriever")
 
 
-def answered(count: int, start: int) -> tuple[Answered, ...]:
+def answered(count: int, start: int) -> tuple[AnsweredQuestion, ...]:
     """Questions about a word, answered by the number that its passage gives."""
     words = [(VOCABULARY[i % 50], i) for i in range(start, start + count)]
     return tuple(
-        Answered(f"what is {word} {i}?", (f"number {i}", str(i)), f"{word} {i} is number {i}, they say")
+        AnsweredQuestion(f"what is {word} {i}?", (f"number {i}", str(i)), f"{word} {i} is number {i}, they say")
         for word, i in words
     )
 
@@ -76,20 +76,20 @@ def rag() -> RagTask:
     return RagTask(settings, TRAINING, ANSWERED, retriever(), generator())
 
 
-def labelled(count: int, start: int) -> tuple[Labelled, ...]:
+def labelled(count: int, start: int) -> tuple[LabelledText, ...]:
     return tuple(
-        Labelled(f"{VOCABULARY[i % 3]} {VOCABULARY[i % 7]}", "abc"[i % 3]) for i in range(start, start + count)
+        LabelledText(f"{VOCABULARY[i % 3]} {VOCABULARY[i % 7]}", "abc"[i % 3]) for i in range(start, start + count)
     )
 
 
-def classifier(classes: int = 3, missing: frozenset[str] = frozenset()) -> Loaded:
+def classifier(classes: int = 3, missing: frozenset[str] = frozenset()) -> LoadedModel:
     torch.manual_seed(0)
     model = (
         BertForSequenceClassification(BertConfig(num_labels=classes, initializer_range=0.3, **SIZES))
         .eval()
         .requires_grad_(False)
     )
-    return Loaded(model, tokenizer(), 64, "sha256:classifier", missing)
+    return LoadedModel(model, tokenizer(), 64, "sha256:classifier", missing)
 
 
 @pytest.fixture

@@ -28,7 +28,7 @@ def test_probability_is_that_of_a_word() -> None:
     assert drop_words(0.0, "def f():\n    return 1", random.Random(0)) == "def f():\n    return 1"
 
 
-def test_function_of_the_users_is_found_beside_the_study(tmp_path, monkeypatch) -> None:
+def test_function_of_the_user_is_found_beside_the_study(tmp_path, monkeypatch) -> None:
     functions = (
         "def shout(text, draw):\n    return text.upper()\n\n"
         "number = lambda text, draw: 3\n"
@@ -48,7 +48,7 @@ def test_function_of_the_users_is_found_beside_the_study(tmp_path, monkeypatch) 
     for name in ("raises", "TEXT"):
         with pytest.raises(InputError, match=f"'mine_augment:{name}': TypeError: .*; name a function"):
             load_augmentation(training(f"mine_augment:{name}"))
-    with pytest.raises(TypeError, match="returned something else than a text"):
+    with pytest.raises(TypeError, match="returned something other than a text"):
         augment_texts(load_augmentation(training("mine_augment:fickle")), ["a"], 0, 0)
     (tmp_path / "half_augment.py").write_text("def shout(text, draw:\n")
     with pytest.raises(InputError, match="'half_augment:shout': SyntaxError"):
@@ -57,7 +57,7 @@ def test_function_of_the_users_is_found_beside_the_study(tmp_path, monkeypatch) 
         load_augmentation(training("absent_module:shout"))
 
 
-def test_draws_hang_on_seed_and_batch_alone() -> None:
+def test_draws_depend_only_on_seed_and_batch() -> None:
     augment = load_augmentation(training("token-dropout", token_dropout=0.5))
     texts = [" ".join("abcdefghij")] * 3
     one = augment_texts(augment, texts, 1, 0)

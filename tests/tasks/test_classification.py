@@ -13,8 +13,8 @@ from transformers import AutoModelForSequenceClassification, LlamaConfig, LlamaF
 from rank_search.config import ClassificationConfig, ModelConfig
 from rank_search.core.errors import InputError
 from rank_search.core.evaluation import Evaluation
-from rank_search.core.job import Job, unheard
-from rank_search.data.labelled import Labelled
+from rank_search.core.job import no_callback
+from rank_search.data.labelled import LabelledText
 from rank_search.data.splits import Splits
 from rank_search.executors.local import LocalExecutor
 from rank_search.models.load import load
@@ -22,6 +22,7 @@ from rank_search.models.modules import build_space
 from rank_search.tasks.classification import ClassificationTask, score_classes
 from tests.bench import study_config
 from tests.conftest import train
+from tests.jobs import job_for
 from tests.tasks.conftest import SIZES, TRAINING, classifier, labelled, tokenizer
 
 CONFIG = study_config(space={"ladder": [0, 2], "group_by": "layer"})
@@ -42,8 +43,7 @@ def test_means_are_scikit_learns_metrics(classes, count, data) -> None:
         warnings.simplefilter("ignore")  # scikit-learn warns where there is a single class
         assert mean(values["accuracy"]) == pytest.approx(accuracy_score(right, given_), abs=1e-6)
         assert mean(values["macro-f1"]) == pytest.approx(f1_score(right, given_, average="macro"), abs=1e-5)
-        if len(set(right)) > 1 < len(set(given_)):  # else MCC is 0/0
-            assert mean(values["mcc"]) == pytest.approx(matthews_corrcoef(right, given_), abs=1e-4)
+        assert mean(values["mcc"]) == pytest.approx(matthews_corrcoef(right, given_), abs=1e-4)
 
 
 def test_standard_error_of_a_mean_is_the_plain_one() -> None:
@@ -108,7 +108,7 @@ def test_head_is_trained_and_taken_out_again(classification) -> None:
     assert [type(module) for module in classification.backbone.modules()] == modules
 
 
-@pytest.mark.parametrize("recipe", ["fresh", "eva", "adalora"])
+@pytest.mark.parametrize("recipe", ["scratch", "eva", "adalora"])
 def test_head_learns_at_a_rate_of_its_own_whatever_the_recipe(classification, recipe, tmp_path) -> None:
     """EVA's and AdaLoRA's adapters learn at another rate than LoRA's; their heads don't."""
     changes = {}
@@ -116,8 +116,8 @@ def test_head_learns_at_a_rate_of_its_own_whatever_the_recipe(classification, re
         training = {**TRAINING.model_dump(), "steps": 8, "learning_rate": 1e-2, "head_learning_rate": rate}
         config = study_config(training=training, task=CLASSIFIED)
         space = build_space(classification.backbone, config, classification.head)
-        job = Job(space.uniform(2), 0, 0, recipe=recipe)
-        (outcome,) = LocalExecutor(config, classification, space).train([job], unheard)
+        job = job_for(space.uniform(2), 0, 0, recipe=recipe)
+        (outcome,) = LocalExecutor(config, classification, space).train([job], no_callback)
         outcome.save_adapter(tmp_path / f"{rate}")
         head = load_file(tmp_path / f"{rate}" / "adapter_model.safetensors")["base_model.model.classifier.weight"]
         changes[rate] = (head - classification.backbone.classifier.weight).abs().mean().item()
@@ -152,7 +152,7 @@ def test_head_is_never_adapted(classification) -> None:
         build_space(classification.backbone, named, classification.head)
 
 
-def test_long_texts_are_cut_and_counted(classification) -> None:
+def test_long_texts_are_truncated_and_counted(classification) -> None:
     settings_ = ClassificationConfig(kind="classification", data="x", length=3)
     task = ClassificationTask(settings_, TRAINING, classification._data, classifier())
     assert task.cut == {"texts": (64, 64)}
@@ -190,7 +190,7 @@ def test_decoder_looks_at_the_last_word_whatever_shares_its_batch() -> None:
         folder.save_pretrained(place)
         made.save_pretrained(place)
         loaded_ = load(ModelConfig(source=place), AutoModelForSequenceClassification, torch.device("cpu"), num_labels=3)
-    data = Splits(labelled(8, 0), (Labelled("bar", "a"), Labelled("ben cig dop fub bar", "b")), labelled(4, 30))
+    data = Splits(labelled(8, 0), (LabelledText("bar", "a"), LabelledText("ben cig dop fub bar", "b")), labelled(4, 30))
     alone, together = (
         ClassificationTask(
             ClassificationConfig(kind="classification", data="x"),

@@ -38,7 +38,7 @@ def test_batch_holds_own_passages_first_and_no_right_one_among_the_others(rag) -
             word = query.removeprefix("what is ").rstrip("?")
             assert documents[row].startswith(word)
             also_right = [i for i, text in enumerate(documents) if text.startswith(f"{word} is") and i != row]
-            assert batch.others[row].nonzero().flatten().tolist() == also_right
+            assert batch.other_positives[row].nonzero().flatten().tolist() == also_right
             assert documents[row] in decode(batch.answers.inputs["input_ids"][row], skip_special_tokens=True)
         assert len(documents) > len(queries)
 
@@ -51,7 +51,9 @@ def losses_under(rag: RagTask, rank_map: RankMap) -> dict[str, float]:
         rag.loss(batch).backward()
         gradients = {name: float(module.A.grad.abs().max()) for name, module in pack._modules.items()}
     prefixes = {f"{name.partition('.')[0]}." for name in gradients}
-    return {prefix: max(of for name, of in gradients.items() if name.startswith(prefix)) for prefix in prefixes}
+    return {
+        prefix: max(gradient for name, gradient in gradients.items() if name.startswith(prefix)) for prefix in prefixes
+    }
 
 
 def test_one_loss_teaches_both_models(rag) -> None:
@@ -69,7 +71,7 @@ def test_score_is_of_answers_from_what_the_adapted_retriever_finds(rag) -> None:
     assert before.values.keys() == {"f1", "exact-match", "recall@3"}
     ranks = {name: 2 * name.startswith("retriever.") for name in space.shapes}
     maps = [RankMap(ranks), RankMap(dict.fromkeys(ranks, 0))]
-    with packed(rag.backbone, [Member(of, AdapterConfig(), seed=0) for of in maps]) as pack:
+    with packed(rag.backbone, [Member(rank_map, AdapterConfig(), seed=0) for rank_map in maps]) as pack:
         filled(pack)
         moved, beside_it = rag.evaluate("test", copies=2)
     assert beside_it.outputs == before.outputs  # each map answers from what its own retriever finds
@@ -107,7 +109,7 @@ def test_training_lowers_the_loss_of_both(rag) -> None:
 def test_examples_show_passages_and_answers(rag) -> None:
     (before,) = rag.evaluate("test")
     corpus = rag._corpus
-    right = [([corpus.index(of.passage), 0], of.answers[1]) for of in ANSWERED.test]
+    right = [([corpus.index(example.passage), 0], example.answers[1]) for example in ANSWERED.test]
     after = Evaluation("f1", {"f1": [1.0] * 7}, right)
     for example in rag.examples("test", before, after):
         assert [shown.right for shown in example.after.passages] == [True, False]

@@ -5,14 +5,12 @@ import pytrec_eval
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sentence_transformers import SentenceTransformer
 from torch.nn import functional
 
 from rank_search.config import ModelConfig, RetrievalConfig, TrainingConfig
 from rank_search.core.errors import InputError
 from rank_search.data.searchable import SearchData, SearchSplit
 from rank_search.models.retriever import load_retriever
-from rank_search.models.source import locate
 from rank_search.tasks.retrieval import RetrievalTask, score_rankings
 from tests.conftest import EMBEDDED, words
 
@@ -144,19 +142,8 @@ def test_examples_show_the_largest_gain_and_loss(small_task) -> None:
     assert len(gain.before.passages) == len(gain.after.passages) == 5
 
 
-def test_embedded_model_embeds_as_sentence_transformers_does() -> None:
-    retriever = load_retriever(ModelConfig(source=EMBEDDED), CPU)
-    texts = ["Return a copy of the list.", "def f(x):\n    return x + 1"]
-    tokens = retriever.tokenizer(texts, padding=True, return_tensors="pt")
-    with torch.no_grad():
-        found = retriever.encoder({name: tokens[name] for name in ("input_ids", "attention_mask")})
-    reference = SentenceTransformer(locate(ModelConfig(source=EMBEDDED)).place, device="cpu").encode(texts)
-    assert torch.allclose(found, torch.from_numpy(reference), atol=1e-5)
-    assert not any(parameter.requires_grad for parameter in retriever.encoder.parameters())
-
-
 def test_batch_larger_than_the_data_is_refused(small_task) -> None:
-    for size, problem in ((41, "41 is more than the 40 training examples"), (1, "1 leaves no other document")):
+    for size, problem in ((41, "41 is more than the 40 training examples"), (1, "1 leaves no other documents")):
         with pytest.raises(InputError, match=rf"training\.batch_size: {problem}"):
             RetrievalTask(
                 RetrievalConfig(kind="retrieval"),
@@ -175,7 +162,7 @@ def test_other_right_documents_of_a_batch_are_no_wrong_answers() -> None:
     (batch,) = task.training_batches(1, 0)
     texts = [retriever.tokenizer.decode(ids, skip_special_tokens=True) for ids in batch.documents["input_ids"]]
     same = torch.tensor([[one[0] == other[0] and one != other for other in texts] for one in texts])
-    assert torch.equal(batch.others, same)
+    assert torch.equal(batch.other_positives, same)
     with torch.no_grad():
         queries, documents = (
             functional.normalize(retriever.encoder(dict(s))) for s in (batch.queries, batch.documents)

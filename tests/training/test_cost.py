@@ -6,7 +6,7 @@ from rank_search.adapters import Member, packed
 from rank_search.config import AdapterConfig
 from rank_search.core.ranks import RankMap
 from rank_search.models.modules import build_space
-from rank_search.tasks.base import Texts
+from rank_search.tasks.base import BatchShape
 from rank_search.training.cost import matmul_peak, step_flops
 from tests.bench import study_config
 from tests.conftest import small_model
@@ -27,14 +27,14 @@ def test_arithmetic_is_what_torch_counts(architecture, lowest) -> None:
         FlopCounterMode(display=False) as counter,
     ):
         model(input_ids=tokens, use_cache=False).logits.sum().backward()
-    flops = step_flops(model, ranks, {"": [Texts(4, 24, predicted)]})
+    flops = step_flops(model, ranks, {"": [BatchShape(4, 24, predicted)]})
     # At the lowest layer the backward pass ends at the first adapted module, not at the layer's input.
     assert flops.total == pytest.approx(counter.get_total_flops(), rel=0.12)
 
 
 def test_untrained_model_has_no_backward() -> None:
     model = small_model("bert")
-    flops = step_flops(model, RankMap({}), {"": [Texts(2, 8)]})
+    flops = step_flops(model, RankMap({}), {"": [BatchShape(2, 8)]})
     assert flops.backward == flops.adapters == 0
     assert flops.total == flops.forward > 0
 

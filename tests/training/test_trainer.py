@@ -6,27 +6,29 @@ import torch
 
 from rank_search.adapters import loaded
 from rank_search.core.errors import TrainingFailed
-from rank_search.core.job import Job, Rungs, Stopped
+from rank_search.core.job import Rungs, Stopped
 from rank_search.core.ranks import RankMap
-from rank_search.training.precision import frozen_in, training_dtype
 from rank_search.training.trainer import fine_tune
 from tests.bench import study_config
+from tests.jobs import job_for
+
+pytestmark = pytest.mark.training
 
 TRAINING = {"steps": 30, "batch_size": 4, "precision": "float32", "learning_rate": 1e-2}
 
 
 def train(task, rank_map, *, seed=0, data_seed=0, training=None, adapter=None, **options):
     config = study_config(training={**TRAINING, **(training or {})}, adapter={"alpha": 4.0, **(adapter or {})})
-    (outcome,) = fine_tune(task, [Job(rank_map, seed, data_seed)], config, sources={"": "the/base"}, **options)
+    (outcome,) = fine_tune(task, [job_for(rank_map, seed, data_seed)], config, sources={"": "the/base"}, **options)
     return outcome
 
 
 def test_training_lowers_the_loss_and_raises_the_score(small_task, small_space) -> None:
     (before,) = small_task.evaluate("validation")
-    told: list[tuple[int, float]] = []
-    result = train(small_task, small_space.uniform(4), on_step=lambda *step: told.append(step))
-    assert told == list(enumerate(result.losses, start=1))
-    assert len(told) == 30
+    reports: list[tuple[int, float]] = []
+    result = train(small_task, small_space.uniform(4), on_step=lambda *step: reports.append(step))
+    assert reports == list(enumerate(result.losses, start=1))
+    assert len(reports) == 30
     assert sum(result.losses[-5:]) < 0.7 * sum(result.losses[:5])
     assert result.evaluation.score > before.score
 
@@ -101,30 +103,10 @@ def test_bfloat16_learns_and_leaves_the_weights_as_they_were(small_task, small_s
     assert all(torch.equal(after[name], weight) for name, weight in weights.items())
 
 
-def test_training_computes_in_what_the_device_has(monkeypatch) -> None:
-    cpu = torch.device("cpu")
-    for has, expected in ((True, torch.bfloat16), (False, torch.float32)):
-        monkeypatch.setattr("torch.cpu.get_capabilities", lambda has=has: {"avx512_bf16": has})
-        assert training_dtype("auto", cpu) == expected
-    assert training_dtype("float32", cpu) == torch.float32
-    assert training_dtype("bfloat16", cpu) == torch.bfloat16
-
-
-def test_only_frozen_float32_weights_change_their_type() -> None:
-    model = torch.nn.ModuleDict({"frozen": torch.nn.Linear(2, 2), "short": torch.nn.Linear(2, 2).half()})
-    model.requires_grad_(False)
-    model["trained"] = torch.nn.Linear(2, 2)
-    frozen = model["frozen"].weight.clone()
-    with frozen_in(model, torch.bfloat16):
-        types = [model[name].weight.dtype for name in ("frozen", "short", "trained")]
-        assert types == [torch.bfloat16, torch.float16, torch.float32]
-    assert torch.equal(model["frozen"].weight, frozen)
-
-
 def test_stopped_maps_leave_the_others_alone(small_task, small_space) -> None:
     """The survivors of a rung train on as if the stopped maps had never been."""
     config = study_config(training={**TRAINING, "steps": 9}, adapter={"alpha": 4.0})
-    jobs = [Job(small_space.uniform(rank), rank, 0, number=10 + rank) for rank in (1, 2, 4)]
+    jobs = [job_for(small_space.uniform(rank), rank, 0, number=10 + rank) for rank in (1, 2, 4)]
     asked = []
 
     def keep(steps, scores):

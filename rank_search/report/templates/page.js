@@ -21,11 +21,11 @@ function chosenBy(rule) {
 
 // A budget: first the smallest map of the front; then from the smallest with parameters to the largest, in equal ratios.
 function budgetAt(step) {
-  const prices = front.map((map) => map.parameters).filter((price) => price > 0);
-  if (step === 0 || prices.length === 0) return front[0].parameters;
-  if (step === STEPS) return prices.at(-1);
-  const from = Math.log(prices[0]);
-  return Math.ceil(Math.exp(from + ((Math.log(prices.at(-1)) - from) * (step - 1)) / (STEPS - 1)));
+  const parameters = front.map((map) => map.parameters).filter((count) => count > 0);
+  if (step === 0 || parameters.length === 0) return front[0].parameters;
+  if (step === STEPS) return parameters.at(-1);
+  const from = Math.log(parameters[0]);
+  return Math.ceil(Math.exp(from + ((Math.log(parameters.at(-1)) - from) * (step - 1)) / (STEPS - 1)));
 }
 
 // A score from that of the front's smallest map to its best, rounded down, so that some map reaches it.
@@ -57,7 +57,7 @@ function element(name, properties = {}, ...children) {
   return made;
 }
 
-function told(map) {
+function described(map) {
   const error = map.se === null ? "" : ` ± ${score(map.se)}`;
   return `${score(map.score)}${error} with ${count(map.parameters)} parameters`;
 }
@@ -73,7 +73,7 @@ function strip(map) {
 }
 
 function tip(map) {
-  const lines = [element("b", {}, `trial ${map.number}`), ` ${map.name}`, element("br"), told(map)];
+  const lines = [element("b", {}, `trial ${map.number}`), ` ${map.name}`, element("br"), described(map)];
   if (map.probability !== null) lines.push(element("br"), `on the front with probability ${map.probability.toFixed(2)}`);
   if (map.seeds > 1) lines.push(`, of ${map.seeds} trainings`);
   for (const [name, value] of Object.entries(map.settings)) lines.push(element("br"), `${name} ${value.toPrecision(4)}`);
@@ -115,7 +115,7 @@ function showMaps(choice) {
         "div",
         { tabIndex: 0, role: "region", ariaLabel: `ranks of trial ${map.number}` },
         element("h3", {}, `trial ${map.number}, ${role}`),
-        element("p", { className: "soft" }, told(map)),
+        element("p", { className: "soft" }, described(map)),
         rankTable(map, i > 0 ? first : null),
       ),
     ),
@@ -123,7 +123,7 @@ function showMaps(choice) {
 }
 
 function showLosses(choice) {
-  const rivals = data.contenders.map((number) => maps.get(number));
+  const rivals = data.compared.map((number) => maps.get(number));
   const wanted = [...new Set([maps.get(state.pinned), choice, maps.get(choice.rival), ...rivals])];
   const traces = wanted
     .filter((map) => map && data.losses[map.number])
@@ -160,8 +160,8 @@ function showCommands(choice) {
   byId("export-command").textContent = `${start} export ${data.called} ${which} --to peft --out adapter${retrain}`;
   byId("export-command").parentElement.hidden = weights === "none";
   byId("no-weights").hidden = weights !== "none";
-  byId("choice").textContent = `trial ${choice.number}: ${told(choice)}`;
-  byId("pinned").textContent = state.pinned === null ? "nothing" : `trial ${state.pinned}: ${told(maps.get(state.pinned))}`;
+  byId("choice").textContent = `trial ${choice.number}: ${described(choice)}`;
+  byId("pinned").textContent = state.pinned === null ? "nothing" : `trial ${state.pinned}: ${described(maps.get(state.pinned))}`;
 }
 
 function showRules() {
@@ -302,7 +302,7 @@ function makePinnable(table) {
   }
 }
 
-// Loads the page anew while its study runs, but not under somebody's hands.
+// Reloads the page while its study runs, but not while the reader uses it.
 function keepFresh() {
   let touched = 0;
   for (const name of ["pointermove", "pointerdown", "keydown", "focusin", "scroll"]) {

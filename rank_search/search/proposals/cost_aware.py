@@ -1,4 +1,4 @@
-"""Proposals that know what they cost: a sampler that models the score alone, and takes the price as given.
+"""The default sampler: it models the score of a map, and takes its cost, which is known exactly, as given.
 
 Bayesian optimisation by noisy expected hypervolume improvement (arXiv:2105.08195). The score is a Gaussian process, by
 BoTorch; the number of parameters of a map is exact, and needs no model.
@@ -17,8 +17,9 @@ from optuna.samplers import BaseSampler
 from optuna.trial import TrialState
 
 from rank_search.core import pareto
-from rank_search.core.batch_order import ROUND, level
+from rank_search.core.batch_order import fit_map_means
 from rank_search.search.proposals.score_model import quiet, score_model
+from rank_search.study.record import TrialAttributes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
     from torch import Tensor
 
-    from rank_search.search.proposals.encoder import Coding, Proposal
+    from rank_search.search.proposals.encoder import Encoder, Proposal
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)  # BoTorch uses torch.jit.script
@@ -45,7 +46,7 @@ _FRONT = 16  # maps of the front whose neighbours are looked at in a larger spac
 _CLIMBS = 8  # from the best proposal to a better neighbour, in a larger space
 
 
-class KnownPriceSampler(BaseSampler):
+class CostAwareSampler(BaseSampler):
     """Proposes the map that is expected to add most to the hypervolume, given all that was seen.
 
     Maps that are in training count with the scores that the model draws for them, so that proposals of one pack
@@ -53,13 +54,13 @@ class KnownPriceSampler(BaseSampler):
 
     Args:
         seed: of all draws.
-        coding: of the space that is searched; it says what each map costs.
+        encoder: of the space that is searched; it says what each map costs.
     """
 
-    def __init__(self, seed: int, coding: Coding) -> None:
+    def __init__(self, seed: int, encoder: Encoder) -> None:
         self._seed = seed
-        self._space = coding.space
-        self._coding = coding
+        self._space = encoder.space
+        self._encoder = encoder
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         """Nothing: the space is given with each call."""
@@ -75,16 +76,16 @@ class KnownPriceSampler(BaseSampler):
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
         """The best proposal that no trial has; one by chance where there is too little to go by, or none left."""
-        others = [of for of in study.get_trials(deepcopy=False) if of.number != trial.number]
-        others = [of for of in others if self._coding.names <= of.params.keys()]
-        seen = {frozenset(of.params.items()) for of in others}
+        others = [other for other in study.get_trials(deepcopy=False) if other.number != trial.number]
+        others = [other for other in others if self._encoder.names <= other.params.keys()]
+        seen = {frozenset(other.params.items()) for other in others}
         draw = np.random.default_rng(self._seed)
-        observed = _Observed.of([of for of in others if of.state == TrialState.COMPLETE])
+        observed = _Observed.from_trials([other for other in others if other.state == TrialState.COMPLETE])
         observed = observed.limited(_MODELLED, draw)
-        pool = [of for of in self._pool(draw, observed) if frozenset(of.items()) not in seen]
+        pool = [proposal for proposal in self._pool(draw, observed) if frozenset(proposal.items()) not in seen]
         if not pool or len(observed.scores) < _LEAST:
-            return self._coding.drawn(draw)
-        pending = [of.params for of in others if of.state == TrialState.RUNNING]
+            return self._encoder.drawn(draw)
+        pending = [other.params for other in others if other.state == TrialState.RUNNING]
         with quiet(), manual_seed(self._seed):
             improvement = self._improvement(observed, pending)
             best = self._best(pool, improvement)
@@ -94,31 +95,31 @@ class KnownPriceSampler(BaseSampler):
 
     def _improvement(self, observed: _Observed, pending: Sequence[Proposal]) -> ExpectedImprovement:
         """Expected improvement over what was trained and is in training."""
-        x = self._coding.points(observed.proposals)
-        ranks, expected = len(self._space.dimensions), self._coding.expects
+        x = self._encoder.points(observed.proposals)
+        ranks, expected = len(self._space.dimensions), self._encoder.expects
         rungs = len(self._space.ladder)
         model = score_model(x, observed.scores, observed.variances, ranks=ranks, rungs=rungs, expected=expected)
-        known = torch.cat([x, self._coding.points(pending)]) if pending else x
+        known = torch.cat([x, self._encoder.points(pending)]) if pending else x
         reference = (observed.reference, self._space.reference_parameters / self._space.most_parameters)
-        return ExpectedImprovement(model, known, self._price(known), reference, self._seed)
+        return ExpectedImprovement(model, known, self._cost(known), reference, self._seed)
 
-    def _price(self, points: Tensor) -> Tensor:
+    def _cost(self, points: Tensor) -> Tensor:
         """As a share of the largest map's, ``[points]``."""
-        return -self._coding.negative_price(points)[..., 0]
+        return -self._encoder.negative_cost(points)[..., 0]
 
     def _best(self, pool: Sequence[Proposal], improvement: ExpectedImprovement) -> Proposal:
         """The proposal that is expected to add most."""
-        points = self._coding.points(pool)
-        return pool[int(improvement(points, self._price(points)).argmax())]
+        points = self._encoder.points(pool)
+        return pool[int(improvement(points, self._cost(points)).argmax())]
 
     def _pool(self, draw: np.random.Generator, observed: _Observed) -> list[Proposal]:
         """Proposals to look at: all of a small space; of a larger one some by chance, and neighbours of the front."""
         if self._space.size <= _ENUMERATED:
-            return self._coding.every()
-        found = [self._coding.drawn(draw) for _ in range(_DRAWN)]
+            return self._encoder.every()
+        found = [self._encoder.drawn(draw) for _ in range(_DRAWN)]
         for proposal in observed.front(_FRONT):
-            found += self._coding.neighbours(proposal, draw)
-        return list({frozenset(of.items()): of for of in found}.values())
+            found += self._encoder.neighbours(proposal, draw)
+        return list({frozenset(proposal.items()): proposal for proposal in found}.values())
 
     def _climbed(
         self, best: Proposal, improvement: ExpectedImprovement, seen: set[frozenset[tuple[str, float]]]
@@ -126,7 +127,11 @@ class KnownPriceSampler(BaseSampler):
         """A neighbour, or a neighbour's neighbour, as long as that adds more."""
         draw = np.random.default_rng(self._seed)
         for _ in range(_CLIMBS):
-            around = [of for of in self._coding.neighbours(best, draw) if frozenset(of.items()) not in seen]
+            around = [
+                neighbour
+                for neighbour in self._encoder.neighbours(best, draw)
+                if frozenset(neighbour.items()) not in seen
+            ]
             better = self._best([best, *around], improvement)
             if better == best:
                 break
@@ -141,65 +146,65 @@ class _Observed:
     Attributes:
         proposals: of each.
         scores: mean over its trainings.
-        prices: parameters of each.
-        variances: of these means; None where there were too few repeats to tell the noise by.
+        costs: parameters of each.
+        variances: of these means; None where too few repeats show the noise.
         reference: the score that a map must beat to count: the smallest map's.
     """
 
     proposals: list[Proposal]
     scores: np.ndarray
-    prices: np.ndarray
+    costs: np.ndarray
     variances: np.ndarray | None
     reference: float
 
     @classmethod
-    def of(cls, trials: Sequence[FrozenTrial]) -> _Observed:
+    def from_trials(cls, trials: Sequence[FrozenTrial]) -> _Observed:
         """From complete trials."""
         if not trials:
             return cls([], np.array([]), np.array([]), None, 0.0)
         rows = pd.DataFrame(
             {
-                "name": [str(sorted(of.params.items())) for of in trials],
-                "round": [of.user_attrs.get(ROUND, 0) for of in trials],
-                "score": [of.values[0] for of in trials],
-                "price": [of.values[1] for of in trials],
-                "params": [of.params for of in trials],
+                "name": [str(sorted(trial.params.items())) for trial in trials],
+                "batch_order": [TrialAttributes.read(trial).batch_order for trial in trials],
+                "score": [trial.values[0] for trial in trials],
+                "cost": [trial.values[1] for trial in trials],
+                "params": [trial.params for trial in trials],
             }
         )
-        levels = level(rows)
+        means = fit_map_means(rows)
         first = rows.drop_duplicates("name")
-        scores = np.array([levels.mean[name] for name in first["name"]])
-        variances = np.array([levels.se[name] ** 2 for name in first["name"]])
-        prices = first["price"].to_numpy(dtype=float)
-        reference = float(scores[prices.argmin()])
-        known = variances if levels.sigma > 0 and levels.freedom >= _TELLING else None
-        return cls(first["params"].tolist(), scores, prices, known, reference)
+        scores = np.array([means.mean[name] for name in first["name"]])
+        variances = np.array([means.se[name] ** 2 for name in first["name"]])
+        costs = first["cost"].to_numpy(dtype=float)
+        reference = float(scores[costs.argmin()])
+        known = variances if means.sigma > 0 and means.freedom >= _TELLING else None
+        return cls(first["params"].tolist(), scores, costs, known, reference)
 
     def limited(self, most: int, draw: np.random.Generator) -> _Observed:
         """These maps or, if there are more, half of ``most`` nearest the front and half by chance among the others."""
         if len(self.scores) <= most:
             return self
-        objectives = np.column_stack([-self.scores, self.prices])
-        nearest = _nearest(pareto.dominance_ranks(objectives), self.prices, most // 2)
+        objectives = np.column_stack([-self.scores, self.costs])
+        nearest = _nearest(pareto.dominance_ranks(objectives), self.costs, most // 2)
         others = np.setdiff1d(np.arange(len(self.scores)), nearest)
         kept = np.sort(np.concatenate([nearest, draw.choice(others, most - len(nearest), replace=False)]))
         variances = None if self.variances is None else self.variances[kept]
         proposals = [self.proposals[i] for i in kept]
-        return _Observed(proposals, self.scores[kept], self.prices[kept], variances, self.reference)
+        return _Observed(proposals, self.scores[kept], self.costs[kept], variances, self.reference)
 
     def front(self, most: int) -> list[Proposal]:
         """Proposals on the front, some of them evenly if there are many."""
-        (on_front,) = np.nonzero(pareto.dominance_ranks(np.column_stack([-self.scores, self.prices])) == 0)
-        by_price = on_front[np.argsort(self.prices[on_front])]
-        places = np.unique(np.linspace(0, len(by_price) - 1, min(most, len(by_price))).astype(int))
-        return [self.proposals[i] for i in by_price[places]]
+        (on_front,) = np.nonzero(pareto.dominance_ranks(np.column_stack([-self.scores, self.costs])) == 0)
+        by_cost = on_front[np.argsort(self.costs[on_front])]
+        places = np.unique(np.linspace(0, len(by_cost) - 1, min(most, len(by_cost))).astype(int))
+        return [self.proposals[i] for i in by_cost[places]]
 
 
-def _nearest(ranks: np.ndarray, prices: np.ndarray, count: int) -> np.ndarray:
-    """Positions of the first so many by rank; of the rank that goes in part, some of every price."""
+def _nearest(ranks: np.ndarray, costs: np.ndarray, count: int) -> np.ndarray:
+    """Positions of the first so many by rank; of the rank that goes in part, some of every cost."""
     by_rank = np.argsort(ranks, kind="stable")
     last = ranks[by_rank[count - 1]]
     (whole,), (part,) = np.nonzero(ranks < last), np.nonzero(ranks == last)
-    by_price = part[np.argsort(prices[part], kind="stable")]
-    places = np.linspace(0, len(by_price) - 1, count - len(whole)).round().astype(int)
-    return np.concatenate([whole, by_price[places]])
+    by_cost = part[np.argsort(costs[part], kind="stable")]
+    places = np.linspace(0, len(by_cost) - 1, count - len(whole)).round().astype(int)
+    return np.concatenate([whole, by_cost[places]])

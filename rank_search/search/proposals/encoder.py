@@ -1,4 +1,4 @@
-"""Proposals as points, which a model of their scores can take."""
+"""The encoder of proposals: from a proposal to the features that a model of the score takes."""
 
 from __future__ import annotations
 
@@ -23,10 +23,11 @@ _LEAST = 3  # nested scores that say something
 Proposal = dict[str, float]
 
 
-class Coding:
-    """A space's proposals as points: each dimension from 0 to 1, and the price on a log scale at the end.
+class Encoder:
+    """Encodes a space's proposals as points: each dimension from 0 to 1, and the cost on a log scale at the end.
 
-    The price is a feature of its own since the score saturates with the size of a map, whichever layers it is in.
+    The cost (trainable parameters) is a feature of its own, since the score saturates with the size of a map,
+    whichever layers it is in.
 
     Args:
         space: what is searched.
@@ -38,7 +39,9 @@ class Coding:
         self.space = space
         self.names = {*space.dimensions, *space.joint}
         self._most = float(space.most_parameters)
-        costs = {name: sum(sum(space.shapes[of]) for of in modules) for name, modules in space.dimensions.items()}
+        costs = {
+            name: sum(sum(space.shapes[module]) for module in modules) for name, modules in space.dimensions.items()
+        }
         self._unit = float(min(costs.values()) * next(rank for rank in space.ladder if rank))
         self._costs = np.array([costs[name] for name in space.dimensions], dtype=float)
         self._log_most = math.log1p(self._most / self._unit)
@@ -56,21 +59,24 @@ class Coding:
         """``[proposals, features]`` in double precision."""
         ranks = self.ranks(proposals)
         joint = [
-            [_share(of[name], setting.low, setting.high, log=setting.log) for name, setting in self.space.joint.items()]
-            for of in proposals
+            [
+                _share(proposal[name], setting.low, setting.high, log=setting.log)
+                for name, setting in self.space.joint.items()
+            ]
+            for proposal in proposals
         ]
         settings = torch.as_tensor(np.array(joint).reshape(len(proposals), -1))
         expected = ranks[:, :0] if self._expected is None else self._expected(ranks)
         return torch.cat([ranks[:, :-1], settings, expected, ranks[:, -1:]], dim=1)
 
     def ranks(self, proposals: Sequence[Mapping[str, float]]) -> Tensor:
-        """``[proposals, dimensions + 1]``: ranks and price alone."""
+        """``[proposals, dimensions + 1]``: ranks and cost alone."""
         top = max(1, len(self.space.ladder) - 1)
-        indices = np.array([[of[name] for name in self.space.dimensions] for of in proposals])
-        prices = np.array(self.space.ladder)[indices.astype(int)] @ self._costs
-        return torch.as_tensor(np.column_stack([indices / top, np.log1p(prices / self._unit) / self._log_most]))
+        indices = np.array([[proposal[name] for name in self.space.dimensions] for proposal in proposals])
+        costs_of_maps = np.array(self.space.ladder)[indices.astype(int)] @ self._costs
+        return torch.as_tensor(np.column_stack([indices / top, np.log1p(costs_of_maps / self._unit) / self._log_most]))
 
-    def negative_price(self, points: Tensor) -> Tensor:
+    def negative_cost(self, points: Tensor) -> Tensor:
         """Parameters as a share of the largest map's, negative as both objectives are maximised: ``[…, 1]``."""
         return -torch.expm1(points[..., -1:] * self._log_most) * self._unit / self._most
 
@@ -78,7 +84,7 @@ class Coding:
         """Every proposal of a space that is small and has no ranges."""
         rungs = [range(len(self.space.ladder))] * len(self.space.dimensions) + [range(2)] * len(self.space.joint)
         names = [*self.space.dimensions, *self.space.joint]
-        return [dict(zip(names, of, strict=True)) for of in product(*rungs)]
+        return [dict(zip(names, indices, strict=True)) for indices in product(*rungs)]
 
     def drawn(self, draw: np.random.Generator) -> Proposal:
         """A proposal by chance, whose size is drawn first, so that small maps come up as often as large ones."""

@@ -1,6 +1,6 @@
 """Expected hypervolume improvement where one objective has noise and the other is known.
 
-The noisy expected hypervolume improvement of arXiv:2105.08195 (equation 5), for one candidate at a time and a price
+The noisy expected hypervolume improvement of arXiv:2105.08195 (equation 5), for one candidate at a time and a cost
 without any uncertainty: then the improvement is a sum of rectangles below the candidate's score, and its expectation is
 a mean over draws of a Gaussian process, without BoTorch's general partitioning of the space between the objectives.
 """
@@ -28,17 +28,17 @@ class ExpectedImprovement:
         model: of the score.
         known: maps that were trained or are in training, ``[known, features]``; scores are drawn for them as for
             candidates, as those that were seen have noise.
-        prices: of these, ``[known]``.
-        reference: score that counts for nothing, and price.
+        costs: of these, ``[known]``.
+        reference: score that counts for nothing, and cost.
         seed: of the draws.
     """
 
     def __init__(
-        self, model: SingleTaskGP, known: Tensor, prices: Tensor, reference: tuple[float, float], seed: int
+        self, model: SingleTaskGP, known: Tensor, costs: Tensor, reference: tuple[float, float], seed: int
     ) -> None:
         self._model = model
-        order = prices.argsort()
-        known, prices = known[order], prices[order]
+        order = costs.argsort()
+        known, costs = known[order], costs[order]
         base = draw_sobol_normal_samples(len(known) + 1, _DRAWS, dtype=known.dtype, seed=seed)
         with torch.no_grad():
             mean, covariance = self._law(known)
@@ -49,36 +49,36 @@ class ExpectedImprovement:
             self._known, self._own = known[stand], base[:, -1:]
             self._root = psd_safe_cholesky(covariance[stand][:, stand])
             self._white = _solved(self._root, (drawn - mean)[:, stand].T).T
-        score, price = reference
-        # Best known score at or below each known price: a stair, whose first step is the reference.
+        score, cost = reference
+        # Best known score at or below each known cost: a stair, whose first step is the reference.
         self._stair = torch.cat([drawn.new_full((_DRAWS, 1), score), drawn[:, stand]], dim=1).cummax(dim=1).values
-        self._starts = torch.cat([prices.new_zeros(1), prices[stand]])
-        self._ends = torch.cat([prices[stand], prices.new_tensor([price])])
+        self._starts = torch.cat([costs.new_zeros(1), costs[stand]])
+        self._ends = torch.cat([costs[stand], costs.new_tensor([cost])])
         areas = (self._stair * (self._ends - self._starts)).cumsum(dim=1)
         self._areas = torch.cat([areas.new_zeros(_DRAWS, 1), areas[:, :-1]], dim=1)  # below the stair before each step
 
-    def __call__(self, points: Tensor, prices: Tensor) -> Tensor:
-        """Of each candidate, ``[points]``; the same whatever others stand beside it.
+    def __call__(self, points: Tensor, costs: Tensor) -> Tensor:
+        """Of each candidate, ``[points]``; it does not depend on the other candidates.
 
         Where no draw improves on what is known it is negative: how far the nearest draw stays behind.
 
         Args:
             points: candidates, ``[points, features]``.
-            prices: of these, ``[points]``.
+            costs: of these, ``[points]``.
         """
-        blocks = zip(torch.split(points, _BLOCK), torch.split(prices, _BLOCK), strict=True)
+        blocks = zip(torch.split(points, _BLOCK), torch.split(costs, _BLOCK), strict=True)
         with torch.no_grad():
-            return torch.cat([self._gained(self._drawn(of), prices_of) for of, prices_of in blocks])
+            return torch.cat([self._gained(self._drawn(block), cost) for block, cost in blocks])
 
-    def _gained(self, drawn: Tensor, prices: Tensor) -> Tensor:
-        """Mean area between each candidate's score and the stair, from its price to where the stair rises above it."""
-        first = torch.searchsorted(self._starts, prices, right=True) - 1  # the step at the candidate's price
+    def _gained(self, drawn: Tensor, costs: Tensor) -> Tensor:
+        """Mean area between each candidate's score and the stair, from its cost to where the stair rises above it."""
+        first = torch.searchsorted(self._starts, costs, right=True) - 1  # the step at the candidate's cost
         last = torch.searchsorted(self._stair, drawn) - 1  # the last step below its score
         rises, last = last >= first, last.clamp(min=0)
-        below = self._areas[:, first] + self._stair[:, first] * (prices - self._starts[first])
+        below = self._areas[:, first] + self._stair[:, first] * (costs - self._starts[first])
         wide = self._ends[last] - self._starts[last]
         below = self._areas.gather(1, last) + self._stair.gather(1, last) * wide - below
-        gain = torch.where(rises, drawn * (self._ends[last] - prices) - below, 0.0).mean(0)
+        gain = torch.where(rises, drawn * (self._ends[last] - costs) - below, 0.0).mean(0)
         behind = (drawn - self._stair[:, first]).amax(dim=0)
         return torch.where(gain > 0, gain, behind.clamp(max=0))
 
@@ -97,7 +97,7 @@ class ExpectedImprovement:
 
 
 def _stand(drawn: Tensor, reference: float) -> Tensor:
-    """Which maps, ordered by price, stand on the front in any draw: a candidate is never compared with the others.
+    """Which maps, ordered by cost, stand on the front in any draw: a candidate is never compared with the others.
 
     Args:
         drawn: scores, ``[draws, maps]``.

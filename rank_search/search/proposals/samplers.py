@@ -8,9 +8,11 @@ from functools import cache
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from optuna.distributions import FloatDistribution, IntDistribution
 from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, RandomSampler, TPESampler
+
+from rank_search.core.seeds import Stream, derive_seed
+from rank_search.study.optuna_compat import StudyView
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -20,11 +22,10 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial, Trial
 
     from rank_search.core.space import Space
-    from rank_search.search.proposals.encoder import Coding
+    from rank_search.search.proposals.encoder import Encoder
 
 _DRAWS = 20  # before a repeated proposal is replaced by its nearest new neighbour
 _POPULATION = 16
-_STREAM = 0  # of seeds; others are in rank_search.search.loop
 
 
 class GridSampler(BaseSampler):
@@ -75,7 +76,7 @@ SAMPLERS: Mapping[str, Callable[[int], BaseSampler]] = {
 }
 
 
-def maker(
+def sampler_maker(
     kind: str, space: Space, nested: Sequence[tuple[Mapping[str, float], float]] = ()
 ) -> Callable[[int], BaseSampler]:
     """What makes a sampler of a kind from a seed.
@@ -89,22 +90,17 @@ def maker(
         return SAMPLERS[kind]
 
     @cache
-    def coding() -> Coding:
-        from rank_search.search.proposals.encoder import Coding
+    def encoder() -> Encoder:
+        from rank_search.search.proposals.encoder import Encoder
 
-        return Coding(space, nested)
+        return Encoder(space, nested)
 
-    def known_price(seed: int) -> BaseSampler:
-        from rank_search.search.proposals.cost_aware import KnownPriceSampler  # BoTorch, which only proposals wait for
+    def cost_aware(seed: int) -> BaseSampler:
+        from rank_search.search.proposals.cost_aware import CostAwareSampler  # BoTorch, which only proposals wait for
 
-        return KnownPriceSampler(seed, coding())
+        return CostAwareSampler(seed, encoder())
 
-    return known_price
-
-
-def derive_seed(study_seed: int, *path: int) -> int:
-    """A 32-bit seed for one place in a study: independent streams from one seed (numpy's SeedSequence)."""
-    return int(np.random.SeedSequence([study_seed, *path]).generate_state(1)[0])
+    return cost_aware
 
 
 def distributions(space: Space) -> dict[str, IntDistribution | FloatDistribution]:
@@ -133,7 +129,7 @@ def suggest(trial: Trial, space: Space) -> None:
 
 
 def is_full(trials: Sequence[Trial], pack: int) -> bool:
-    """Whether trials that were begun together are a whole pack.
+    """Whether trials that were started together are a whole pack.
 
     A pack ends at a multiple of its size, counted over the whole study. So it ends at the same trial whatever
     killed a run between two of its trials, and its proposals see the same scores.
@@ -148,7 +144,7 @@ class DistinctSampler(BaseSampler):
     store a sampler's state: a study in one sitting and a study in two propose the same maps.
 
     Args:
-        make: what makes the inner sampler from a seed, such as a `maker`.
+        make: what makes the inner sampler from a seed, such as a `sampler_maker`.
         seed: the study's seed.
         space: what is searched.
     """
@@ -171,17 +167,22 @@ class DistinctSampler(BaseSampler):
         """
         if "fixed_params" in trial.system_attrs:
             return {}
-        seed = derive_seed(self._seed, _STREAM, trial.number)
+        seed = derive_seed(self._seed, Stream.SAMPLER, trial.number)
         inner = self._make(seed)
-        within: Any = _Within(study, search_space)
-        seen = proposals(other for other in within.get_trials(deepcopy=False) if other.number != trial.number)
+
+        def is_in_space(other: FrozenTrial) -> bool:
+            return not other.state.is_finished() or search_space.keys() <= other.params.keys()
+
+        # Not all of Optuna's samplers can stand trials without parameters, as rivals outside the space are.
+        view: Any = StudyView(study, is_in_space)
+        seen = proposals(other for other in view.get_trials(deepcopy=False) if other.number != trial.number)
         proposal: dict[str, float] = {}
         for _ in range(_DRAWS):
             before = proposal
-            proposal = inner.sample_relative(within, trial, search_space)
+            proposal = inner.sample_relative(view, trial, search_space)
             for name, distribution in search_space.items():
                 if name not in proposal:
-                    proposal[name] = inner.sample_independent(within, trial, name, distribution)
+                    proposal[name] = inner.sample_independent(view, trial, name, distribution)
             if frozenset(proposal.items()) not in seen:
                 return proposal
             if proposal == before:  # a model of the scores, which would say the same again, a second later
@@ -195,29 +196,8 @@ class DistinctSampler(BaseSampler):
         raise NotImplementedError(f"{param_name!r} is not a dimension of this study")
 
 
-class _Within:
-    """A study without its trials outside a space, which not all of Optuna's samplers can stand."""
-
-    def __init__(self, study: Study, space: Mapping[str, BaseDistribution]) -> None:
-        self._study = study
-        self._space = space
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._study, name)
-
-    def get_trials(self, *args: Any, **kwargs: Any) -> list[FrozenTrial]:
-        return self._of_space(self._study.get_trials(*args, **kwargs))
-
-    def _get_trials(self, *args: Any, **kwargs: Any) -> list[FrozenTrial]:
-        """What samplers themselves call."""
-        return self._of_space(self._study._get_trials(*args, **kwargs))
-
-    def _of_space(self, trials: list[FrozenTrial]) -> list[FrozenTrial]:
-        return [trial for trial in trials if not trial.state.is_finished() or self._space.keys() <= trial.params.keys()]
-
-
 def proposals(trials: Iterable[FrozenTrial]) -> set[frozenset[tuple[str, float]]]:
-    """The distinct proposals among trials, whatever became of them."""
+    """The distinct proposals among trials in any state."""
     return {frozenset(trial.params.items()) for trial in trials}
 
 
@@ -228,7 +208,8 @@ def _nearest_new(
     draw: random.Random,
 ) -> dict[str, float]:
     """A nearest proposal that was not seen, by steps of one rung in one dimension (breadth first)."""
-    names = [name for name, distribution in space.items() if isinstance(distribution, IntDistribution)]
+    ranges = {name: range_ for name, range_ in space.items() if isinstance(range_, IntDistribution)}
+    names = list(ranges)
     draw.shuffle(names)
     queue = deque([dict(start)])
     reached = {frozenset(start.items())}
@@ -240,7 +221,7 @@ def _nearest_new(
             for step in (-1, 1):
                 neighbour = {**current, name: current[name] + step}
                 key = frozenset(neighbour.items())
-                if key not in reached and space[name]._contains(neighbour[name]):
+                if key not in reached and ranges[name].low <= neighbour[name] <= ranges[name].high:
                     reached.add(key)
                     queue.append(neighbour)
     return dict(start)

@@ -32,7 +32,7 @@ with warnings.catch_warnings():
     from torch.nn.functional import one_hot
 
 _FIT_STEPS = 50  # of L-BFGS on the hyperparameters, which would go on along flat directions for hundreds
-_TRUST = 0.5  # spreads of the scores, that a spread of nested ones is believed to be worth before any is seen
+_TRUST = 0.5  # prior mean of the slope from standardised nested scores to standardised scores
 
 
 def score_model(

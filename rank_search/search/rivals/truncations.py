@@ -1,4 +1,4 @@
-"""Maps cut out of a large adapter: what to keep of it, by how much each component weighs and what it costs."""
+"""Maps of truncations: which components of a large adapter to keep, by their weight and their cost."""
 
 from __future__ import annotations
 
@@ -16,34 +16,34 @@ if TYPE_CHECKING:
     from rank_search.core.space import Space
 
 
-def cut_to_price(values: Mapping[str, Sequence[float]], shapes: Mapping[str, Shape], price: int) -> RankMap:
-    """The components with the most σ² a parameter, over all modules together, as far as a price goes.
+def truncate_to_budget(spectrum: Mapping[str, Sequence[float]], shapes: Mapping[str, Shape], budget: int) -> RankMap:
+    """The components with the most σ² a parameter, over all modules together, as far as a budget goes.
 
     Args:
-        values: module → singular values, descending.
-        shapes: module → (in, out), whose sum is what a component costs.
-        price: trainable parameters that the map may have at most.
+        spectrum: module → singular values, descending.
+        shapes: module → (in, out), whose sum is the cost of a component.
+        budget: trainable parameters that the map may have at most.
     """
-    worth = [(sigma**2 / sum(shapes[name]), name) for name, sigmas in values.items() for sigma in sigmas]
+    components = [(sigma**2 / sum(shapes[name]), name) for name, sigmas in spectrum.items() for sigma in sigmas]
     ranks = dict.fromkeys(shapes, 0)
-    left = price
-    for _, name in sorted(worth, key=lambda of: -of[0]):
+    left = budget
+    for _, name in sorted(components, key=lambda component: -component[0]):
         if sum(shapes[name]) <= left:
             ranks[name] += 1
             left -= sum(shapes[name])
     return RankMap(ranks)
 
 
-def cut_to_energy(values: Mapping[str, Sequence[float]], shapes: Mapping[str, Shape], share: float) -> RankMap:
+def truncate_to_energy(spectrum: Mapping[str, Sequence[float]], shapes: Mapping[str, Shape], share: float) -> RankMap:
     """Of each module by itself, as few components as hold a share of its Σσ²: PEFT's ``convert_to_lora``."""
     ranks = dict.fromkeys(shapes, 0)
-    for name, sigmas in values.items():
+    for name, sigmas in spectrum.items():
         sums = list(accumulate(sigma**2 for sigma in sigmas))
         ranks[name] = 1 + next(i for i, energy in enumerate(sums) if energy >= share * sums[-1])
     return RankMap(ranks)
 
 
-def cut_path(energies: Mapping[str, Sequence[float]], space: Space) -> list[RankMap]:
+def truncation_path(energies: Mapping[str, Sequence[float]], space: Space) -> list[RankMap]:
     """Maps of the space from the smallest to the largest: each step raises the rank that adds most a parameter.
 
     Args:
@@ -53,21 +53,21 @@ def cut_path(energies: Mapping[str, Sequence[float]], space: Space) -> list[Rank
     ladder = space.ladder
     index: dict[str, float] = dict.fromkeys(space.dimensions, 0)
 
-    def worth(dimension: str) -> float:
+    def gain(dimension: str) -> float:
         low, high = ladder[int(index[dimension])], ladder[int(index[dimension]) + 1]
         modules = space.dimensions[dimension]
-        price = sum((high - low) * sum(space.shapes[module]) for module in modules)
-        return sum(sum(energies[module][low:high]) for module in modules) / price
+        cost = sum((high - low) * sum(space.shapes[module]) for module in modules)
+        return sum(sum(energies[module][low:high]) for module in modules) / cost
 
     path = [space.rank_map(index)]
     while raisable := [name for name, i in index.items() if i + 1 < len(ladder)]:
-        index[max(raisable, key=worth)] += 1
+        index[max(raisable, key=gain)] += 1
         path.append(space.rank_map(index))
     return path
 
 
 def spread(path: Sequence[RankMap], space: Space, count: int) -> list[RankMap]:
-    """So many maps of a `cut_path`, evenly spaced on a log scale of their price, as fronts are looked at."""
-    sizes = np.array([space.parameters(ranks) for ranks in path])
+    """Maps of a `truncation_path`, evenly spaced on a log scale of their parameters, as fronts are looked at."""
+    sizes = np.array([space.parameters(rank_map) for rank_map in path])
     wanted = np.geomspace(sizes[sizes > 0].min(), sizes.max(), count)
     return [path[i] for i in dict.fromkeys(np.searchsorted(sizes, wanted * 0.999).tolist())]

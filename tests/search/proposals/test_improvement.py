@@ -7,7 +7,7 @@ import pytest
 import torch
 from optuna._hypervolume import compute_hypervolume
 
-from rank_search.search.proposals.encoder import Coding
+from rank_search.search.proposals.encoder import Encoder
 from rank_search.search.proposals.improvement import ExpectedImprovement
 from rank_search.search.proposals.score_model import quiet, score_model
 from tests.bench import SPACE
@@ -25,27 +25,27 @@ REFERENCE = (0.1, 1.1)
 @pytest.fixture(scope="module")
 def modelled():
     """A model of twelve maps, and the points of all that are left."""
-    coding = Coding(SPACE)
+    coding = Encoder(SPACE)
     every = coding.every()
     seen = [every[i] for i in np.random.default_rng(0).permutation(len(every))[:12]]
-    scores = np.array([sum(SPACE.ladder[i] ** 0.5 for i in of.values()) / 8 for of in seen])
+    scores = np.array([sum(SPACE.ladder[i] ** 0.5 for i in proposal.values()) / 8 for proposal in seen])
     scores += np.random.default_rng(1).normal(0, 0.05, 12)
     x = coding.points(seen)
     with quiet():
         model = score_model(x, scores, ranks=x.shape[-1] - 1, rungs=len(SPACE.ladder))
-    pool = coding.points([of for of in every if of not in seen])
+    pool = coding.points([proposal for proposal in every if proposal not in seen])
     return coding, model, x, pool
 
 
 def price(coding, points):
-    return -coding.negative_price(points)[..., 0]
+    return -coding.negative_cost(points)[..., 0]
 
 
 def test_it_is_botorchs(modelled) -> None:
     coding, model, x, pool = modelled
     ours = ExpectedImprovement(model, x, price(coding, x), REFERENCE, seed=0)(pool, price(coding, pool))
     with quiet(), torch.no_grad():
-        both = ModelList(model, GenericDeterministicModel(coding.negative_price))
+        both = ModelList(model, GenericDeterministicModel(coding.negative_cost))
         general = qNoisyExpectedHypervolumeImprovement(
             model=both,
             ref_point=[REFERENCE[0], -REFERENCE[1]],
@@ -104,18 +104,18 @@ def test_maps_that_never_stand_on_the_front_change_nothing(modelled) -> None:
     few, many = (ExpectedImprovement(Known(), known, price(coding, known), REFERENCE, seed=0) for known in (x, both))
     assert len(few._known) <= len(x)
     assert len(many._known) <= len(x)
-    gains = [of(left, price(coding, left)).clamp(min=0).numpy() for of in (few, many)]  # by other draws
+    gains = [improvement(left, price(coding, left)).clamp(min=0).numpy() for improvement in (few, many)]
     assert np.corrcoef(*gains)[0, 1] > 0.99
     assert gains[0].sum() == pytest.approx(gains[1].sum(), rel=0.15)
 
 
 def test_candidates_are_drawn_from_their_law_where_the_covariance_is_singular() -> None:
     """Scores without noise of nearly all maps: its factor needs an addition to the diagonal."""
-    coding = Coding(SPACE)
+    coding = Encoder(SPACE)
     every = coding.every()
     seen = [every[i] for i in np.random.default_rng(0).permutation(len(every))[:200]]
-    scores = np.array([sum(SPACE.ladder[i] ** 0.5 for i in of.values()) / 8 for of in seen])
-    x, pool = coding.points(seen), coding.points([of for of in every if of not in seen])
+    scores = np.array([sum(SPACE.ladder[i] ** 0.5 for i in proposal.values()) / 8 for proposal in seen])
+    x, pool = coding.points(seen), coding.points([proposal for proposal in every if proposal not in seen])
     with quiet():
         model = score_model(x, scores, ranks=x.shape[-1] - 1, rungs=4)
     with quiet(), torch.no_grad():

@@ -2,6 +2,7 @@ import dataclasses
 import itertools
 
 import optuna
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from optuna.distributions import FloatDistribution, IntDistribution
@@ -9,6 +10,8 @@ from optuna.distributions import FloatDistribution, IntDistribution
 from rank_search.core.space import JointSetting
 from rank_search.search.proposals.samplers import SAMPLERS, DistinctSampler, _nearest_new, derive_seed, distributions
 from tests.bench import SPACE
+
+pytestmark = pytest.mark.slow
 
 
 def test_dimensions_are_ordinal_indices_into_the_ladder() -> None:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rank_search.search.rivals.truncations import cut_path, cut_to_energy, cut_to_price, spread
+from rank_search.search.rivals.truncations import spread, truncate_to_budget, truncate_to_energy, truncation_path
 from tests.bench import SPACE
 
 NAMES = list(SPACE.shapes)
@@ -16,9 +16,9 @@ spectra = st.lists(
 
 
 @given(spectra, st.integers(0, 600))
-def test_cut_to_price_spends_what_it_can_and_no_more(values, price) -> None:
+def test_truncate_to_budget_spends_what_it_can_and_no_more(values, price) -> None:
     """What is left of the price pays for no further component of any module."""
-    ranks = cut_to_price(values, SPACE.shapes, price)
+    ranks = truncate_to_budget(values, SPACE.shapes, price)
     left = price - ranks.trainable_parameters(SPACE.shapes)
     assert left >= 0
     cost = {name: sum(shape) for name, shape in SPACE.shapes.items()}
@@ -28,14 +28,14 @@ def test_cut_to_price_spends_what_it_can_and_no_more(values, price) -> None:
             assert cost[name] > left
 
 
-def test_cut_to_price_takes_the_heaviest_components_first() -> None:
+def test_truncate_to_budget_takes_the_heaviest_components_first() -> None:
     values = {NAMES[0]: [3.0, 0.1], NAMES[1]: [2.0, 1.9], NAMES[2]: [0.5], NAMES[3]: [0.4]}
-    assert list(cut_to_price(values, SPACE.shapes, 65).ranks.values()) == [1, 2, 0, 0]
+    assert list(truncate_to_budget(values, SPACE.shapes, 65).ranks.values()) == [1, 2, 0, 0]
 
 
 @given(spectra, st.sampled_from([0.5, 0.9, 0.95]))
-def test_cut_to_energy_is_the_least_that_holds_the_share(values, share) -> None:
-    for name, rank in cut_to_energy(values, SPACE.shapes, share).ranks.items():
+def test_truncate_to_energy_is_the_least_that_holds_the_share(values, share) -> None:
+    for name, rank in truncate_to_energy(values, SPACE.shapes, share).ranks.items():
         energy = [sigma**2 for sigma in values[name]]
         assert sum(energy[:rank]) >= share * sum(energy) - 1e-9
         assert rank == 1 or sum(energy[: rank - 1]) < share * sum(energy)
@@ -43,7 +43,7 @@ def test_cut_to_energy_is_the_least_that_holds_the_share(values, share) -> None:
 
 def test_path_goes_up_one_rung_at_a_time() -> None:
     energies = {name: [1.0 / (1 + i + j) for j in range(4)] for i, name in enumerate(NAMES)}
-    path = cut_path(energies, SPACE)
+    path = truncation_path(energies, SPACE)
     assert path[0] == SPACE.uniform(0)
     assert path[-1] == SPACE.uniform(4)
     for before, after in itertools.pairwise(path):
@@ -55,7 +55,7 @@ def test_path_goes_up_one_rung_at_a_time() -> None:
 @pytest.mark.parametrize("count", [2, 4])
 def test_spread_reaches_from_the_smallest_to_the_largest(count) -> None:
     energies = {name: [1.0, 0.5, 0.2, 0.1] for name in NAMES}
-    picked = spread(cut_path(energies, SPACE), SPACE, count)
+    picked = spread(truncation_path(energies, SPACE), SPACE, count)
     sizes = [SPACE.parameters(ranks) for ranks in picked]
     assert len(picked) == count
     assert sizes == sorted(sizes)

@@ -1,0 +1,80 @@
+"""From a study file to its task, its space and its metadata."""
+
+from __future__ import annotations
+
+import uuid
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rank_search.core.rank_curve import RankCurve
+from rank_search.models.library_logs import silence_library_logs
+from rank_search.models.modules import build_space
+from rank_search.models.source import choose_device
+from rank_search.study.metadata import StudyMetadata, environment, refuse_change
+from rank_search.tasks.load import load_skeleton, load_task
+
+if TYPE_CHECKING:
+    from rank_search.config import StudyConfig
+    from rank_search.core.ranks import RankMap
+    from rank_search.core.space import Space
+    from rank_search.study.handle import Study
+    from rank_search.tasks.base import Task
+
+
+def load_study_task(config: StudyConfig) -> tuple[Task, Space]:
+    """The task and what is searched; refuses what it can before weights are loaded."""
+    build_space(load_skeleton(config), config)
+    task = load_task(config)
+    return task, build_space(task.backbone, config, task.head)
+
+
+def new_metadata(config: StudyConfig, space: Space, task: Task) -> StudyMetadata:
+    """The metadata of a study that starts now."""
+    return StudyMetadata(
+        identity=uuid.uuid4().hex,
+        config=config.frozen(),
+        space=space,
+        head=task.head,
+        head_parameters=head_parameters(task),
+        classes=task.classes,
+        cut=task.cut,
+        data_fingerprint=task.data_fingerprint,
+        model_fingerprint=task.fingerprint,
+        environment=environment(str(choose_device(config.model))),
+    )
+
+
+def head_parameters(task: Task) -> int:
+    """Parameters of the modules that a task trains whole."""
+    return sum(weight.numel() for name in task.head for weight in task.backbone.get_submodule(name).parameters())
+
+
+def refuse_other(kept: StudyMetadata, given: StudyMetadata) -> None:
+    """Checks that a study would go on with the settings, data and model that it was started with.
+
+    Raises:
+        InputError: naming the first field that differs.
+    """
+    refuse_change(dict(kept.config), dict(given.config))
+    refuse_change(kept.data_fingerprint, given.data_fingerprint, "task.data")
+    refuse_change(kept.model_fingerprint, given.model_fingerprint, "model.source")
+
+
+def fingerprints(study: Study) -> tuple[str, str]:
+    """Fingerprints of the data and of the base model of a study, as they are now.
+
+    Raises:
+        InputError: they can't be loaded.
+    """
+    silence_library_logs()
+    task, _ = load_study_task(study.config)
+    return task.data_fingerprint, task.fingerprint
+
+
+def read_prior(config: StudyConfig, space: Space) -> RankMap | None:
+    """The map nearest to the rank curve of another study, if the study file names one.
+
+    Raises:
+        InputError: the file is no rank curve.
+    """
+    return RankCurve.read(Path(config.space.prior)).rank_map(space) if config.space.prior else None

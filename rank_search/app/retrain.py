@@ -1,0 +1,56 @@
+"""Trains a finished trial again, whose weights were not kept."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rank_search.app.loading import load_study_task, new_metadata, refuse_other
+from rank_search.core.errors import TrainingFailed
+from rank_search.core.job import FineTuned
+from rank_search.executors.local import LocalExecutor
+from rank_search.models.library_logs import silence_library_logs
+from rank_search.search.jobs import job_of
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from rank_search.study.handle import Study
+
+
+def retrain(study: Study, number: int, console: Console) -> None:
+    """Trains a finished trial again, as it was trained, and keeps its adapter.
+
+    It is the same candidate, seed and batches. The score is that of the trial, but for the last bits of floating-point
+    sums, which depend on how many maps are trained at once, and on the machine; it is kept beside the trial's.
+
+    Args:
+        study: the study.
+        number: of the trial.
+        console: where progress goes.
+
+    Raises:
+        InputError: the data or the base model have changed since.
+        TrainingFailed: it can't be trained.
+    """
+    silence_library_logs()
+    config, folder, trial = study.config, study.folder, study.trial(number)
+    with console.status(f"reading {config.task.data.source} and {config.model.source}"):
+        task, space = load_study_task(config)
+        refuse_other(study.metadata, new_metadata(config, space, task))
+        executor = LocalExecutor(config, task, space)
+    job = job_of(trial, config.seed, folder)
+    if job.recipe == "warm":
+        executor.supernet(folder.super_adapter)
+    again = f"training trial {number} again"
+    with folder.locked(), console.status(again) as shown:
+        (outcome,) = executor.train(
+            [job], lambda steps, _loss: shown.update(f"{again}: step {steps} of {config.training.steps}")
+        )
+        if isinstance(outcome, TrainingFailed):
+            raise outcome
+        if not isinstance(outcome, FineTuned) or outcome.save_adapter is None:
+            raise TrainingFailed(f"trial {number} has nothing to train")
+        outcome.save_adapter(folder.adapter(number))
+        score, digests = outcome.evaluation.score, folder.adapter_digests(number)
+        folder.write_result(number, {**folder.read_result(number), "adapter": digests, "retrained": score})
+    console.print(f"trial {number} was trained again: {score:.4f}, and {trial.score:.4f} in the search")

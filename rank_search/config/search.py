@@ -1,0 +1,140 @@
+"""The sections of the study file for the search: its space, and the Optuna study."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, StrictBool, StrictInt, field_validator, model_validator
+
+from rank_search.config.fields import Fraction, Number, PositiveInt, PositiveNumber, Section
+
+
+class SpaceConfig(Section):
+    """The search space: what the search may propose."""
+
+    ladder: tuple[Annotated[StrictInt, Field(ge=0)], ...] = Field(
+        (0, 1, 2, 4, 8), description="the ranks to choose from, ascending; a module of rank 0 gets no adapter"
+    )
+    group_by: Literal["layer", "block", "module"] = Field(
+        "layer",
+        description="what shares one rank: a layer, a block (attention or feed-forward of a layer), or a single module",
+    )
+    targets: Literal["all-linear", "attention", "feed-forward"] | tuple[str, ...] = Field(
+        "all-linear",
+        description="modules that get adapters: all linear layers, only attention, only feed-forward, or a list of "
+        "names",
+    )
+    learning_rate: tuple[PositiveNumber, PositiveNumber] | None = Field(
+        None, description="[lowest, highest] to search together with the ranks, on a log scale. Default: not searched"
+    )
+    alpha: tuple[PositiveNumber, PositiveNumber] | None = Field(
+        None, description="[lowest, highest] to search together with the ranks, on a log scale. Default: not searched"
+    )
+    dropout: tuple[Fraction, Fraction] | None = Field(
+        None, description="[lowest, highest] to search together with the ranks. Default: not searched"
+    )
+    prior: str | None = Field(
+        None,
+        description="file that export --to rank-curve wrote, from the study of another model: the nearest map is "
+        "tried after the uniform ones. Default: none",
+    )
+    augmentation: StrictBool = Field(False, description="whether to search with training.augmentation off and on")
+
+    @field_validator("ladder")
+    @classmethod
+    def _check_ladder(cls, ladder: tuple[int, ...]) -> tuple[int, ...]:
+        if not any(ladder):
+            raise ValueError("has no rank above 0; write at least one, such as [0, 1, 2, 4, 8]")
+        if list(ladder) != sorted(set(ladder)):
+            raise ValueError(f"must ascend without repeats; write {sorted(set(ladder))}")
+        return ladder
+
+    @field_validator("targets")
+    @classmethod
+    def _check_targets(cls, targets: str | tuple[str, ...]) -> str | tuple[str, ...]:
+        if not targets:
+            raise ValueError("is empty; name modules such as [query, value], or write all-linear")
+        return targets
+
+    @field_validator("learning_rate", "alpha", "dropout")
+    @classmethod
+    def _check_range(cls, bounds: tuple[float, float] | None) -> tuple[float, float] | None:
+        if bounds is not None and bounds[0] >= bounds[1]:
+            raise ValueError("must be [lowest, highest], with lowest below highest")
+        return bounds
+
+
+class NestedConfig(Section):
+    """The nested super-adapter: it is trained once, and then any map is scored by truncating it."""
+
+    steps: PositiveInt | None = Field(
+        None, description="optimiser steps of the super-adapter's training. Default: training.steps"
+    )
+    evaluations: PositiveInt = Field(60, description="number of maps to score by truncation")
+    confirm: Literal["scratch", "warm"] = Field(
+        "scratch", description="start of a candidate's fine-tuning: scratch is a new adapter, warm is the truncation"
+    )
+    least_tau: Annotated[Number, Field(ge=-1, le=1)] = Field(
+        0.3,
+        description="lowest Kendall's τ between nested and fine-tuned scores; below it the sampler proposes the maps",
+    )
+
+
+class SearchConfig(Section):
+    """The Optuna study."""
+
+    strategy: Literal["nested", "finetune"] = Field(
+        "finetune",
+        description="nested: score maps by truncating a super-adapter, and fine-tune those on its front; finetune: "
+        "fine-tune every proposal of the sampler",
+    )
+    trials: PositiveInt = Field(
+        24, description="number of finished trials in the space, including uniform maps, repeats and failures"
+    )
+    repeats: Annotated[StrictInt, Field(ge=0)] | None = Field(
+        None, description="number of these trials that train a map of the contested front again. Default: a quarter"
+    )
+    baselines: tuple[Literal["svd", "eva", "adalora"], ...] = Field(
+        ("svd", "eva", "adalora"),
+        description="baselines beside the uniform maps, not counted in trials: svd truncates one training at twice "
+        "the ladder's top rank; eva redistributes, and adalora prunes, at each rank of the ladder",
+    )
+    verdict_seeds: Annotated[StrictInt, Field(ge=0)] = Field(
+        3, description="number of new seeds with which the chosen map and its baselines are trained for the verdict"
+    )
+    sampler: Literal["nehvi", "tpe", "gp", "nsga2", "random", "grid"] = Field(
+        "nehvi",
+        description="the sampler that proposes maps; nehvi models the score and knows the parameter counts, grid "
+        "tries every map, the others are Optuna's",
+    )
+    early_stopping: StrictBool = Field(
+        False,
+        description="whether to stop a proposal that is not in the best third after a ninth and a third of the steps",
+    )
+    nested: NestedConfig = Field(NestedConfig(), description="settings of the strategy nested")
+    pack: Literal["auto"] | PositiveInt = Field(
+        "auto",
+        description="number of maps to train at once; auto: as many as save time and fit in memory, by timing steps",
+    )
+    trial_minutes: PositiveNumber | None = Field(
+        None,
+        description="minutes after which a trial fails; the time of a pack is divided among its maps. Default: no "
+        "limit",
+    )
+    max_failures: PositiveInt = Field(3, description="stop the search after more failed trials in a row than this")
+
+    @model_validator(mode="after")
+    def _check_repeats(self) -> SearchConfig:
+        if self.repeats is not None and self.repeats >= self.trials:
+            raise ValueError(f"search.repeats: {self.repeats} of {self.trials} trials leave no map to repeat; lower it")
+        return self
+
+    @property
+    def repeats_planned(self) -> int:
+        """Number of trials that train a map again."""
+        return self.trials // 4 if self.repeats is None else self.repeats
+
+    @property
+    def maps(self) -> int:
+        """Number of trials that train a map for the first time."""
+        return self.trials - self.repeats_planned

@@ -1,0 +1,5 @@
+"""LitGPT: trains with one rank for all modules, so it can't train a rank map."""
+
+from rank_search.export.protocol import ONE_RANK, Consumer, Refusal
+
+CONSUMER = Consumer("LitGPT", refusal=Refusal("litgpt", ONE_RANK))

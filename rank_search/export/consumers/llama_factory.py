@@ -1,0 +1,5 @@
+"""LLaMA-Factory: trains with one rank for all modules, so it can't train a rank map."""
+
+from rank_search.export.protocol import ONE_RANK, Consumer, Refusal
+
+CONSUMER = Consumer("LLaMA-Factory", refusal=Refusal("llama-factory", ONE_RANK))

@@ -1,0 +1,35 @@
+"""From a trial's record to the job that an executor trains."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rank_search.core.job import Job
+from rank_search.core.seeds import adapter_seed, batch_seed
+
+if TYPE_CHECKING:
+    from rank_search.study.folder import StudyFolder
+    from rank_search.study.record import TrialRecord
+
+
+def job_of(trial: TrialRecord, study_seed: int, folder: StudyFolder) -> Job:
+    """What a trial trains, now or again: it follows from what the study keeps of it.
+
+    Args:
+        trial: one whose proposal is drawn.
+        study_seed: from which its seeds are derived.
+        folder: holds the adapters that others are truncated from.
+
+    Raises:
+        ValueError: its proposal is not drawn.
+    """
+    candidate = trial.candidate
+    if candidate is None:
+        raise ValueError(f"the proposal of trial {trial.number} is not drawn")
+    return Job(
+        candidate,
+        seed=adapter_seed(study_seed, trial.number),
+        data_seed=batch_seed(study_seed, trial.attributes.batch_order),
+        number=trial.number,
+        source=None if candidate.source is None else folder.adapter(candidate.source),
+    )

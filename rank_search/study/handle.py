@@ -1,0 +1,189 @@
+"""The handle of a study: what all other parts read a study by, and what the search writes to it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from optuna.trial import TrialState
+
+from rank_search.config import StudyConfig
+from rank_search.core.errors import InputError, did_you_mean
+from rank_search.study.folder import StudyFolder
+from rank_search.study.leases import is_live, part_leases
+from rank_search.study.lock import ExclusiveLock
+from rank_search.study.metadata import StudyMetadata
+from rank_search.study.migration import migrate
+from rank_search.study.record import TrialRecord, read_now
+from rank_search.study.storage import find_study, is_shared, study_names
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    import optuna
+    import pandas as pd
+    from optuna.trial import Trial
+
+    from rank_search.core.space import Space
+    from rank_search.study.record import TrialRequest
+
+_PACK = "pack"
+_NESTED = "nested"
+
+
+@dataclass(frozen=True)
+class Study:
+    """One study.
+
+    Attributes:
+        optuna_study: Optuna's handle of it, which asks and tells.
+        metadata: the settings, space, data and model that all its trials share.
+        folder: its files beside the database.
+        storage: URL of the storage that ``--storage`` names; None for the study's own SQLite file.
+    """
+
+    optuna_study: optuna.Study
+    metadata: StudyMetadata
+    folder: StudyFolder
+    storage: str | None = None
+    _finished: dict[int, TrialRecord] = field(default_factory=dict, repr=False)  # these change no more
+
+    @classmethod
+    def open(cls, study: str, storage: str | None = None) -> Study:
+        """A study that exists, by its name under ``studies/`` or by the path of its folder.
+
+        Raises:
+            InputError: there is none, its files belong to another study, or another version of this package keeps it
+                in a form that can't be migrated.
+        """
+        folder = StudyFolder.named(study)
+        if (found := cls.find(folder, storage)) is not None:
+            return found
+        siblings = [path.parent.name for path in folder.path.parent.glob("*/study.db")]
+        others = set(study_names(folder, storage) if storage else siblings) - {folder.name}
+        raise InputError(f"no study {folder.name!r}; {did_you_mean(folder.name, others)}", field="STUDY")
+
+    @classmethod
+    def find(cls, folder: StudyFolder, storage: str | None = None) -> Study | None:
+        """The study of a folder, or None where none was started. A study of an older schema is migrated.
+
+        Raises:
+            InputError: as `open`, but for a study that does not exist.
+        """
+        if (found := find_study(folder, storage)) is None:
+            return None
+        found = migrate(found, folder, storage)
+        if (metadata := StudyMetadata.read(found)) is None:
+            return None
+        folder.check_owner(metadata.identity)
+        return cls(found, metadata, folder, storage)
+
+    @classmethod
+    def start(
+        cls, optuna_study: optuna.Study, metadata: StudyMetadata, folder: StudyFolder, storage: str | None
+    ) -> Study:
+        """A study that has no trial yet."""
+        metadata.write(optuna_study)
+        return cls(optuna_study, metadata, folder, storage)
+
+    @property
+    def name(self) -> str:
+        """Its name in the storage."""
+        name: str = self.optuna_study.study_name
+        return name
+
+    @property
+    def space(self) -> Space:
+        """What is searched."""
+        return self.metadata.space
+
+    @cached_property
+    def config(self) -> StudyConfig:
+        """The study file."""
+        return StudyConfig.model_validate(self.metadata.config)
+
+    @property
+    def metric(self) -> str:
+        """The metric that is the score."""
+        metric: str = self.metadata.config["task"]["metric"]
+        return metric
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether several drivers may be at work on it at once."""
+        return is_shared(self.storage)
+
+    @property
+    def name_in_commands(self) -> str:
+        """How a command names it; a storage's URL, which may hold a password, is left to fill in."""
+        return self.folder.name_in_commands + (" --storage URL" if self.storage is not None else "")
+
+    @property
+    def lock(self) -> ExclusiveLock:
+        """The lock by which its drivers exclude each other."""
+        return ExclusiveLock(self.storage or self.folder.url, self.name)
+
+    def trials(self) -> list[TrialRecord]:
+        """The records of all its trials, in order of their number."""
+        records = []
+        for trial in self.optuna_study.get_trials(deepcopy=False):
+            if (record := self._finished.get(trial.number)) is None:
+                record = TrialRecord.read(trial, self.space)
+                if record.state.is_finished():
+                    self._finished[trial.number] = record
+            records.append(record)
+        return records
+
+    def trial(self, number: int) -> TrialRecord:
+        """The record of one trial.
+
+        Raises:
+            IndexError: there is none of this number.
+        """
+        return self.trials()[number]
+
+    def read_now(self, trial: Trial) -> TrialRecord:
+        """The record of a trial that this driver works on, as it is in the storage now."""
+        return read_now(trial, self.space)
+
+    def table(self) -> pd.DataFrame:
+        """All trials as a table: see `rank_search.study.table.trials_table`."""
+        from rank_search.study.table import trials_table  # pandas takes its time
+
+        return trials_table(self.trials(), self.space)
+
+    def example_scores(self, number: int) -> Sequence[float]:
+        """What a trial scored for each example of the validation split; empty if that is not on this machine."""
+        scores: Sequence[float] = self.folder.read_result(number).get("values", {}).get(self.metric, ())
+        return scores
+
+    def enqueue(self, request: TrialRequest) -> None:
+        """Lets the next trial be this one."""
+        self.optuna_study.enqueue_trial(request.proposal(self.space), user_attrs=request.attributes)
+
+    def is_running(self) -> bool:
+        """Whether some living driver is at work on a trial, or on another part of the study, now."""
+        running = (record for record in self.trials() if record.state == TrialState.RUNNING)
+        leases = [*part_leases(self.optuna_study).values(), *(record.attributes.lease for record in running)]
+        return any(is_live(lease) for lease in leases)
+
+    @property
+    def pack(self) -> int | None:
+        """How many maps are trained at once, where ``search.pack: auto`` has found it."""
+        pack: int | None = self.optuna_study.user_attrs.get(_PACK)
+        return pack
+
+    def keep_pack(self, pack: int) -> None:
+        """Keeps what ``search.pack: auto`` has found, as proposals depend on it."""
+        self.optuna_study.set_user_attr(_PACK, pack)
+
+    @property
+    def nested_cost(self) -> dict[str, float]:
+        """What nested scores have cost (`NestedScores.cost`); empty without them."""
+        cost: dict[str, float] = self.optuna_study.user_attrs.get(_NESTED, {})
+        return cost
+
+    def keep_nested_cost(self, cost: Mapping[str, Any]) -> None:
+        """Keeps what nested scores have cost."""
+        self.optuna_study.set_user_attr(_NESTED, dict(cost))

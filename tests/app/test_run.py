@@ -1,0 +1,283 @@
+"""A run from its first check to its last line, with an executor that scores maps by a formula."""
+
+import io
+from types import SimpleNamespace
+
+import pytest
+import yaml
+from optuna.trial import TrialState
+from rich.console import Console
+
+from rank_search.app import run as runs
+from rank_search.app.run import run_study
+from rank_search.app.verdict import comparison_of
+from rank_search.core.errors import InputError, RankSearchError, SearchStopped, TrainingFailed
+from rank_search.core.evaluation import Evaluation
+from rank_search.core.job import no_callback
+from rank_search.core.space import Space
+from rank_search.executors.protocol import Serial
+from rank_search.study.folder import StudyFolder
+from rank_search.study.handle import Study
+from rank_search.study.leases import Leases
+from tests.bench import SPACE, Landscape, study_config
+from tests.search.test_nested import Scorer
+
+pytestmark = pytest.mark.slow
+
+TRIALS = 5  # the uniform maps, and a proposal
+
+
+class Executor(Serial):
+    """Trains by a formula; remembers whether it was checked and closed."""
+
+    def __init__(self, space, wrongs) -> None:
+        self.landscape = Landscape(wrongs, weights=Landscape.weights[: len(space.shapes)])
+        super().__init__(self.landscape.train)
+        self.calls: list[str] = []
+
+    def check_packs(self) -> None:
+        self.calls.append("check_packs")
+
+    def choose_pack(self, most: int) -> int:
+        self.calls.append("choose_pack")
+        return 2
+
+    def close(self) -> None:
+        self.calls.append("close")
+
+    def evaluate(self, adapter, split) -> Evaluation:
+        return Evaluation("ndcg@10", {"ndcg@10": [0.4, 0.6]})
+
+    def supernet(self, file) -> Scorer:
+        assert file == StudyFolder.named("small").super_adapter
+        self.calls.append("supernet")
+        return Scorer()
+
+
+class Machine:
+    """The current folder, and what a run finds there."""
+
+    def __init__(self, monkeypatch) -> None:
+        self.task = SimpleNamespace(
+            head=(),
+            classes=(),
+            cut={"queries": (3, 40), "documents": (0, 40)},
+            data_fingerprint="data",
+            fingerprint="model",
+            size=lambda _split: 10,
+            examples=lambda *_: [],
+        )
+        self.space = SPACE
+        self.wrongs: dict[int, object] = {}
+        self.executors: list[Executor] = []
+        self.loaded = 0
+        monkeypatch.setattr(runs, "load_study_task", self._load)
+        monkeypatch.setattr(runs, "make_executor", self._executor)
+        self.printed = ""
+        self.on_end = no_callback
+
+    def run(self, **changes) -> Study | None:
+        out = io.StringIO()
+        try:
+            search = {"trials": TRIALS, "pack": 1, **changes.pop("search", {})}
+            console = Console(file=out, width=200)
+            return run_study(study_config(search=search, **changes), None, console, self.on_end)
+        finally:
+            self.printed = out.getvalue()
+
+    @property
+    def folder(self) -> StudyFolder:
+        return StudyFolder.named("small")
+
+    @property
+    def calls(self) -> list[str]:
+        return self.executors[-1].calls
+
+    def _load(self, config):
+        self.loaded += 1
+        return self.task, self.space
+
+    def _executor(self, config, task, space) -> Executor:
+        self.executors.append(Executor(space, self.wrongs))
+        return self.executors[-1]
+
+
+@pytest.fixture
+def machine(tmp_path, monkeypatch) -> Machine:
+    monkeypatch.chdir(tmp_path)
+    return Machine(monkeypatch)
+
+
+def outcome(study) -> list[tuple]:
+    return [(trial.number, trial.state, trial.params, trial.values) for trial in study.optuna_study.trials]
+
+
+def test_a_run_leaves_trials_and_what_the_verdict_rests_on(machine) -> None:
+    study = machine.run(search={"verdict_seeds": 2})
+    assert [trial.state for trial in study.trials()] == [TrialState.COMPLETE] * TRIALS
+    comparison = comparison_of(study)
+    assert study.folder.read_test(comparison.numbers)
+    assert len(study.folder.read_confirmations(comparison.chosen.fresh.key)) == 2
+    kept = yaml.safe_load((study.folder.path / "study.yaml").read_text())
+    assert kept == study_config(search={"trials": TRIALS, "pack": 1, "verdict_seeds": 2}).model_dump(mode="json")
+    study.folder.check_owner(study.metadata.identity)
+    assert "s since the start of this process" in machine.printed.splitlines()[-1]
+
+
+def test_texts_that_are_cut_are_told_before_training(machine) -> None:
+    machine.run()
+    lines = machine.printed.splitlines()
+    assert lines[0] == "3 of 40 queries are longer than the study file or the model allows, and are cut"
+    assert not any("documents" in line for line in lines)
+
+
+def test_a_finished_study_loads_nothing(machine) -> None:
+    first = machine.run(search={"verdict_seeds": 1})
+    again = machine.run(search={"verdict_seeds": 1})
+    assert machine.printed == "small: all 5 trials are finished; nothing to train\n"
+    assert (machine.loaded, len(machine.executors)) == (1, 1)
+    assert outcome(again) == outcome(first)
+
+
+@pytest.mark.parametrize(("search", "trials"), [({"trials": 7}, 7), ({"verdict_seeds": 1}, TRIALS)])
+def test_a_larger_budget_goes_on(machine, search, trials) -> None:
+    before = outcome(machine.run())
+    after = outcome(machine.run(search=search))
+    assert after[:TRIALS] == before
+    assert len(after) == trials
+    assert machine.loaded == 2
+
+
+def test_what_a_killed_run_left_is_done(machine) -> None:
+    """As where it was killed between the search and the test split."""
+    study = machine.run()
+    (study.folder.path / "test.json").unlink()
+    machine.run()
+    assert study.folder.read_test(comparison_of(study).numbers)
+    assert machine.executors[-1].landscape.jobs == []
+
+
+def files(machine) -> dict[str, bytes]:
+    return {str(path): path.read_bytes() for path in machine.folder.path.rglob("*") if path.is_file()}
+
+
+def test_changed_settings_are_refused_before_data_are_read(machine) -> None:
+    machine.run()
+    before = files(machine)
+    with pytest.raises(InputError, match=r"training\.steps: is 4, but the study was started with 3; restore it"):
+        machine.run(training={"steps": 4})
+    assert machine.loaded == 1
+    assert files(machine) == before
+
+
+@pytest.mark.parametrize(("name", "field"), [("data_fingerprint", "task.data"), ("fingerprint", "model.source")])
+def test_changed_data_or_model_are_refused_before_anything_is_written(machine, name, field) -> None:
+    machine.run()
+    before = files(machine)
+    setattr(machine.task, name, "new")
+    with pytest.raises(InputError, match=rf"{field}: is 'new', but the study was started with"):
+        machine.run(search={"trials": 6})
+    assert files(machine) == before
+    assert len(machine.executors) == 1
+
+
+def test_a_wrong_prior_is_refused_before_anything_is_written(machine, tmp_path) -> None:
+    with pytest.raises(InputError, match=r"space\.prior: 'absent\.json' can't be read"):
+        machine.run(space={"prior": "absent.json"})
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("search", "calls"),
+    [
+        ({"pack": 1}, ["close"]),
+        ({"pack": 2}, ["check_packs", "close"]),
+        ({"pack": "auto"}, ["choose_pack", "close"]),
+    ],
+)
+def test_packs_are_checked_where_they_are_asked_for(machine, search, calls) -> None:
+    machine.run(search=search)
+    assert machine.calls == calls
+
+
+def test_workers_are_stopped_whatever_happens(machine) -> None:
+    machine.wrongs = {number: TrainingFailed("boom") for number in range(8)}
+    with pytest.raises(SearchStopped, match="boom"):
+        machine.run(search={"max_failures": 2})
+    assert machine.calls == ["close"]
+
+
+def test_one_driver_at_a_time_keeps_a_sqlite_study(machine) -> None:
+    with (
+        machine.folder.locked(),
+        pytest.raises(RankSearchError, match="another run of this study is at work; wait for it, or stop it"),
+    ):
+        machine.run()
+    assert machine.calls == ["close"]
+    assert not (machine.folder.path / "study.db").exists()
+
+
+def test_an_exhausted_space_is_told(machine) -> None:
+    names = list(SPACE.dimensions)[:2]
+    shapes = {f"{name}.w": SPACE.shapes[f"{name}.w"] for name in names}
+    machine.space = Space(shapes, {name: (f"{name}.w",) for name in names}, (1, 2))
+    study = machine.run(search={"trials": 40, "sampler": "grid"})
+    assert len(study.trials()) == 4
+    assert "every map of the space is trained: 4 trials of 40 asked for" in machine.printed
+
+
+def other_driver(study, part: str) -> Leases:
+    """Another driver, alive, that holds a part of the study."""
+    other = Leases(study.lock)
+    assert other.acquire_part(study.optuna_study, part)
+    return other
+
+
+def test_another_driver_does_what_comes_after_the_trials(machine) -> None:
+    study = machine.run()
+    other = other_driver(study, "verdict")
+    assert machine.run(search={"trials": 6}) is None
+    assert machine.printed.splitlines()[-1] == (
+        "all trials are finished; another driver trains for the verdict, and writes the report"
+    )
+    assert len(study.trials()) == 6
+    other.release_part("verdict")
+    assert machine.run(search={"trials": 6}) is not None
+
+
+def test_the_report_is_written_while_no_other_driver_can_write_one(machine) -> None:
+    """Two drivers that end at the same time would write the same files."""
+    held = []
+
+    def on_end(study: Study) -> None:
+        with study.lock.acquired():
+            held.append(Leases(study.lock).acquire_part(study.optuna_study, "verdict"))
+
+    machine.on_end = on_end
+    machine.run()
+    assert held == [False]
+    machine.run()  # with nothing left to do
+    assert held == [False, True]
+
+
+def test_nested_scores_come_first_and_their_cost_is_kept(machine) -> None:
+    study = machine.run(search={"trials": 6, "strategy": "nested", "nested": {"evaluations": 12}})
+    assert machine.calls == ["check_packs", "supernet", "close"]
+    assert study.nested_cost["evaluations"] == 12
+    assert {trial.attributes.kind for trial in study.trials()} >= {"confirm", "baseline:uniform"}
+
+
+def test_a_driver_waits_for_nested_scores_of_another(machine, monkeypatch) -> None:
+    study = machine.run()
+    other = other_driver(study, "nested")
+    waited = []
+    monkeypatch.setattr(runs.time, "sleep", lambda seconds: waited.append(seconds) or other.release_part("nested"))
+    config = study_config(search={"strategy": "nested", "nested": {"evaluations": 12}, "trials": TRIALS})
+    monkeypatch.setattr(runs, "refuse_change", lambda *_: None)  # the study has no nested scores yet
+    monkeypatch.setattr(runs, "refuse_other", lambda *_: None)
+    out = io.StringIO()
+    (study.folder.path / "test.json").unlink()
+    run_study(config, None, Console(file=out, width=200))
+    assert waited == [runs._POLL]
+    assert "another driver works on nested scores" in out.getvalue()
+    assert study.optuna_study.user_attrs["nested"]["evaluations"] == 12

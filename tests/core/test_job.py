@@ -1,0 +1,57 @@
+"""A job is its candidate with all that draws its training; recipes change its ranks and nothing else."""
+
+import pickle
+from pathlib import Path
+
+import pytest
+
+from rank_search.core.candidate import Candidate
+from rank_search.core.evaluation import Evaluation
+from rank_search.core.job import Died, FineTuned, Job, Rungs, Stopped
+from rank_search.core.ranks import RankMap
+
+CANDIDATE = Candidate(RankMap({"a": 2, "b": 0}), {"alpha": 8.0}, "truncate", source=7)
+JOB = Job(CANDIDATE, seed=1, data_seed=2, number=3, source=Path("adapters/0007"), split="test")
+OTHER = RankMap({"a": 1, "b": 1})
+
+
+def test_job_is_of_its_candidate() -> None:
+    assert (JOB.rank_map, JOB.settings, JOB.recipe) == (CANDIDATE.rank_map, {"alpha": 8.0}, "truncate")
+
+
+def test_job_is_scored_on_the_validation_split_unless_it_says_otherwise() -> None:
+    job = Job(CANDIDATE, 1, 2)
+    assert (job.split, job.number, job.source) == ("validation", 0, None)
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [(None, {"alpha": 8.0}), ({}, {}), ({"dropout": 0.1}, {"dropout": 0.1})],
+)
+def test_job_at_other_ranks_keeps_all_else(settings, expected) -> None:
+    moved = JOB.at(OTHER, settings)
+    assert moved == Job(Candidate(OTHER, expected, "truncate", 7), 1, 2, 3, Path("adapters/0007"), "test")
+    assert moved.rank_map.ranks == OTHER.ranks
+    assert JOB.rank_map == CANDIDATE.rank_map, "the job itself stays as it was"
+
+
+def test_every_map_goes_on_where_nobody_stops_it() -> None:
+    rungs = Rungs()
+    assert list(rungs.steps) == []
+    assert rungs.keep(5, {3: 0.1, 8: float("nan")}) == {3, 8}
+    assert rungs.keep(5, {}) == set()
+
+
+def test_training_that_was_not_looked_at_on_its_way_has_no_rungs_and_the_ranks_of_its_job() -> None:
+    outcome = FineTuned(Evaluation("loss", {"loss": [0.5]}), (1.0,), 0.1, None)
+    assert outcome.rungs == {}
+    assert outcome.rank_map is None
+
+
+def test_death_says_what_happened_in_words() -> None:
+    assert str(Died()) == "its process died"
+
+
+@pytest.mark.parametrize("outcome", [Stopped({5: 0.5}, (1.0, 0.5), 0.1), Died()])
+def test_outcomes_survive_the_way_between_processes(outcome) -> None:
+    assert pickle.loads(pickle.dumps(outcome)) == outcome

@@ -1,0 +1,57 @@
+"""A job follows from what the study keeps of a trial, now or later."""
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from optuna.trial import TrialState
+
+from rank_search.core.candidate import Candidate
+from rank_search.core.seeds import adapter_seed, batch_seed
+from rank_search.search.jobs import job_of
+from rank_search.study.folder import StudyFolder
+from rank_search.study.record import TrialAttributes, TrialRecord
+from tests.bench import SPACE
+
+FOLDER = StudyFolder.named("small")
+PLAIN = Candidate(SPACE.uniform(2), {"alpha": 8.0})
+
+
+def trial(number=3, candidate=PLAIN, state=TrialState.RUNNING, **attributes) -> TrialRecord:
+    return TrialRecord(number, state, {}, candidate, TrialAttributes(**attributes))
+
+
+def test_candidate_goes_unchanged_into_the_job() -> None:
+    job = job_of(trial(), 0, FOLDER)
+    assert job.candidate is PLAIN
+    assert (job.number, job.split, job.source) == (3, "validation", None)
+
+
+@given(st.integers(0, 2**31), st.integers(0, 500), st.integers(0, 9))
+def test_seeds_follow_from_the_study_the_number_and_the_order_of_batches(seed, number, batch_order) -> None:
+    job = job_of(trial(number, batch_order=batch_order), seed, FOLDER)
+    assert job.seed == adapter_seed(seed, number)
+    assert job.data_seed == batch_seed(seed, batch_order)
+
+
+def test_truncation_finds_the_adapter_of_its_source() -> None:
+    truncation = Candidate(SPACE.uniform(1), recipe="truncate", source=7)
+    assert job_of(trial(candidate=truncation), 0, FOLDER).source == FOLDER.adapter(7)
+    first = replace(truncation, source=0)
+    assert job_of(trial(candidate=first), 0, FOLDER).source == FOLDER.adapter(0)
+
+
+@pytest.mark.parametrize("recipe", ["eva", "adalora"])
+def test_job_is_the_same_when_the_trial_has_ended(recipe) -> None:
+    """The ranks that came out, and all else that is kept of the end, are not asked for again."""
+    candidate = Candidate(SPACE.uniform(2), recipe=recipe)
+    ranks = {name: i for i, name in enumerate(SPACE.shapes)}
+    ended = trial(candidate=candidate, state=TrialState.COMPLETE, ranks=ranks, seed=1, seconds=2.0)
+    assert ended.rank_map.ranks == ranks
+    assert job_of(ended, 0, FOLDER) == job_of(trial(candidate=candidate), 0, FOLDER)
+
+
+def test_trial_whose_proposal_is_not_drawn_has_no_job() -> None:
+    with pytest.raises(ValueError, match="the proposal of trial 3 is not drawn"):
+        job_of(trial(candidate=None), 0, FOLDER)

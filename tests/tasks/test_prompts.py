@@ -1,0 +1,77 @@
+import pytest
+
+from rank_search.config import GenerationConfig
+from rank_search.core.errors import InputError
+from rank_search.tasks.prompts import PromptBuilder
+from tests.tasks.conftest import tokenizer
+
+
+def answer_config(**settings) -> GenerationConfig:
+    return GenerationConfig(kind="generation", data="x", **settings)
+
+
+def prompter(limit: int = 256, **settings) -> PromptBuilder:
+    return PromptBuilder(answer_config(**settings), tokenizer(), limit)
+
+
+def text_of(ids: list[int]) -> str:
+    return tokenizer().decode(ids, skip_special_tokens=True)
+
+
+def test_template_and_chat_template() -> None:
+    custom = prompter(template="Q {{ question }} C {{ context }} N {{ passages|length }}").prompt("why", ["one", "two"])
+    assert text_of(custom) == "q why c one two n 2"
+    made = tokenizer()
+    said = "{% for m in messages %}[{{ m['role'] }}] {{ m['content'] }}{% endfor %}"
+    made.chat_template = said + "{% if add_generation_prompt %} [bot]{% endif %}"
+    chat = PromptBuilder(answer_config(), made, 256)
+    assert text_of(chat.prompt("why?", ["because"])).startswith("[ user ] answer the question in a few words")
+    assert text_of(chat.prompt("why?", ["because"])).endswith("question : why? [ bot ]")
+    # The chat template writes the special tokens itself.
+    assert 101 not in chat.prompt("why?", ["because"])
+
+
+def test_template_may_name_each_passage_that_a_retriever_finds() -> None:
+    two = prompter(template="{{ passages[1] }} {{ question }}", retriever={"source": "x"}, passages=2)
+    assert text_of(two.prompt("why", ["one", "two"])) == "two why"
+
+
+def test_tokenizer_without_an_end_is_refused() -> None:
+    made = tokenizer()
+    made.eos_token = None
+    with pytest.raises(InputError, match=r"model\.source: the tokenizer has no end-of-text token"):
+        PromptBuilder(answer_config(), made, 256)
+
+
+def test_long_passages_are_truncated_and_counted() -> None:
+    long = " ".join(["word"] * 50)
+    texts, cut = prompter(passage_length=10).truncate_passages([long, "short one"])
+    assert (texts, cut) == ([" ".join(["word"] * 10), "short one"], 1)
+
+
+def test_prompt_fits_the_model_whatever_the_passages() -> None:
+    long = " ".join(["word"] * 500)
+    tight = prompter(limit=60, max_new_tokens=10, passage_length=1000)
+    prompt = tight.prompt("what is it?", [long, long])
+    assert 25 < len(prompt) <= 50
+    assert "what is it?" in text_of(prompt)
+    with pytest.raises(InputError, match=r"task\.data: the question 'word word .* is longer than the model's limit"):
+        tight.prompt(long, ["short"])
+    with pytest.raises(InputError, match=r"task\.max_new_tokens: the model's limit is 60 tokens"):
+        prompter(limit=60, max_new_tokens=55)
+
+
+@pytest.mark.parametrize(
+    ("template", "expected"),
+    [
+        ("{{ query }}", "'query' is undefined"),
+        ("{{ question", "unexpected end of template"),
+        ("{{ question + 1 }}", "can only concatenate str"),
+        ("{{ 1 / 0 }}", "division by zero"),
+        ("{{ passages[1] }}", "has no element 1"),
+        ("{{ question.__class__.__mro__ }}", "access to attribute '__class__' .* is unsafe"),
+    ],
+)
+def test_wrong_template_is_refused(template, expected) -> None:
+    with pytest.raises(InputError, match=rf"task\.template: .*{expected}"):
+        prompter(template=template)
