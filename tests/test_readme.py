@@ -34,12 +34,14 @@ RUN_ELSEWHERE = {
     "pip install -c constraints.txt '.[ray]'": "make test installs it",
     "python -m rank_search run study.yaml": "tests/test_elsewhere.py runs one on Ray; it needs GPUs as it stands there",
     "pip install -c constraints.txt '.[tensorboard]'": "make test installs it",
-    "tensorboard --logdir studies/demo/trackers/tensorboard": "tests/search/test_tracking.py reads what it would show",
+    "tensorboard --logdir studies/demo/trackers/tensorboard": "tests/report/test_trackers.py reads what it would show",
     "make docs": "make check builds them",
     "python -m rank_search run study.yaml --storage postgresql+psycopg://USER:PASSWORD@HOST/DATABASE": (
         "tests/test_elsewhere.py runs two of them at once"
     ),
-    "pip install -c constraints.txt .": "tests/test_wheel.py installs the same into an empty environment",
+    "pip install -c constraints.txt '.[report]'": (
+        "tests/test_wheel.py installs the same and more into an empty environment"
+    ),
     "python -m rank_search run configs/demo.yaml --set study=demo-nested --set search.strategy=nested "
     "--set search.early_stopping=true": "tests/test_end_to_end.py runs it cut short",
     "python benchmarks/search_cost.py --out search_cost": "tests/test_benchmarks.py runs it cut short",
@@ -92,8 +94,8 @@ def test_excerpts_of_the_page_are_of_a_study_file() -> None:
     excerpts = [yaml.safe_load(block) for language, block in BLOCKS if language == "yaml"]
     whole = yaml.safe_load((ROOT / "configs" / "demo.yaml").read_text())
     read = [StudyConfig.model_validate({**whole, **excerpt}) for excerpt in excerpts]
-    assert {of.search.trials for of in read} == {24}
-    assert {of.executor.kind for of in read} == {"local", "ray"}
+    assert {config.search.trials for config in read} == {24}
+    assert {config.executor.kind for config in read} == {"local", "ray"}
 
 
 def test_refusal_of_the_page_is_what_is_printed(command: Command) -> None:
