@@ -56,7 +56,7 @@ TASK = {
         ("        case RagConfig() as settings:\n", snippet("task_load")),
     ],
     "export/training_plan.py": [
-        ("RagConfig\nfrom", "LanguageModellingConfig, "),
+        ("RagConfig\n\nif", "LanguageModellingConfig, "),
         (
             "        if not isinstance(task, GenerationConfig",
             "        if isinstance(task, LanguageModellingConfig):\n            return task.length\n",
