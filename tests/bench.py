@@ -178,7 +178,7 @@ class Bench:
         **settings,
     ) -> optuna.Study:
         """Runs a search to its end; one that has been run just so in an empty folder is copied."""
-        key = repr((trials, space, sole_driver, pack, steps, seed, sorted(settings.items())))
+        key = repr((self.folder.name, trials, space, sole_driver, pack, steps, seed, sorted(settings.items())))
         is_plain = executor is None and nested is None and storage is None and not any(self.folder.path.iterdir())
         if is_plain and (kept := _KEPT / hashlib.sha256(key.encode()).hexdigest()).is_dir():
             shutil.copytree(kept, self.folder.path, dirs_exist_ok=True)
