@@ -130,6 +130,7 @@ def package(tmp_path) -> Copy:
     return Copy(folder)
 
 
+@pytest.mark.slow
 def test_a_consumer_is_one_new_file(package, exported_trial, bench, tmp_path) -> None:  # noqa: F811  fixture
     bench.search(6)
     write_export(exported_trial("generation"), "compact", tmp_path / "compact")
@@ -150,6 +151,7 @@ def test_a_consumer_is_one_new_file(package, exported_trial, bench, tmp_path) ->
     )
 
 
+@pytest.mark.slow
 def test_a_proposal_rule_is_a_sampler_with_a_name(package) -> None:
     package.follow(PROPOSAL_RULE)
     trials = json.loads(package.python(SEARCH, "8"))

@@ -120,6 +120,7 @@ def test_package_and_help_work_without_extras() -> None:
         assert result.returncode == 0, result.stderr
 
 
+@pytest.mark.slow
 def test_only_what_draws_and_what_ray_runs_needs_an_extra_when_imported() -> None:
     result = base_only(
         "import importlib, pkgutil, rank_search\n"

@@ -10,6 +10,7 @@ import pytest
 from tests.conftest import ROOT
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", ["killed", "full"])
 @pytest.mark.parametrize("every", [pytest.param(13, marks=pytest.mark.chaos), 97])
 def test_resume_is_right_wherever_a_run_broke_off(fault, every, tmp_path) -> None:

@@ -25,6 +25,8 @@ from tests.conftest import train
 from tests.jobs import job_for
 from tests.tasks.conftest import SIZES, TRAINING, classifier, labelled, tokenizer
 
+pytestmark = pytest.mark.training
+
 CONFIG = study_config(space={"ladder": [0, 2], "group_by": "layer"})
 CLASSIFIED = {"kind": "classification", "data": "x"}
 

@@ -10,6 +10,8 @@ from tests.bench import study_config
 from tests.conftest import filled, train
 from tests.tasks.conftest import ANSWERED
 
+pytestmark = pytest.mark.training
+
 
 def rag_config(**space) -> StudyConfig:
     task = {"kind": "rag", "data": "x", "retriever": {"source": "the/retriever"}}
