@@ -22,6 +22,7 @@ from rankbench import RankBench  # noqa: E402
 from rank_search.core.seeds import batch_seed  # noqa: E402
 from tests.jobs import job_for  # noqa: E402
 
+pytestmark = pytest.mark.training
 ROWS = 5
 
 

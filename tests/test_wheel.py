@@ -7,7 +7,11 @@ import sys
 import zipfile
 from pathlib import Path
 
+import pytest
+
 from tests.conftest import ROOT
+
+pytestmark = pytest.mark.training
 
 
 def check(*command: str, cwd: Path, status: int = 0) -> str:
