@@ -5,8 +5,9 @@ PYTHON ?= python3
 BIN = $(VENV)/bin
 PIP = $(BIN)/pip install --quiet --disable-pip-version-check
 INSTALL = $(PIP) -c constraints.txt -e
-# Two at a time, each on one thread: small models gain little from a second one.
-PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
+# Two at a time, each on one thread: small models gain little from a second one. The many processes of the tests share
+# what Python has compiled, even where the shell asks for no such files.
+PYTEST = OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 2 --dist worksteal
 QUICK = -m "not (slow or training or benchmarks or chaos or browser or consumers or postgres)"
 
 .PHONY: demo quick test chaos benchmarks check docs pictures lower-bounds consumers clean

@@ -14,42 +14,18 @@ from collections.abc import Callable, Iterator
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import hypothesis
-import optuna
 import pytest
 import sqlalchemy
-import torch
-import transformers
 from filelock import FileLock
-from optuna.storages import RDBStorage
-from sentence_transformers.sentence_transformer.modules import Pooling
-from torch import nn
-from transformers import (
-    AutoTokenizer,
-    BertConfig,
-    BertForSequenceClassification,
-    BertModel,
-    GPT2Config,
-    GPT2LMHeadModel,
-    LlamaConfig,
-    LlamaForCausalLM,
-)
 
-from rank_search.adapters import Pack
 from rank_search.cli import main as cli
-from rank_search.config import ModelConfig, RetrievalConfig, TrainingConfig
-from rank_search.data.searchable import SearchData, SearchSplit
-from rank_search.models.modules import build_space
-from rank_search.models.retriever import Retriever, SentenceEncoder
-from rank_search.models.source import locate
-from rank_search.study.folder import StudyFolder
-from rank_search.tasks.retrieval import RetrievalTask
-from rank_search.training.trainer import fine_tune
-from tests import classifier, parsed_once  # noqa: F401
-from tests.bench import EMBEDDED, Bench, study_config
-from tests.jobs import job_for
 from tests.postgres import Postgres
+
+if TYPE_CHECKING:  # pytest-xdist's main process, which runs no test, imports this file too
+    from tests.bench import Bench
 
 ROOT = Path(__file__).parent.parent
 
@@ -75,7 +51,7 @@ SMALL = [
 
 
 # Tests that use one of these fixtures have the marker of what it needs.
-MARKERS = {"demo": "training", "browser": "browser", "server": "postgres"}
+MARKERS = {"demo": "training", "browser": "browser", "server": "postgres", "cluster": "slow"}
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest leaves out what -m does not name
@@ -105,6 +81,9 @@ def _trust_the_system(connection, _record) -> None:
 
 @pytest.fixture(autouse=True, scope="session")
 def quiet_libraries():
+    import optuna
+    import transformers
+
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -113,6 +92,8 @@ def quiet_libraries():
 @pytest.fixture(scope="session")
 def place(tmp_path_factory) -> Path:
     """A folder with a small classifier and its texts."""
+    from tests import classifier
+
     return classifier.write(tmp_path_factory.mktemp("classifier"))
 
 
@@ -131,6 +112,8 @@ def server() -> Iterator[Postgres]:
 @pytest.fixture
 def database(server, request, monkeypatch) -> Iterator[str]:
     """URL of an empty PostgreSQL database; what was opened of it is closed in the end."""
+    from optuna.storages import RDBStorage
+
     opened: list[RDBStorage] = []
     make = RDBStorage.__init__
 
@@ -144,67 +127,24 @@ def database(server, request, monkeypatch) -> Iterator[str]:
         storage.engine.dispose()
 
 
-SMALL_MODELS = {
-    "bert": (BertConfig, BertForSequenceClassification),
-    "llama": (LlamaConfig, LlamaForCausalLM),
-    "gpt2": (GPT2Config, GPT2LMHeadModel),
-}
-
-
-def small_model(architecture: str) -> nn.Module:
-    """A random model of two layers with its head; its linear layers are of several shapes."""
-    torch.manual_seed(0)
-    config, model = SMALL_MODELS[architecture]
-    # GPT-2's config takes these names too, but for the feed-forward size, which is four times the hidden one.
-    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48}
-    return model(config(vocab_size=64, pad_token_id=0, bos_token_id=1, eos_token_id=2, **sizes)).eval()
-
-
-def filled(pack: Pack, std: float = 1.0) -> None:
-    """Gives every B of a pack values other than zero."""
-    draw = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for module in pack._modules.values():
-            module.B.copy_(std * torch.randn(module.B.shape, generator=draw))
-
-
-def train(task, rank_map, **training):
-    """Trains one map alone."""
-    settings = {"steps": 3, "batch_size": 4, "precision": "float32", "learning_rate": 1e-2, **training}
-    (outcome,) = fine_tune(task, [job_for(rank_map, 0, 0)], study_config(training=settings), sources={})
-    return outcome
-
-
-VOCABULARY = [f"{first}{second}" for first in "bcdfghjklm" for second in ("ar", "en", "ig", "op", "ub")]
-
-
-def words(count: int, start: int) -> SearchSplit:
-    """Pairs that a random model can learn: query and document share a word that no other pair has."""
-    numbers = range(start, start + count)
-    return SearchSplit(
-        queries=tuple(f"find the {VOCABULARY[i % 50]} {i}" for i in numbers),
-        documents=tuple(f"def {VOCABULARY[i % 50]}{i}(): return {i}" for i in numbers),
-        relevant=tuple({i: 1} for i in range(count)),
-    )
+@pytest.fixture(scope="session", autouse=True)
+def large_files_are_parsed_once():
+    from tests import parsed_once  # noqa: F401
 
 
 @pytest.fixture(scope="session")
-def small_task() -> RetrievalTask:
+def small_task():
     """Retrieval on a random two-layer BERT, with the embedded model's tokenizer."""
-    torch.manual_seed(0)
-    backbone = BertModel(BertConfig(hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=48))
-    encoder = SentenceEncoder(backbone, nn.Sequential(Pooling(32))).eval()
-    encoder.requires_grad_(False)
-    tokenizer = AutoTokenizer.from_pretrained(locate(ModelConfig(source=EMBEDDED)).path_or_id)
-    data = SearchData(words(40, 0), words(20, 50), words(20, 80))
-    config = study_config()
-    settings = RetrievalConfig(kind="retrieval")
-    retriever = Retriever(encoder, tokenizer, 64, "", "", "sha256:small")
-    return RetrievalTask(settings, TrainingConfig(**config.training.model_dump()), data, retriever)
+    from tests.small_models import retrieval_task
+
+    return retrieval_task()
 
 
 @pytest.fixture(scope="session")
 def small_space(small_task):
+    from rank_search.models.modules import build_space
+    from tests.bench import study_config
+
     return build_space(small_task.backbone, study_config())
 
 
@@ -249,6 +189,9 @@ class Command:
 
 @pytest.fixture
 def bench(tmp_path) -> Bench:
+    from rank_search.study.folder import StudyFolder
+    from tests.bench import Bench
+
     (tmp_path / "small").mkdir()
     return Bench(StudyFolder(tmp_path / "small"))
 

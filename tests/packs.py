@@ -17,8 +17,8 @@ from rank_search.core.ranks import RankMap
 from rank_search.models.modules import build_space
 from rank_search.tasks.batching import repeat_copies
 from tests.bench import study_config
-from tests.conftest import small_model
 from tests.jobs import job_for
+from tests.small_models import small_model
 
 ARCHITECTURES = ("bert", "llama", "gpt2")
 MODELS = {name: small_model(name).requires_grad_(False) for name in ARCHITECTURES}

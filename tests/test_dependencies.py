@@ -133,6 +133,7 @@ def test_only_what_draws_and_what_ray_runs_needs_an_extra_when_imported() -> Non
     assert set(result.stdout.split()) == NEED_EXTRAS
 
 
+@pytest.mark.slow
 def test_work_that_lacks_an_extra_is_refused_before_anything_is_written(tmp_path) -> None:
     run = f"import os; os.chdir({str(tmp_path)!r}); from rank_search.cli.main import main; sys.argv[1:] = "
     for arguments, extra in ((["run"], "demo"), (["plan"], "demo"), (["report", "demo"], "report")):

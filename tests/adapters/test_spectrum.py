@@ -11,7 +11,8 @@ from rank_search.adapters import Member, Spectrum, module_scale, packed
 from rank_search.core.ranks import RankMap
 from rank_search.models.modules import linear_modules
 from rank_search.search.rivals.truncations import truncate_to_energy
-from tests.conftest import filled, small_model, study_config
+from tests.bench import study_config
+from tests.small_models import filled, small_model
 
 NAMES = ["layer.0.attention.self.query", "layer.0.intermediate.dense", "layer.1.output.dense"]
 

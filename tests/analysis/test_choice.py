@@ -35,6 +35,7 @@ def test_within_one_se_uses_the_error_of_the_best() -> None:
     assert choose(unknown, Rule("within-one-se")).number == 2
 
 
+@pytest.mark.slow
 @given(
     st.lists(st.tuples(st.floats(0, 1), st.integers(0, 1000)), min_size=1, max_size=15),
     st.sampled_from(["best", "knee", "within-one-se"]),

@@ -33,6 +33,7 @@ def test_hypervolume_is_the_area_cell_by_cell(points) -> None:
     assert hypervolume(table(*points), reference) == pytest.approx(area)
 
 
+@pytest.mark.slow
 @given(points)
 def test_history_is_the_hypervolume_after_each_trial(points) -> None:
     trials = table(*points)

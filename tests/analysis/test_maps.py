@@ -83,6 +83,7 @@ def test_a_map_of_equal_price_and_lower_score_does_not_stand_on_the_front() -> N
     assert maps((0.5, 10), (0.6, 10), se=0.0)["front_probability"].tolist() == [0, 1]
 
 
+@pytest.mark.slow
 @given(st.lists(st.tuples(st.floats(0, 1), st.integers(0, 9)), min_size=1, max_size=12, unique=True))
 def test_without_noise_the_front_is_what_is_likely(points) -> None:
     found = maps(*points, se=0.0)

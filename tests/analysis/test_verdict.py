@@ -98,6 +98,7 @@ def test_verdict_says_when_settings_were_searched_for_one_side_alone() -> None:
     assert told not in judge(Comparison(BY_NUMBER[1], {"uniform": BY_NUMBER[3]}), values, "test").text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("of_seed", [0.0, 0.02, 0.1])
 def test_interval_covers_the_truth_about_as_often_as_it_says(of_seed) -> None:
     """Three seeds, whether they or the examples make most of the noise; 500 runs in benchmarks/coverage.py."""

@@ -8,6 +8,7 @@ from rank_search.core.errors import InputError, RankSearchError, TrainingFailed
 from tests.bench import Landscape
 
 
+@pytest.mark.slow
 def test_rule_chooses_and_explains_if_asked(bench) -> None:
     study = bench.search(6)
     best, silent = choose_map(bench.handle(), Rule("best"))

@@ -9,7 +9,8 @@ from rank_search.app.init import draft
 from rank_search.config import StudyConfig
 from rank_search.config.template import template
 from rank_search.core.errors import InputError
-from tests.conftest import EMBEDDED, ROOT
+from tests.bench import EMBEDDED
+from tests.conftest import ROOT
 
 
 def rows(path, *columns, count: int = 40) -> str:

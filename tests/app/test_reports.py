@@ -30,6 +30,7 @@ def test_reports_must_be_a_folder(here) -> None:
         reports.check_reports_folder()
 
 
+@pytest.mark.slow
 def test_report_of_a_study(here, bench) -> None:
     summary, page = reports.write_study_report(searched(bench, 4))
     assert page == Path("reports/small/index.html")
@@ -45,6 +46,7 @@ def test_page_is_watched_where_the_report_will_be(here, bench, monkeypatch) -> N
     assert calls == [(study, Path("reports/small"))]
 
 
+@pytest.mark.slow
 def test_comparison_is_named_after_its_studies(here) -> None:
     opened = []
     for name in ("one", "two"):

@@ -20,7 +20,7 @@ from rank_search.core.errors import InputError, RankSearchError, TrainingFailed
 from rank_search.models.source import locate
 from rank_search.study.handle import Study
 from tests.bench import EMBEDDED, study_config
-from tests.conftest import words
+from tests.small_models import words
 
 pytestmark = pytest.mark.training
 

@@ -41,6 +41,7 @@ def test_a_study_without_scores_has_no_chosen_map(bench) -> None:
     assert schedule.front_probability() == {}
 
 
+@pytest.mark.slow
 def test_it_asks_the_analysis_what_is_likely_and_chosen_now(bench) -> None:
     study = bench.open()
     schedule = make_schedule(study, study_config())

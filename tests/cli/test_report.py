@@ -18,6 +18,7 @@ def test_options_that_exclude_each_other(arguments, line) -> None:
     assert in_process("report", *arguments) == (2, "", f"rank_search: {line}\n")
 
 
+@pytest.mark.slow
 def test_report_is_written_below_the_current_folder(bench, tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     bench.search(6)

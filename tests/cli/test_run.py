@@ -75,6 +75,7 @@ def finished(bench, tmp_path, monkeypatch):
     return calls
 
 
+@pytest.mark.slow
 def test_demo_is_run_by_default_and_its_report_written(finished, tmp_path) -> None:
     status, out, said = in_process("run", "--set", "search.trials=6", "--executor", "ray")
     assert (status, said) == (0, "")

@@ -20,8 +20,8 @@ from rank_search.export.gguf_file import FILE, write_dequantised, write_gguf
 from rank_search.export.probe import load_base
 from rank_search.export.protocol import Bundle
 from rank_search.models.modules import linear_modules
-from tests.conftest import filled
 from tests.consumers.releases import BROUGHT, folder_name
+from tests.small_models import filled
 
 (READER,) = llama_cpp.CONSUMER.readers
 PLACE = BROUGHT / folder_name(READER.release)

@@ -80,6 +80,7 @@ def stdlib() -> Splits[Pair]:
     return load_stdlib_pairs(500, 500)
 
 
+@pytest.mark.slow
 def test_real_library_is_large_and_split_without_overlap(stdlib) -> None:
     assert len(stdlib.train) > 2_500
     assert len(stdlib.validation) == len(stdlib.test) == 500
@@ -88,6 +89,7 @@ def test_real_library_is_large_and_split_without_overlap(stdlib) -> None:
     assert len({pair.document for pair in (*stdlib.train, *stdlib.validation, *stdlib.test)}) == total
 
 
+@pytest.mark.slow
 def test_documents_do_not_hold_their_query(stdlib) -> None:
     assert not any(pair.query in pair.document for pair in stdlib.validation)
 
@@ -100,5 +102,6 @@ def test_fingerprint_distinguishes_data(stdlib, library) -> None:
     assert load_stdlib_pairs(500, 500, library).fingerprint != before
 
 
+@pytest.mark.slow
 def test_smaller_validation_is_part_of_the_larger(stdlib) -> None:
     assert load_stdlib_pairs(50, 50).validation == stdlib.validation[:50]

@@ -7,11 +7,21 @@ import pytest
 
 from rank_search.core.errors import OutOfService, TrainingFailed
 from rank_search.core.job import FineTuned, Rungs, Stopped
+from rank_search.executors.local import LocalExecutor
 from rank_search.executors.protocol import Pack
+from tests.classifier import config
 from tests.executors.conftest import all_of, on_ray, pack
 
 
-@pytest.fixture(params=["local", "ray"])
+@pytest.fixture(scope="module")
+def ray_executor(place, loaded, cluster):
+    """One for all of these tests: each of its workers takes long to import its libraries."""
+    executor = on_ray(place, loaded, LocalExecutor(config(place), *loaded))
+    yield executor
+    executor.close()
+
+
+@pytest.fixture(params=["local", pytest.param("ray", marks=pytest.mark.slow)])
 def executor(request, local):
     return local if request.param == "local" else request.getfixturevalue("ray_executor")
 
@@ -97,6 +107,7 @@ def test_what_no_trial_can_help_stops_the_run(executor, place, loaded, local, mo
         monkeypatch.setattr(local, "_run_recipe", lambda *_: (_ for _ in ()).throw(full))
         broken = local
     else:
+        executor.wait()  # while nothing is to be done it stops its workers, whose places the others take
         broken = on_ray(place, loaded, local, model={"source": str(place / "gone")})
     with pytest.raises(OutOfService, match=r"disk is full|can't load"):
         all_of(broken, pack(loaded[1], 1))

@@ -9,7 +9,7 @@ from rank_search.core.errors import TrainingFailed
 from rank_search.core.job import FineTuned, no_callback
 from rank_search.core.ranks import RankMap
 from rank_search.executors.local import LocalExecutor
-from tests.conftest import study_config
+from tests.bench import study_config
 from tests.jobs import job_for
 
 pytestmark = pytest.mark.training

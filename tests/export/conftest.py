@@ -27,7 +27,7 @@ from rank_search.models.modules import build_space
 from rank_search.models.source import fingerprint, locate
 from rank_search.study.folder import StudyFolder
 from tests.bench import EMBEDDED, metadata, study_config, table_of
-from tests.conftest import filled
+from tests.small_models import filled
 
 SIZES = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 48}
 # The key and value heads of the llama are fewer than its query heads, as in most.

@@ -20,7 +20,7 @@ from rank_search.core.files import sha256
 from rank_search.models.load import load, max_length, skeleton, weight_arguments
 from rank_search.models.retriever import load_retriever
 from rank_search.models.source import locate
-from tests.conftest import EMBEDDED
+from tests.bench import EMBEDDED
 
 CPU = torch.device("cpu")
 

@@ -8,7 +8,7 @@ from rank_search.core.ranks import RankMap
 from rank_search.models.modules import build_space
 from rank_search.tasks.load import load_skeleton
 from tests.bench import study_config
-from tests.conftest import small_model
+from tests.small_models import small_model
 
 
 def space_of(architecture: str, **settings):

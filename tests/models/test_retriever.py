@@ -10,7 +10,7 @@ from rank_search.config import ModelConfig
 from rank_search.core.errors import InputError
 from rank_search.models.retriever import load_retriever, save_retriever
 from rank_search.models.source import locate
-from tests.conftest import EMBEDDED
+from tests.bench import EMBEDDED
 
 CPU = torch.device("cpu")
 

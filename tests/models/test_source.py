@@ -16,7 +16,7 @@ from rank_search.core.files import sha256
 from rank_search.models.load import skeleton
 from rank_search.models.retriever import load_retriever
 from rank_search.models.source import ModelLocation, choose_device, fingerprint, locate
-from tests.conftest import EMBEDDED
+from tests.bench import EMBEDDED
 
 pytestmark = pytest.mark.training
 

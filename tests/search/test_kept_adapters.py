@@ -101,6 +101,7 @@ def test_nothing_is_due_where_there_is_nothing(bench) -> None:
     assert not kept.is_due
 
 
+@pytest.mark.slow
 def test_adapters_of_the_front_and_the_uniform_maps_are_kept(bench) -> None:
     study = bench.search(16)
     kept = {int(path.name) for path in (bench.folder.path / "adapters").iterdir()}
@@ -109,6 +110,7 @@ def test_adapters_of_the_front_and_the_uniform_maps_are_kept(bench) -> None:
     assert len(kept) < 16
 
 
+@pytest.mark.slow
 def test_adapters_of_baselines_and_of_likely_maps_are_kept(bench) -> None:
     study = bench.search(20, baselines=ALL)
     kept = bench.folder.adapters().keys()

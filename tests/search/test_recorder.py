@@ -233,6 +233,7 @@ def unbroken(tmp_path_factory) -> list[optuna.trial.FrozenTrial]:
     return search(Bench(StudyFolder(tmp_path_factory.mktemp("unbroken"))), Landscape(noise=0.02))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("recipe", REDISTRIBUTED)
 def test_kills_before_the_end_is_recorded_change_nothing(bench, unbroken, recipe) -> None:
     """The resumed run asks for the ranks that were requested, not for those that came out before the kill."""

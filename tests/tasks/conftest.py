@@ -25,7 +25,7 @@ from rank_search.tasks.classification import ClassificationTask
 from rank_search.tasks.generation import GenerationTask
 from rank_search.tasks.rag import RagTask
 from tests.bench import EMBEDDED
-from tests.conftest import VOCABULARY
+from tests.small_models import VOCABULARY
 
 SIZES = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48}
 TRAINING = TrainingConfig(steps=3, batch_size=4, eval_batch_size=4, precision="float32", learning_rate=1e-2)

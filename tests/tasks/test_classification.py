@@ -21,8 +21,8 @@ from rank_search.models.load import load
 from rank_search.models.modules import build_space
 from rank_search.tasks.classification import ClassificationTask, score_classes
 from tests.bench import study_config
-from tests.conftest import train
 from tests.jobs import job_for
+from tests.small_models import train
 from tests.tasks.conftest import SIZES, TRAINING, classifier, labelled, tokenizer
 
 pytestmark = pytest.mark.training

@@ -15,8 +15,7 @@ from rank_search.models.source import locate
 from rank_search.tasks.generation import GenerationTask
 from rank_search.tasks.load import load_generator, load_skeleton, load_task
 from rank_search.tasks.rag import RagTask
-from tests.bench import study_config
-from tests.conftest import EMBEDDED
+from tests.bench import EMBEDDED, study_config
 from tests.tasks.conftest import generator
 
 CPU = torch.device("cpu")

@@ -7,7 +7,7 @@ from rank_search.core.ranks import RankMap
 from rank_search.models.modules import build_space
 from rank_search.tasks.rag import RagTask
 from tests.bench import study_config
-from tests.conftest import filled, train
+from tests.small_models import filled, train
 from tests.tasks.conftest import ANSWERED
 
 pytestmark = pytest.mark.training

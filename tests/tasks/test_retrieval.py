@@ -12,7 +12,8 @@ from rank_search.core.errors import InputError
 from rank_search.data.searchable import SearchData, SearchSplit
 from rank_search.models.retriever import load_retriever
 from rank_search.tasks.retrieval import RetrievalTask, score_rankings
-from tests.conftest import EMBEDDED, words
+from tests.bench import EMBEDDED
+from tests.small_models import words
 
 CPU = torch.device("cpu")
 

@@ -9,7 +9,7 @@ from rank_search.models.modules import build_space
 from rank_search.tasks.base import BatchShape
 from rank_search.training.cost import matmul_peak, step_flops
 from tests.bench import study_config
-from tests.conftest import small_model
+from tests.small_models import small_model
 
 
 @pytest.mark.parametrize("architecture", ["bert", "llama"])
