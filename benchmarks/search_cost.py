@@ -39,12 +39,12 @@ import rivals
 import torch
 import transformers
 import typer
-from optuna._hypervolume import compute_hypervolume
 
 from rank_search.app.loading import new_metadata
 from rank_search.config import StudyConfig, load_config
 from rank_search.core.candidate import Candidate
 from rank_search.core.job import FineTuned, Job, Rungs, no_callback
+from rank_search.core.pareto import hypervolume
 from rank_search.core.seeds import batch_seed
 from rank_search.executors.local import LocalExecutor
 from rank_search.models.modules import build_space
@@ -208,9 +208,7 @@ Curve = list[tuple[float, float]]  # (seconds since the start, hypervolume)
 
 def volume(points: list[tuple[float, float]], corner: np.ndarray) -> float:
     """Hypervolume of (score, parameters)."""
-    values = np.array([[-score, parameters] for score, parameters in points])
-    inside = values[(values < corner).all(axis=1)]
-    return float(compute_hypervolume(inside, corner)) if len(inside) else 0.0
+    return hypervolume(np.array([[-score, parameters] for score, parameters in points]), corner)
 
 
 def scripted(bench: Bench, trials: int, corner: np.ndarray, seed: int) -> tuple[Curve, list[RankMap]]:

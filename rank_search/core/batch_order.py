@@ -52,16 +52,25 @@ def fit_map_means(rows: pd.DataFrame) -> MapMeans:
     repeated = rows[rows.groupby("name")["score"].transform("size") > 1]
     if repeated.empty:
         return MapMeans(mean, dict.fromkeys(mean, math.nan), math.nan)
-    names, orders = list(dict.fromkeys(repeated["name"])), sorted({*repeated["batch_order"]} - {0})
-    map_columns = [[name == other for other in names] for name in repeated["name"]]
-    order_columns = [[number == other for other in orders] for number in repeated["batch_order"]]
-    design = np.hstack([map_columns, order_columns]).astype(float)
+    names, maps = np.unique(repeated["name"].to_numpy(dtype=str), return_inverse=True)
+    orders, order_of = np.unique(repeated["batch_order"].to_numpy(dtype=int), return_inverse=True)
     scores = repeated["score"].to_numpy(dtype=float)
-    effects, _, rank, _ = np.linalg.lstsq(design, scores, rcond=None)
-    freedom = len(scores) - int(rank)
-    residuals = scores - design @ effects
+    shared = np.zeros((len(names), len(orders)))  # trainings of each map on each order
+    np.add.at(shared, (maps, order_of), 1)
+    counts = shared.sum(axis=1)
+    share = shared / counts[:, None]
+    map_mean = np.bincount(maps, scores) / counts
+    # With the maps taken out of the normal equations (Frisch, Waugh and Lovell) only the few orders are left; β₀ is 0.
+    later = orders != 0
+    left = (np.diag(shared.sum(axis=0)) - shared.T @ share)[np.ix_(later, later)]
+    inverse = np.zeros((len(orders), len(orders)))
+    inverse[np.ix_(later, later)] = np.linalg.pinv(left, hermitian=True)
+    beta = inverse @ (np.bincount(order_of, scores) - shared.T @ map_mean)
+    mu = map_mean - share @ beta
+    freedom = len(scores) - len(names) - round(np.trace(inverse[np.ix_(later, later)] @ left))
+    residuals = scores - mu[maps] - beta[order_of]
     sigma = math.sqrt(float(residuals @ residuals) / freedom) if freedom else math.nan
-    spread = np.sqrt(np.diag(np.linalg.pinv(design.T @ design)))
-    fitted = dict(zip(names, effects[: len(names)], strict=True))
-    errors = dict(zip(names, sigma * spread[: len(names)], strict=True))
+    spread = np.sqrt(1 / counts + np.einsum("mo,op,mp->m", share, inverse, share))
+    fitted = dict(zip(names.tolist(), mu.tolist(), strict=True))
+    errors = dict(zip(names.tolist(), (sigma * spread).tolist(), strict=True))
     return MapMeans({**mean, **fitted}, {name: errors.get(name, sigma) for name in mean}, sigma, freedom)
