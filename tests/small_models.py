@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import torch
-from sentence_transformers.sentence_transformer.modules import Pooling
 from torch import nn
 from transformers import (
-    AutoTokenizer,
     BertConfig,
     BertForSequenceClassification,
-    BertModel,
     GPT2Config,
     GPT2LMHeadModel,
     LlamaConfig,
@@ -17,13 +14,12 @@ from transformers import (
 )
 
 from rank_search.adapters import Pack
-from rank_search.config import ModelConfig, RetrievalConfig, TrainingConfig
+from rank_search.config import RetrievalConfig, TrainingConfig
 from rank_search.data.searchable import SearchData, SearchSplit
-from rank_search.models.retriever import Retriever, SentenceEncoder
-from rank_search.models.source import locate
 from rank_search.tasks.retrieval import RetrievalTask
 from rank_search.training.trainer import fine_tune
-from tests.bench import EMBEDDED, study_config
+from tests.bench import study_config
+from tests.embedders import small_retriever
 from tests.jobs import job_for
 
 SMALL_MODELS = {
@@ -72,13 +68,7 @@ def words(count: int, start: int) -> SearchSplit:
 
 def retrieval_task() -> RetrievalTask:
     """Retrieval on a random two-layer BERT, with the embedded model's tokenizer."""
-    torch.manual_seed(0)
-    backbone = BertModel(BertConfig(hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=48))
-    encoder = SentenceEncoder(backbone, nn.Sequential(Pooling(32))).eval()
-    encoder.requires_grad_(False)
-    tokenizer = AutoTokenizer.from_pretrained(locate(ModelConfig(source=EMBEDDED)).path_or_id)
     data = SearchData(words(40, 0), words(20, 50), words(20, 80))
     config = study_config()
     settings = RetrievalConfig(kind="retrieval")
-    retriever = Retriever(encoder, tokenizer, 64, "", "", "sha256:small")
-    return RetrievalTask(settings, TrainingConfig(**config.training.model_dump()), data, retriever)
+    return RetrievalTask(settings, TrainingConfig(**config.training.model_dump()), data, small_retriever())

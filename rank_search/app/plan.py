@@ -36,6 +36,7 @@ class Estimate:
         space: the search space.
         head_parameters: trained in every trial, beside the adapters'.
         cut: kind of text → how many were cut, of how many.
+        warnings: what the data or the models leave open.
         trials: how many trials are planned in the space.
         baselines: how many baselines outside it are trained, and how many are scored alone.
         verdict_trainings: fresh trainings for the verdict, at most.
@@ -51,6 +52,7 @@ class Estimate:
     space: Space
     head_parameters: int
     cut: Mapping[str, tuple[int, int]]
+    warnings: tuple[str, ...]
     trials: int
     baselines: tuple[int, int]
     verdict_trainings: int
@@ -91,6 +93,7 @@ def estimate_study(config: StudyConfig) -> Estimate:
         space=space,
         head_parameters=head_parameters(task),
         cut=task.cut,
+        warnings=task.warnings,
         trials=config.search.trials,
         baselines=(len(rivals.all) - len(rivals.truncations), len(rivals.truncations)),
         verdict_trainings=_COMPARED * config.search.verdict_seeds,

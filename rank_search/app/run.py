@@ -83,7 +83,7 @@ def run_study(config: StudyConfig, storage: str | None, console: Console, on_end
         given = new_metadata(config, space, task)
         if known is not None:
             refuse_other(known.metadata, given)
-    _print_truncated_texts(task, console)
+    _print_warnings(task, console)
     with closing(make_executor(config, task, space)) as executor:
         if config.search.strategy == "nested" or config.search.pack not in (1, "auto"):
             executor.check_packs()
@@ -196,7 +196,9 @@ def _trackers(study: Study, config: StudyConfig, console: Console) -> Trackers:
     return Trackers(config.trackers, study, partial(console.print, markup=False))
 
 
-def _print_truncated_texts(task: Task, console: Console) -> None:
+def _print_warnings(task: Task, console: Console) -> None:
+    for warning in task.warnings:
+        console.print(warning, markup=False)
     for kind, (cut, total) in task.cut.items():
         if cut:
             console.print(

@@ -24,6 +24,12 @@ class ModelSource(Section):
     quantization: Literal["none", "4bit"] = Field(
         "none", description="compression of the frozen weights; 4bit: NF4 by bitsandbytes, needs CUDA"
     )
+    query_prompt: str | None = Field(
+        None, description="text before each query of a sentence embedder. Default: as the model's files say"
+    )
+    document_prompt: str | None = Field(
+        None, description="text before each document of a sentence embedder. Default: as the model's files say"
+    )
 
 
 class ModelConfig(ModelSource):

@@ -25,13 +25,23 @@ IGNORED = -100  # label of a token that the loss ignores; the default of cross_e
 
 @dataclass(frozen=True)
 class PromptAnswer:
-    """Token ids of a prompt and of its answer."""
+    """Token ids of a prompt and of its answer, and whether either was truncated to the model's limit."""
 
     prompt: list[int]
     answer: list[int]
+    prompt_cut: bool = False
+    answer_cut: bool = False
 
     def __len__(self) -> int:
         return len(self.prompt) + len(self.answer)
+
+
+def count_cut(examples: Sequence[PromptAnswer]) -> dict[str, tuple[int, int]]:
+    """How many prompts, and how many answers, were truncated to the model's limit, of how many."""
+    return {
+        "prompts": (sum(example.prompt_cut for example in examples), len(examples)),
+        "answers": (sum(example.answer_cut for example in examples), len(examples)),
+    }
 
 
 @dataclass(frozen=True)
@@ -62,8 +72,10 @@ class Answerer:
 
     def encode(self, question: str, passages: Sequence[str], answer: str) -> PromptAnswer:
         """Tokenises a question with its passages and its answer; the answer is truncated to the model's limit."""
-        prompt = self._prompts.prompt(question, passages)
-        return PromptAnswer(prompt, self._prompts.answer(answer)[: self._max_length - len(prompt)])
+        prompt, prompt_cut = self._prompts.prompt(question, passages)
+        tokens = self._prompts.answer(answer)
+        room = self._max_length - len(prompt)
+        return PromptAnswer(prompt, tokens[:room], prompt_cut, len(tokens) > room)
 
     def batch(self, examples: Sequence[PromptAnswer]) -> AnswerBatch:
         """Pads examples to one batch; labels cover only the answers."""

@@ -116,6 +116,10 @@ class Task(Protocol):
     def cut(self) -> Mapping[str, tuple[int, int]]:
         """Kind of text → (number of texts that were truncated to the model's limit, number of all texts)."""
 
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What a user should know about the data or the models before a study starts."""
+
     def training_batches(self, steps: int, seed: int, *, augmented: bool = False) -> Iterator[Any]:
         """Yields ``steps`` batches, which depend only on the seed and not on the adapter.
 

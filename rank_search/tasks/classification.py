@@ -56,6 +56,8 @@ class ClassificationTask:
         InputError: a batch is larger than the training split.
     """
 
+    warnings: tuple[str, ...] = ()
+
     def __init__(
         self,
         settings: ClassificationConfig,

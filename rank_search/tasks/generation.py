@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from rank_search.core.evaluation import Evaluation
 from rank_search.data.splits import fingerprint
-from rank_search.tasks.answering import AnswerBatch, Answerer, PromptAnswer
+from rank_search.tasks.answering import AnswerBatch, Answerer, PromptAnswer, count_cut
 from rank_search.tasks.answers import exact_match, token_f1
 from rank_search.tasks.augmentation import augment_texts, load_augmentation
 from rank_search.tasks.base import BatchShape, Example, MarkedText, Output, examples_to_show
@@ -60,7 +60,6 @@ class GenerationTask:
         self._answerer = Answerer(generator, prompts, training.eval_batch_size)
         corpus = tuple(dict.fromkeys(example.passage for part in PARTS for example in getattr(data, part)))
         texts, truncated = prompts.truncate_passages(corpus)
-        self.cut: Mapping[str, tuple[int, int]] = {"passages": (truncated, len(corpus))}
         shortened = dict(zip(corpus, texts, strict=True))
         passage_retriever = PassageRetriever(retriever, corpus, training.eval_batch_size) if retriever else None
         self._passages = {
@@ -71,6 +70,9 @@ class GenerationTask:
             for part in PARTS
         }
         self._encoded = {part: self._encode(part) for part in PARTS}
+        encoded = [example for part in PARTS for example in self._encoded[part]]
+        self.cut: Mapping[str, tuple[int, int]] = {"passages": (truncated, len(corpus)), **count_cut(encoded)}
+        self.warnings = retriever.warnings if retriever else ()
 
     @property
     def backbone(self) -> nn.Module:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from rank_search.tasks.embedding import document_ids, embed, query_ids
+from rank_search.tasks.embedding import embed, token_ids
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,13 +28,14 @@ class PassageRetriever:
         self._retriever = retriever
         self._corpus = corpus
         self._batch_size = batch_size
-        self.ids, self.truncated = document_ids(retriever, corpus)
+        self.ids, self.truncated = token_ids(retriever, corpus, retriever.document)
 
     def find(self, questions: Sequence[str], count: int, copies: int = 1) -> list[list[list[int]]]:
         """Positions of the ``count`` best passages, best first: for each adapter, for each question."""
-        queries, _ = query_ids(self._retriever, questions)
-        vectors = embed(self._retriever, queries, self._batch_size, copies)
-        similarities = vectors @ embed(self._retriever, self.ids, self._batch_size, copies).mT
+        retriever = self._retriever
+        queries, _ = token_ids(retriever, questions, retriever.query)
+        vectors = embed(retriever, queries, retriever.query, self._batch_size, copies)
+        similarities = vectors @ embed(retriever, self.ids, retriever.document, self._batch_size, copies).mT
         best = torch.topk(similarities, min(count, len(self._corpus)), dim=2).indices
         positions: list[list[list[int]]] = best.tolist()
         return positions

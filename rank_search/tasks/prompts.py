@@ -61,8 +61,11 @@ class PromptBuilder:
         ]
         return texts, sum(too_long)
 
-    def prompt(self, question: str, passages: Sequence[str]) -> list[int]:
+    def prompt(self, question: str, passages: Sequence[str]) -> tuple[list[int], bool]:
         """Token ids of a whole prompt; passages are truncated further if the prompt exceeds the model's limit.
+
+        Returns:
+            The token ids, and whether passages were truncated for the limit.
 
         Raises:
             InputError: the question alone exceeds the model's limit.
@@ -77,7 +80,7 @@ class PromptBuilder:
                     f"the question {question[:40]!r}… is longer than the model's limit; remove it", field="task.data"
                 )
             tokens = self._tokens(question, shorter)
-        return tokens
+        return tokens, share < 1
 
     def answer(self, text: str) -> list[int]:
         """Token ids of an answer, followed by the end token."""

@@ -10,11 +10,11 @@ from torch import nn
 
 from rank_search.core.evaluation import Evaluation
 from rank_search.data.splits import fingerprint
-from rank_search.tasks.answering import AnswerBatch, Answerer
+from rank_search.tasks.answering import AnswerBatch, Answerer, count_cut
 from rank_search.tasks.augmentation import augment_texts, load_augmentation
 from rank_search.tasks.base import BatchShape, Example, MarkedText, Output, examples_to_show
 from rank_search.tasks.batching import CALIBRATION_BATCHES, check_batch_size, training_indices
-from rank_search.tasks.embedding import encoder_inputs, query_ids, ranking_loss
+from rank_search.tasks.embedding import encoder_inputs, ranking_loss, token_ids
 from rank_search.tasks.generation import PARTS, mark_answer, score_answers
 from rank_search.tasks.passages import PassageRetriever
 from rank_search.tasks.prompts import PromptBuilder
@@ -87,15 +87,17 @@ class RagTask:
         self._corpus = corpus
         self._prompt_passages, truncated = prompts.truncate_passages(corpus)
         self._passages = PassageRetriever(retriever, corpus, training.eval_batch_size)
-        self.cut: Mapping[str, tuple[int, int]] = {
-            "passages for the retriever": (self._passages.truncated, len(corpus)),
-            "passages for the generator": (truncated, len(corpus)),
-        }
         self._train_passages = self._training_passages()
         self._encoded = [
             self._answerer.encode(example.question, self._texts(positions), example.answers[0])
             for example, positions in zip(data.train, self._train_passages, strict=True)
         ]
+        self.cut: Mapping[str, tuple[int, int]] = {
+            "passages for the retriever": (self._passages.truncated, len(corpus)),
+            "passages for the generator": (truncated, len(corpus)),
+            **{f"training {kind}": counts for kind, counts in count_cut(self._encoded).items()},
+        }
+        self.warnings = retriever.warnings
 
     @property
     def fingerprint(self) -> str:
@@ -125,7 +127,7 @@ class RagTask:
             other_positives = torch.tensor([[document == positive for document in documents] for positive in positives])
             other_positives[range(len(positives)), range(len(positives))] = False
             yield RagBatch(
-                encoder_inputs(self._retriever, query_ids(self._retriever, questions)[0]),
+                encoder_inputs(self._retriever, token_ids(self._retriever, questions, self._retriever.query)[0]),
                 encoder_inputs(self._retriever, [self._passages.ids[document] for document in documents]),
                 other_positives,
                 self._answerer.batch(encoded),

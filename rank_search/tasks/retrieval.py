@@ -15,7 +15,7 @@ from rank_search.core.evaluation import Evaluation
 from rank_search.tasks.augmentation import augment_texts, load_augmentation
 from rank_search.tasks.base import BatchShape, Example, MarkedText, Output, examples_to_show
 from rank_search.tasks.batching import CALIBRATION_BATCHES, check_batch_size, training_indices
-from rank_search.tasks.embedding import document_ids, embed, encoder_inputs, query_ids, ranking_loss
+from rank_search.tasks.embedding import embed, encoder_inputs, ranking_loss, token_ids
 from rank_search.tasks.metrics import ndcg, recall, reciprocal_rank
 
 if TYPE_CHECKING:
@@ -99,6 +99,11 @@ class RetrievalTask:
         return self._retriever.fingerprint
 
     @property
+    def warnings(self) -> tuple[str, ...]:
+        """What the embedder's files leave open."""
+        return self._retriever.warnings
+
+    @property
     def data_fingerprint(self) -> str:
         """A digest that changes with any text or split of the data."""
         return self._data.fingerprint
@@ -116,11 +121,9 @@ class RetrievalTask:
             query_tokens = [tokens.queries[i] for i in queries]
             document_tokens = [tokens.documents[i] for i in documents]
             if augmented:
-                texts, settings = self._data.train, self._settings
-                augmented_texts = self._augmented(texts.queries, queries, seed, number)
-                query_tokens = query_ids(self._retriever, augmented_texts, settings.query_length)[0]
-                augmented_texts = self._augmented(texts.documents, documents, seed, number)
-                document_tokens = document_ids(self._retriever, augmented_texts, settings.document_length)[0]
+                texts = self._data.train
+                query_tokens = self._query_ids(self._augmented(texts.queries, queries, seed, number))[0]
+                document_tokens = self._document_ids(self._augmented(texts.documents, documents, seed, number))[0]
             yield RetrievalBatch(
                 encoder_inputs(self._retriever, query_tokens),
                 encoder_inputs(self._retriever, document_tokens),
@@ -142,11 +145,12 @@ class RetrievalTask:
         return len(self._tokens[split].queries) + len(self._tokens[split].documents)
 
     def evaluate(self, split: Split, copies: int = 1) -> list[Evaluation]:
-        """Ranks every document of the split for every query of it, by cosine similarity."""
+        """Ranks every document of the split for every query of it, by the model's similarity."""
         tokens = self._tokens[split]
         size = self._training.eval_batch_size
-        queries = embed(self._retriever, tokens.queries, size, copies)
-        documents = embed(self._retriever, tokens.documents, size, copies)
+        retriever = self._retriever
+        queries = embed(retriever, tokens.queries, retriever.query, size, copies)
+        documents = embed(retriever, tokens.documents, retriever.document, size, copies)
         relevant: Sequence[Mapping[int, int]] = getattr(self._data, split).relevant
         return [self._scored(*vectors, relevant) for vectors in zip(queries, documents, strict=True)]
 
@@ -186,10 +190,8 @@ class RetrievalTask:
         for part in ("train", "validation", "test"):
             data = getattr(self._data, part)
             if id(data.documents) not in corpora:
-                corpora[id(data.documents)] = document_ids(
-                    self._retriever, data.documents, self._settings.document_length
-                )
-            queries, truncated = query_ids(self._retriever, data.queries, self._settings.query_length)
+                corpora[id(data.documents)] = self._document_ids(data.documents)
+            queries, truncated = self._query_ids(data.queries)
             truncated_queries += truncated
             tokens[part] = Tokens(queries, corpora[id(data.documents)][0])
         self.cut = {
@@ -200,6 +202,12 @@ class RetrievalTask:
             ),
         }
         return tokens
+
+    def _query_ids(self, texts: Sequence[str]) -> tuple[list[list[int]], int]:
+        return token_ids(self._retriever, texts, self._retriever.query, self._settings.query_length)
+
+    def _document_ids(self, texts: Sequence[str]) -> tuple[list[list[int]], int]:
+        return token_ids(self._retriever, texts, self._retriever.document, self._settings.document_length)
 
     def _augmented(self, texts: Sequence[str], positions: list[int], seed: int, batch: int) -> list[str]:
         chosen = [texts[i] for i in positions]

@@ -19,6 +19,7 @@ def estimate(**changes) -> Estimate:
         "space": SPACE,
         "head_parameters": 0,
         "cut": {},
+        "warnings": (),
         "trials": 10,
         "baselines": (2, 3),
         "verdict_trainings": 8,

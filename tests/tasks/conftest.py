@@ -4,35 +4,29 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import nn
 from transformers import (
-    AutoTokenizer,
     BertConfig,
     BertForSequenceClassification,
-    BertModel,
     LlamaConfig,
     LlamaForCausalLM,
 )
 
-from rank_search.config import ClassificationConfig, GenerationConfig, ModelConfig, RagConfig, TrainingConfig
+from rank_search.config import ClassificationConfig, GenerationConfig, RagConfig, TrainingConfig
 from rank_search.data.answered import AnsweredQuestion
 from rank_search.data.labelled import LabelledText
 from rank_search.data.splits import Splits
 from rank_search.models.load import LoadedModel
-from rank_search.models.retriever import Retriever, SentenceEncoder
-from rank_search.models.source import locate
 from rank_search.tasks.classification import ClassificationTask
 from rank_search.tasks.generation import GenerationTask
 from rank_search.tasks.rag import RagTask
-from tests.bench import EMBEDDED
+from tests.embedders import SIZES, embedded_tokenizer, small_retriever
 from tests.small_models import VOCABULARY
 
-SIZES = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48}
 TRAINING = TrainingConfig(steps=3, batch_size=4, eval_batch_size=4, precision="float32", learning_rate=1e-2)
 
 
 def tokenizer():
-    made = AutoTokenizer.from_pretrained(locate(ModelConfig(source=EMBEDDED)).path_or_id)
+    made = embedded_tokenizer()
     made.eos_token = made.sep_token
     return made
 
@@ -42,14 +36,6 @@ def generator(seed: int = 0) -> LoadedModel:
     config = LlamaConfig(vocab_size=30522, pad_token_id=0, bos_token_id=101, eos_token_id=102, **SIZES)
     model = LlamaForCausalLM(config).eval().requires_grad_(False)
     return LoadedModel(model, tokenizer(), 256, "sha256:generator", frozenset())
-
-
-def retriever(seed: int = 0) -> Retriever:
-    torch.manual_seed(seed)
-    from sentence_transformers.sentence_transformer.modules import Pooling
-
-    encoder = SentenceEncoder(BertModel(BertConfig(**SIZES)), nn.Sequential(Pooling(32))).eval()
-    return Retriever(encoder.requires_grad_(False), tokenizer(), 64, "", "", "sha256:retriever")
 
 
 def answered(count: int, start: int) -> tuple[AnsweredQuestion, ...]:
@@ -73,7 +59,7 @@ def generation() -> GenerationTask:
 @pytest.fixture
 def rag() -> RagTask:
     settings = RagConfig(kind="rag", data="x", retriever={"source": "x"}, max_new_tokens=5, passages=3)
-    return RagTask(settings, TRAINING, ANSWERED, retriever(), generator())
+    return RagTask(settings, TRAINING, ANSWERED, small_retriever(), generator())
 
 
 def labelled(count: int, start: int) -> tuple[LabelledText, ...]:

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from rank_search.tasks.answering import IGNORED, AnswerBatch, Answerer
+from rank_search.tasks.answering import IGNORED, AnswerBatch, Answerer, count_cut
 from rank_search.tasks.generation import GenerationTask
 from tests.tasks.conftest import tokenizer
 
@@ -97,3 +97,12 @@ def test_long_answer_is_truncated_to_the_models_limit(generation) -> None:
     example = generation._answerer.encode("what is it?", ["this"], " ".join(["word"] * 500))
     assert len(example) == 256
     assert 0 < len(example.answer) < 256
+    assert example.answer_cut
+    assert not example.prompt_cut
+
+
+def test_prompts_and_answers_that_are_cut_are_counted(generation) -> None:
+    long = " ".join(["word"] * 500)
+    texts = [("this", "that"), (long, "that"), (long, "other"), ("this", long)]
+    encoded = [generation._answerer.encode("what is it?", [passage], answer) for passage, answer in texts]
+    assert count_cut(encoded) == {"prompts": (2, 4), "answers": (1, 4)}

@@ -3,7 +3,8 @@ import torch
 from rank_search.config import GenerationConfig
 from rank_search.core.evaluation import Evaluation
 from rank_search.tasks.generation import GenerationTask
-from tests.tasks.conftest import ANSWERED, TRAINING, generator, retriever
+from tests.embedders import small_retriever
+from tests.tasks.conftest import ANSWERED, TRAINING, generator
 
 
 def answer_config(**settings) -> GenerationConfig:
@@ -28,7 +29,7 @@ def test_examples_show_question_answer_and_what_is_right(generation) -> None:
 
 
 def test_passages_of_a_retriever_stand_in_the_prompt_best_first() -> None:
-    found = retriever()
+    found = small_retriever()
     settings = answer_config(
         retriever={"source": "x"}, passages=2, template="{{ passages|join(' # ') }} ? {{ question }}"
     )
@@ -40,7 +41,7 @@ def test_passages_of_a_retriever_stand_in_the_prompt_best_first() -> None:
     def embed(texts):
         tokens = found.tokenizer(texts, padding=True, return_tensors="pt")
         with torch.no_grad():
-            return found.encoder({name: tokens[name] for name in ("input_ids", "attention_mask")})
+            return found.encoder({name: tokens[name] for name in ("input_ids", "attention_mask")}, found.query)
 
     best = cos_sim(embed([ANSWERED.test[0].question]), embed(corpus))[0].topk(2).indices.tolist()
     text = found.tokenizer.decode(task._encoded["test"][0].prompt, skip_special_tokens=True)

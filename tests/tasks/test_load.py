@@ -96,7 +96,7 @@ def test_tasks_that_answer_are_loaded_from_their_files(tmp_path) -> None:
     task = {"kind": "generation", "data": data, "max_new_tokens": 4}
     generation = load_task(study_config(task=task, model={"source": source}, training=training))
     assert isinstance(generation, GenerationTask)
-    assert generation.cut == {"passages": (0, 40)}
+    assert generation.cut == {"passages": (0, 40), "prompts": (0, 40), "answers": (0, 40)}
     assert generation.size("validation") == 5
     both = {**task, "kind": "rag", "retriever": {"source": EMBEDDED}}
     rag = load_task(study_config(task=both, model={"source": source}, training=training))

@@ -18,22 +18,27 @@ def text_of(ids: list[int]) -> str:
     return tokenizer().decode(ids, skip_special_tokens=True)
 
 
+def prompt_text(builder: PromptBuilder, question: str, passages: list[str]) -> str:
+    ids, _ = builder.prompt(question, passages)
+    return text_of(ids)
+
+
 def test_template_and_chat_template() -> None:
-    custom = prompter(template="Q {{ question }} C {{ context }} N {{ passages|length }}").prompt("why", ["one", "two"])
-    assert text_of(custom) == "q why c one two n 2"
+    custom = prompter(template="Q {{ question }} C {{ context }} N {{ passages|length }}")
+    assert prompt_text(custom, "why", ["one", "two"]) == "q why c one two n 2"
     made = tokenizer()
     said = "{% for m in messages %}[{{ m['role'] }}] {{ m['content'] }}{% endfor %}"
     made.chat_template = said + "{% if add_generation_prompt %} [bot]{% endif %}"
     chat = PromptBuilder(answer_config(), made, 256)
-    assert text_of(chat.prompt("why?", ["because"])).startswith("[ user ] answer the question in a few words")
-    assert text_of(chat.prompt("why?", ["because"])).endswith("question : why? [ bot ]")
+    assert prompt_text(chat, "why?", ["because"]).startswith("[ user ] answer the question in a few words")
+    assert prompt_text(chat, "why?", ["because"]).endswith("question : why? [ bot ]")
     # The chat template writes the special tokens itself.
-    assert 101 not in chat.prompt("why?", ["because"])
+    assert 101 not in chat.prompt("why?", ["because"])[0]
 
 
 def test_template_may_name_each_passage_that_a_retriever_finds() -> None:
     two = prompter(template="{{ passages[1] }} {{ question }}", retriever={"source": "x"}, passages=2)
-    assert text_of(two.prompt("why", ["one", "two"])) == "two why"
+    assert prompt_text(two, "why", ["one", "two"]) == "two why"
 
 
 def test_tokenizer_without_an_end_is_refused() -> None:
@@ -52,7 +57,9 @@ def test_long_passages_are_truncated_and_counted() -> None:
 def test_prompt_fits_the_model_whatever_the_passages() -> None:
     long = " ".join(["word"] * 500)
     tight = prompter(limit=60, max_new_tokens=10, passage_length=1000)
-    prompt = tight.prompt("what is it?", [long, long])
+    prompt, cut = tight.prompt("what is it?", [long, long])
+    assert cut
+    assert not tight.prompt("what is it?", ["this"])[1]
     assert 25 < len(prompt) <= 50
     assert "what is it?" in text_of(prompt)
     with pytest.raises(InputError, match=r"task\.data: the question 'word word .* is longer than the model's limit"):

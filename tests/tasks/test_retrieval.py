@@ -99,9 +99,10 @@ def test_query_and_document_of_a_pair_stand_in_the_same_row(small_task) -> None:
 
 def test_loss_is_the_cross_entropy_of_the_own_document(small_task) -> None:
     batch = next(iter(small_task.training_batches(1, 0)))
-    encoder = small_task._retriever.encoder
+    retriever = small_task._retriever
     with torch.no_grad():
-        queries, documents = (functional.normalize(encoder(dict(side))) for side in (batch.queries, batch.documents))
+        queries = functional.normalize(retriever.encoder(batch.queries, retriever.query))
+        documents = functional.normalize(retriever.encoder(batch.documents, retriever.document))
         expected = 0.0
         for i in range(4):
             scores = [20 * float(queries[i] @ documents[j]) for j in range(4)]
@@ -117,7 +118,8 @@ def test_evaluation_equals_ranking_one_text_at_a_time(small_task) -> None:
     def vector(text: str) -> torch.Tensor:
         tokens = retriever.tokenizer(text, return_tensors="pt")
         with torch.no_grad():
-            embedding = retriever.encoder({name: tokens[name] for name in ("input_ids", "attention_mask")})
+            inputs = {name: tokens[name] for name in ("input_ids", "attention_mask")}
+            embedding = retriever.encoder(inputs, retriever.query)
         return functional.normalize(embedding[0], dim=0)
 
     documents = torch.stack([vector(document) for document in pairs.documents])
@@ -165,9 +167,8 @@ def test_other_right_documents_of_a_batch_are_no_wrong_answers() -> None:
     same = torch.tensor([[one[0] == other[0] and one != other for other in texts] for one in texts])
     assert torch.equal(batch.other_positives, same)
     with torch.no_grad():
-        queries, documents = (
-            functional.normalize(retriever.encoder(dict(s))) for s in (batch.queries, batch.documents)
-        )
+        queries = functional.normalize(retriever.encoder(batch.queries, retriever.query))
+        documents = functional.normalize(retriever.encoder(batch.documents, retriever.document))
         logits = 20 * queries @ documents.T
         expected = 0.0
         for row in range(3):
