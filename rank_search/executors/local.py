@@ -11,6 +11,7 @@ from rank_search.core.candidate import Candidate
 from rank_search.core.errors import InputError, TrainingFailed
 from rank_search.core.job import FineTuned, Job
 from rank_search.executors.protocol import Serial
+from rank_search.models.restoring import restored
 from rank_search.study.faults import failure
 from rank_search.training.adalora import train_adalora
 from rank_search.training.memory import (
@@ -198,7 +199,8 @@ class LocalExecutor:
     def _train_or_halve(self, jobs: Sequence[Job], on_step: OnStep, rungs: Rungs | None) -> Sequence[Outcome]:
         reset_peak_memory(self._device)
         try:
-            return self._run_recipe(jobs, on_step, rungs)
+            with restored(self._task.backbone):
+                return self._run_recipe(jobs, on_step, rungs)
         except Exception as error:  # the study records any failure
             failed = self._to_failure(error)
         # After the except block no traceback keeps the memory of the failed pack.

@@ -50,6 +50,26 @@ def test_map_that_raises_fails_alone(small_task, small_space, monkeypatch) -> No
     assert str(outcomes[2]) == "ValueError: of this map alone"
 
 
+def test_recipe_that_leaves_its_hooks_behind_spoils_no_other_map(small_task, small_space, monkeypatch) -> None:
+    """As PEFT's EVA does where a model's layers do not suit it."""
+
+    def broken(backbone, *_):
+        for module in backbone.modules():
+            module.register_forward_hook(lambda *_: pytest.fail("a hook was left behind"))
+        backbone.requires_grad_(True).train()
+        raise ValueError("EVA can't")
+
+    trainer = executor(small_task, small_space)
+    (before,) = trainer.train(jobs(small_space, 1), no_callback)
+    monkeypatch.setattr(local, "eva_init", broken)
+    (failed,) = trainer.train(jobs(small_space, 1, recipe="eva"), no_callback)
+    assert str(failed) == "ValueError: EVA can't"
+    (after,) = trainer.train(jobs(small_space, 1), no_callback)
+    assert after.losses == before.losses
+    assert not small_task.backbone.training
+    assert not any(weight.requires_grad for weight in small_task.backbone.parameters())
+
+
 def test_jobs_on_other_batches_are_packed_apart(small_task, small_space, monkeypatch) -> None:
     packs = []
 
