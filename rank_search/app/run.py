@@ -17,7 +17,7 @@ from rank_search.app.extras import check_extras
 from rank_search.app.loading import load_study_task, new_metadata, read_prior, refuse_other
 from rank_search.app.scheduling import make_schedule
 from rank_search.app.time_left import whole_study
-from rank_search.app.verdict import is_measured, measure_on_test, train_afresh
+from rank_search.app.verdict import check_trained, is_measured, measure_on_test, train_afresh
 from rank_search.core.files import write_text
 from rank_search.core.job import no_callback
 from rank_search.models.library_logs import silence_library_logs
@@ -64,7 +64,7 @@ def run_study(config: StudyConfig, storage: str | None, console: Console, on_end
     Raises:
         InputError: an extra is missing, or settings, model or data are wrong, or differ from those that the study was
             started with.
-        SearchStopped: too many trials failed in a row.
+        SearchStopped: too many trials failed in a row, or all trainings did.
     """
     silence_library_logs()
     check_extras(config)
@@ -72,6 +72,7 @@ def run_study(config: StudyConfig, storage: str | None, console: Console, on_end
     if (known := Study.find(folder, storage)) is not None:
         refuse_change(dict(known.metadata.config), config.frozen())
         if _is_done(known, config):
+            check_trained(known)
             _trackers(known, config, console).send()
             console.print(f"{config.study}: all {len(known.trials())} trials are finished; nothing to train")
             on_end(known)
@@ -125,6 +126,7 @@ class _Run:
         with Leases(self.study.lock) as parts:
             with display:
                 nested = self._run_trials(parts, display, trackers)
+                check_trained(self.study)
                 if is_ours := self._acquired(parts, _VERDICT):
                     train_afresh(self.study, self.config, self.executor, display)
                     measure_on_test(self.study, self.executor, self.task)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from rank_search.analysis.comparison import Comparison
 from rank_search.analysis.maps import study_maps
-from rank_search.core.errors import RankSearchError
+from rank_search.core.errors import RankSearchError, SearchStopped
 from rank_search.search.fresh_trainings import FreshTrainings
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from rank_search.executors.local import LocalExecutor
     from rank_search.executors.ray_cluster import RayExecutor
     from rank_search.study.handle import Study
+    from rank_search.study.record import TrialRecord
     from rank_search.tasks.base import Task
 
 
@@ -28,6 +30,27 @@ def comparison_of(study: Study) -> Comparison:
         RankSearchError: no map has a score yet.
     """
     return Comparison.from_tables(study_maps(study), study.table())
+
+
+def check_trained(study: Study) -> None:
+    """Checks that at least one training of an adapter has a score: without one a verdict would compare nothing.
+
+    Raises:
+        SearchStopped: all failed; the message has the reason that most of them share.
+    """
+    ended = [trial for trial in study.trials() if trial.state.is_finished() and _trains_adapter(trial)]
+    if not ended or any(trial.is_complete for trial in ended):
+        return
+    reasons = Counter(trial.attributes.reason or "no reason is on record" for trial in ended)
+    (reason, count), *_ = reasons.most_common(1)
+    raise SearchStopped(
+        f"all {len(ended)} trainings failed, {count} of them because: {reason}; fix that and run the same command to "
+        "go on; if it takes another setting, such as a lower training.learning_rate, name another study"
+    )
+
+
+def _trains_adapter(trial: TrialRecord) -> bool:
+    return trial.candidate is not None and any(trial.candidate.rank_map.ranks.values())
 
 
 def is_measured(study: Study, config: StudyConfig) -> bool:

@@ -58,20 +58,28 @@ def test_the_largest_map_is_timed_alone(planned, small_space) -> None:
     planned.estimate(seed=5)
     (((job,), steps),) = planned.timed
     assert job.rank_map == small_space.uniform(4)
-    assert (job.seed, job.data_seed, steps) == (5, batch_seed(5), 3)
+    assert (job.seed, job.data_seed, steps) == (5, batch_seed(5), 5)
 
 
-def test_a_step_costs_its_mean_arithmetic_at_the_rate_in_the_middle(planned, small_task, small_space) -> None:
+def test_a_step_costs_its_mean_arithmetic_at_the_quickest_rate(planned, small_task, small_space) -> None:
     found = planned.estimate(training={"steps": 6})
     batches = list(small_task.training_batches(6, batch_seed(0)))
     flops = [
         step_flops(small_task.backbone, small_space.uniform(4), small_task.batch_shapes(batch)) for batch in batches
     ]
-    assert found.flops_rate == 4.0
+    assert found.flops_rate == 10.0
     assert found.step_flops == pytest.approx(fmean(each.total for each in flops))
-    assert found.step_seconds == found.step_flops / 4.0
+    assert found.step_seconds == found.step_flops / 10.0
     assert found.evaluation_seconds == 3.0
     assert found.trial_seconds == pytest.approx(6 * found.step_seconds + 3.0)
+
+
+@pytest.mark.parametrize(("load", "is_told"), [(0.5, False), (3.1, True)])
+def test_a_busy_machine_is_told(planned, monkeypatch, load, is_told) -> None:
+    monkeypatch.setattr(plan.psutil, "getloadavg", lambda: (load, 0.0, 0.0))
+    monkeypatch.setattr(plan.psutil, "cpu_count", lambda: 2)
+    told = "the machine was busy already (load 3.1 on 2 cores): a free one takes less time than this"
+    assert planned.estimate().warnings == ((told,) if is_told else ())
 
 
 def test_a_long_training_is_judged_by_its_first_steps(planned, small_task, monkeypatch) -> None:

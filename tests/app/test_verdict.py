@@ -6,9 +6,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from rank_search.app.verdict import comparison_of, is_measured, measure_on_test, train_afresh
-from rank_search.core.errors import RankSearchError
+from rank_search.app.verdict import check_trained, comparison_of, is_measured, measure_on_test, train_afresh
+from rank_search.core.errors import RankSearchError, SearchStopped, TrainingFailed
 from rank_search.core.evaluation import Evaluation
+from rank_search.core.job import no_callback
 from rank_search.executors.protocol import Serial
 from rank_search.tasks.base import Example, Output
 from tests.bench import Landscape, study_config
@@ -54,6 +55,28 @@ def executor() -> Executor:
 def steps(study, executor) -> None:
     train_afresh(study, CONFIG, executor, SimpleNamespace(verdict=lambda _done, _total: None))
     measure_on_test(study, executor, Shown())
+
+
+class Diverging(Landscape):
+    """No adapter can be trained, but rank 0 has its score."""
+
+    def train(self, jobs, on_step=no_callback, rungs=None):
+        outcomes = super().train(jobs, on_step, rungs)
+        failed = TrainingFailed("the loss is not finite after step 3", "not finite")
+        return [
+            failed if any(job.rank_map.ranks.values()) else outcome for job, outcome in zip(jobs, outcomes, strict=True)
+        ]
+
+
+def test_study_in_which_nothing_could_be_trained_has_no_verdict(bench) -> None:
+    bench.search(5, Diverging(), max_failures=100)
+    message = r"all \d+ trainings failed, \d+ of them because: the loss is not finite after step 3; .*learning_rate"
+    with pytest.raises(SearchStopped, match=message):
+        check_trained(bench.handle())
+
+
+def test_one_training_with_a_score_is_enough(study) -> None:
+    check_trained(study)
 
 
 def test_nothing_is_compared_before_there_is_a_score(bench) -> None:
