@@ -11,7 +11,7 @@ import torch
 from rank_search.adapters import Adapter, adapter_folder, compact, in_all_layers, padded
 from rank_search.core.errors import InputError, RankSearchError
 from rank_search.data.splits import fingerprint as joint_fingerprint
-from rank_search.export.certificate import certified_labels, certify, measure_reference
+from rank_search.export.certificate import certified_labels, certify, measure_reference, prevents_export
 from rank_search.export.gguf_file import FILE, check_architecture, write_gguf
 from rank_search.export.manifest import Base, Manifest, weight_digests
 from rank_search.export.origin import finding_line, write_card
@@ -165,7 +165,7 @@ def _write(part: ModelPart, form: str, folder: Path, *, force: bool) -> list[str
         weights=weight_digests(folder),
     )
     findings = certify(folder, manifest, base, reference, certified_labels(form))
-    failed = [finding for finding in findings if finding.passed is False]
+    failed = [finding for finding in findings if prevents_export(finding, form)]
     if failed and not force:
         raise RankSearchError(
             f"{form}: {finding_line(failed[0])}; nothing was written (--force writes it all the same, marked as failed)"
@@ -173,5 +173,5 @@ def _write(part: ModelPart, form: str, folder: Path, *, force: bool) -> list[str
     manifest = manifest.model_copy(update={"certificate": findings})
     manifest.write(folder)
     serving = serving_notes(folder, findings, part.auto_class)
-    write_card(folder, manifest, part, serving)
+    write_card(folder, manifest, part, serving, failed=bool(failed))
     return [*map(finding_line, findings), *serving]

@@ -38,6 +38,16 @@ def certified_labels(form: str) -> tuple[str, ...]:
     return tuple(reader.label for reader in readers() if form in reader.certified)
 
 
+def prevents_export(finding: Finding, form: str) -> bool:
+    """Whether a bundle must not be written.
+
+    A consumer that computes something else would do so in silence. A consumer that refuses the bundle says so itself;
+    then others can still read it, unless the format is the consumer's own.
+    """
+    is_native = any(reader.label == finding.label and form in reader.native for reader in readers())
+    return finding.passed is False and (finding.difference is not None or is_native)
+
+
 def bundles(folder: Path) -> list[Path]:
     """The bundles in a folder: itself, or those of its base models.
 
@@ -126,9 +136,8 @@ def _finding(reader: Reader, bundle: Bundle, manifest: Manifest) -> Finding:
     installed = reader.installed_version if reader.can_run(bundle.base) else None
     common: dict[str, Any] = {"label": reader.label, "consumer": reader.name}
     common |= {"version": installed or reader.rules_version, "real": installed is not None}
-    architecture = type(bundle.base.model).__name__
-    if manifest.base.auto_class not in reader.auto_classes or architecture in reader.unsupported:
-        return Finding(**common, passed=None, note=f"takes no adapters for {architecture}")
+    if reason := reader.why_not(manifest.base.auto_class, type(bundle.base.model).__name__):
+        return Finding(**common, passed=None, note=reason)
     try:
         found = _outputs(reader, installed, bundle)
     except NotServed as error:

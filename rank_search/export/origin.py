@@ -52,10 +52,17 @@ def _on_one_line(text: str) -> str:
     return "".join(character if character.isprintable() else "?" for character in text)
 
 
-def write_card(folder: Path, manifest: Manifest, part: ModelPart, notes: Sequence[str]) -> None:
+def write_card(folder: Path, manifest: Manifest, part: ModelPart, notes: Sequence[str], *, failed: bool) -> None:
     """Writes ``README.md``: a model card whose metadata the hub takes.
 
     A base model that is no hub id is named in the text alone, as the hub would look for it.
+
+    Args:
+        folder: the bundle.
+        manifest: its origin and certificate.
+        part: what it changes in its base model.
+        notes: how to serve it.
+        failed: whether it was written in spite of its certificate.
     """
     origin, score = header(part), part.exported.retrained
     if score is not None:
@@ -65,7 +72,7 @@ def write_card(folder: Path, manifest: Manifest, part: ModelPart, notes: Sequenc
         origin=origin,
         ranks=_by_layer(manifest.ranks),
         findings=manifest.certificate,
-        failed=[finding for finding in manifest.certificate if finding.passed is False],
+        failed=failed,
         notes=notes,
     )
     _save(folder, part, text, {"merged": "transformers", "gguf": "gguf"}.get(manifest.format, "peft"))

@@ -71,7 +71,9 @@ class Reader:
         formats: the formats that it can open.
         auto_classes: the kinds of base model that it takes adapters for.
         certified: the formats that are written for it: an export fails if it computes anything else with one of these.
+        native: the formats that are its own: an export in one of these also fails if it refuses the bundle.
         unsupported: base models, by their class in transformers, that it takes no adapters for.
+        supported: those that it takes adapters for, by its source; of all others nothing is known. None for all.
         own_code: loads a bundle with the program's own code, and returns what it changes in the base model, or its
             outputs on the fixed inputs; None if that code can't run here. Any exception of it is a refusal.
         can_run: whether the program's own code can run on a base model here.
@@ -87,7 +89,9 @@ class Reader:
     formats: frozenset[str]
     auto_classes: frozenset[AutoClass]
     certified: frozenset[str] = frozenset()
+    native: frozenset[str] = frozenset()
     unsupported: frozenset[str] = frozenset()
+    supported: frozenset[str] | None = None
     own_code: Callable[[Bundle], AppliedUpdates | Tensor] | None = None
     can_run: Callable[[LoadedBase], bool] = lambda _base: True
     rules: Callable[[Bundle], AppliedUpdates] | None = None
@@ -103,6 +107,19 @@ class Reader:
         except PackageNotFoundError:
             return None
         return found if self.own_code and Version(found) in SpecifierSet(self.versions, prereleases=True) else None
+
+    def why_not(self, auto_class: AutoClass, architecture: str) -> str | None:
+        """Why it can't be said to take adapters for a base model; None if it takes them.
+
+        Args:
+            auto_class: the kind of base model.
+            architecture: its class in transformers.
+        """
+        if auto_class not in self.auto_classes or architecture in self.unsupported:
+            return f"takes no adapters for {architecture}"
+        if self.supported is not None and architecture not in self.supported:
+            return f"not known: its source was not read for {architecture}"
+        return None
 
 
 @dataclass(frozen=True)

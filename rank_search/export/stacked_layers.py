@@ -29,11 +29,11 @@ def rule(adapter: AdapterFiles) -> AppliedUpdates:
     ``LoraWeights.prepare_weights``.
 
     Raises:
-        Refused: modules were trained whole, or the layers' modules of one kind have several ranks.
-        NotServed: modules outside layers are adapted.
+        Refused: the layers' modules of one kind have several ranks.
+        NotServed: modules were trained whole, or modules outside layers are adapted.
     """
     if adapter.whole:
-        raise Refused("it takes no modules_to_save")
+        raise NotServed("takes no modules_to_save")
     if outside := [name for name in adapter.factors if layer_of(name) == name]:
         raise NotServed(f"how it loads adapters outside layers, such as {outside[0]}, is not modelled")
     kinds: dict[str, list[str]] = {}

@@ -46,8 +46,8 @@ def by_rules(reader: Reader, folder: Path) -> dict[str, torch.Tensor] | str:
     """The same by our model of its rules; it skips the test of a base model that is not served."""
     base = Manifest.read(folder).base
     loaded = load_base(base.located(trust_remote_code=False), base.auto_class, base.classes)
-    if base.auto_class not in reader.auto_classes:
-        pytest.skip("it takes no adapters for this kind of model")
+    if reason := reader.why_not(base.auto_class, type(loaded.model).__name__):
+        pytest.skip(reason)
     try:
         applied = reader.rules(Bundle(folder, loaded, Reference.load(folder)))
     except NotServed as error:
@@ -89,11 +89,13 @@ def test_unsupported_models_are_those_of_vllms_registry(label) -> None:
     def takes_adapters(name: str) -> bool:
         return name == "SupportsLoRA" or any(takes_adapters(base) for base in bases.get(name, ()) if base != name)
 
-    lacking = set()
+    lacking, taking = set(), set()
     for node in trees[folder / "registry.py"].body:
         if isinstance(node, ast.Assign | ast.AnnAssign) and isinstance(node.value, ast.Dict):
             target = node.targets[0] if isinstance(node, ast.Assign) else node.target
             if target.id in {"_TEXT_GENERATION_MODELS", "_EMBEDDING_MODELS", "_SEQUENCE_CLASSIFICATION_MODELS"}:
                 rows = {k.value: ast.literal_eval(v)[1] for k, v in zip(node.value.keys, node.value.values) if k}  # noqa: B905
                 lacking |= {architecture for architecture, name in rows.items() if not takes_adapters(name)}
+                taking |= rows.keys() - lacking
     assert lacking == reader.unsupported
+    assert taking == reader.supported

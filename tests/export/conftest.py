@@ -12,10 +12,14 @@ from transformers import (
     BertConfig,
     BertForSequenceClassification,
     BertModel,
+    DistilBertConfig,
+    DistilBertForSequenceClassification,
     GPT2Config,
     GPT2LMHeadModel,
     LlamaConfig,
     LlamaForCausalLM,
+    MPNetConfig,
+    MPNetModel,
 )
 
 from rank_search.adapters import Member, packed
@@ -34,6 +38,10 @@ SIZES = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4, "i
 MODELS = {
     "retrieval": lambda size: BertModel(BertConfig(vocab_size=size, **SIZES)),
     "classification": lambda size: BertForSequenceClassification(BertConfig(vocab_size=size, num_labels=3, **SIZES)),
+    "mpnet": lambda size: MPNetModel(MPNetConfig(vocab_size=size, pad_token_id=0, **SIZES)),
+    "distilbert": lambda size: DistilBertForSequenceClassification(
+        DistilBertConfig(vocab_size=size, num_labels=3, dim=32, n_layers=3, n_heads=4, hidden_dim=48)
+    ),
     "generation": lambda size: LlamaForCausalLM(
         LlamaConfig(vocab_size=size, num_key_value_heads=2, pad_token_id=0, bos_token_id=1, eos_token_id=2, **SIZES)
     ),
@@ -41,6 +49,8 @@ MODELS = {
         GPT2Config(vocab_size=size, n_embd=32, n_layer=3, n_head=4, pad_token_id=0, bos_token_id=1, eos_token_id=2)
     ),
 }
+TASKS = {"gpt2": "generation", "mpnet": "retrieval", "distilbert": "classification"}  # of the others their own names
+HEADS = {"classification": ("classifier",), "distilbert": ("classifier", "pre_classifier")}
 LADDER = (0, 1, 2, 4, 8)
 
 
@@ -80,8 +90,8 @@ def exported_trial(bases, tmp_path):
 
     def make(kind: str = "retrieval", scale: str = "rslora", alpha: float = 4.0, ranks=None, **model) -> ExportedTrial:
         folder = bases(kind)
-        task = {"kind": "generation" if kind == "gpt2" else kind, "data": "x"}
-        if kind == "classification":
+        task = {"kind": TASKS.get(kind, kind), "data": "x"}
+        if kind in HEADS:
             task["columns"] = {}
         config = study_config(
             task=task,
@@ -91,7 +101,7 @@ def exported_trial(bases, tmp_path):
         )
         base = MODELS[kind](len(AutoTokenizer.from_pretrained(folder)))
         base = type(base).from_pretrained(folder)
-        head = ("classifier",) if kind == "classification" else ()
+        head = HEADS.get(kind, ())
         space = build_space(base, config, head)
         layers = sorted({name.split(".layer.")[-1].split(".layers.")[-1].split(".h.")[-1][0] for name in space.shapes})
         found = {name: 0 if _layer(name) == layers[1] else LADDER[1 + i % 4] for i, name in enumerate(space.shapes)}

@@ -1,5 +1,6 @@
 import dataclasses
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,11 +14,12 @@ from transformers import AutoModel, AutoModelForCausalLM, AutoModelForSequenceCl
 from rank_search.adapters import Adapter, known_warnings
 from rank_search.config import ModelConfig
 from rank_search.core.errors import InputError, RankSearchError
-from rank_search.export import bundles
+from rank_search.export import bundles, certificate
 from rank_search.export.certificate import verify
 from rank_search.export.formats import write_export
 from rank_search.export.manifest import Manifest
 from rank_search.export.protocol import BUNDLE_FORMATS
+from rank_search.export.updates import Refused
 from rank_search.models.source import fingerprint, locate
 from tests.export.conftest import MODELS
 
@@ -27,7 +29,7 @@ pytestmark = pytest.mark.slow
 @pytest.mark.parametrize("form", BUNDLE_FORMATS)
 @pytest.mark.parametrize("kind", MODELS)
 def test_bundle_is_read_right_by_those_it_is_for(exported_trial, tmp_path, kind, form) -> None:
-    if form == "gguf" and kind in {"classification", "gpt2"}:
+    if form == "gguf" and kind not in {"retrieval", "generation"}:
         with pytest.raises(RankSearchError, match=r"gguf .* --to merged"):
             write_export(exported_trial(kind), form, tmp_path / "out")
         assert not (tmp_path / "out").exists()
@@ -36,15 +38,50 @@ def test_bundle_is_read_right_by_those_it_is_for(exported_trial, tmp_path, kind,
     findings = verify(tmp_path / "out", None)
     assert [finding.passed for finding in findings].count(False) == 0
     assert max(finding.difference for finding in findings if finding.passed) < 1e-5
-    # vLLM serves BERT's adapters from 0.32, and GPT-2's never; SGLang and TGI know only llama's names.
+    # vLLM serves BERT's adapters from 0.32, GPT-2's never, and of MPNet's nothing is known; SGLang and TGI know only
+    # llama's names. Nobody but PEFT takes a head of two layers.
     bert = {"peft": 2, "compact": 2, "padded": 2}
     passing = {
         "retrieval": bert,
         "classification": bert,
         "generation": {"peft": 2, "compact": 4, "padded": 7},
+        "mpnet": dict.fromkeys(bert, 1),
+        "distilbert": dict.fromkeys(bert, 1),
         "gpt2": {"peft": 1, "compact": 2, "padded": 3},
     }
     assert sum(finding.passed is True for finding in findings) == passing[kind].get(form, 1)
+
+
+def test_what_a_consumer_does_not_serve_is_said_beside_the_export(exported_trial, tmp_path) -> None:
+    for kind, reason in (
+        ("distilbert", "its source was not read for Distil"),
+        ("mpnet", "its source was not read for MPNetModel"),
+    ):
+        lines = write_export(exported_trial(kind), "peft", tmp_path / kind)
+        assert any(line.startswith("PEFT") and "computes the same" in line for line in lines)
+        (vllm,) = (line for line in lines if line.startswith("vLLM"))
+        assert f"not known: {reason}" in vllm
+        assert reason in (tmp_path / kind / "README.md").read_text()
+
+
+def test_refusal_prevents_only_what_is_the_consumers_own(exported_trial, tmp_path, monkeypatch) -> None:
+    def refuse(_bundle):
+        raise Refused("it is tired")
+
+    for label, written in (("vllm", True), ("peft", False)):
+        changed = tuple(
+            replace(reader, own_code=refuse, rules=refuse) if reader.label == label else reader
+            for reader in certificate.readers()
+        )
+        with monkeypatch.context() as patched:
+            patched.setattr(certificate, "readers", lambda changed=changed: changed)
+            if written:
+                lines = write_export(exported_trial("generation"), "peft", tmp_path / label)
+                assert any("FAILS, refuses it: it is tired" in line for line in lines)
+            else:
+                with pytest.raises(RankSearchError, match=r"PEFT .* refuses it: it is tired; nothing was written"):
+                    write_export(exported_trial("generation"), "peft", tmp_path / label)
+        assert (tmp_path / label).exists() == written
 
 
 def test_bundle_that_fails_is_not_left_behind_unless_forced(exported_trial, tmp_path, monkeypatch) -> None:

@@ -114,6 +114,21 @@ def test_a_reader_runs_on_every_base_unless_it_says_otherwise() -> None:
     assert (READER.certified, READER.unsupported, READER.rules, READER.release) == (frozenset(), frozenset(), None, "")
 
 
+@pytest.mark.parametrize(
+    ("architecture", "reason"),
+    [
+        ("LlamaForCausalLM", None),
+        ("GPT2LMHeadModel", "takes no adapters for GPT2LMHeadModel"),
+        ("NewForCausalLM", "not known: its source was not read for NewForCausalLM"),
+    ],
+)
+def test_of_classes_that_nobody_has_read_nothing_is_said(architecture, reason) -> None:
+    reader = replace(READER, unsupported=frozenset({"GPT2LMHeadModel"}), supported=frozenset({"LlamaForCausalLM"}))
+    assert reader.why_not("AutoModelForCausalLM", architecture) == reason
+    assert reader.why_not("AutoModel", "LlamaForCausalLM") == "takes no adapters for LlamaForCausalLM"
+    assert READER.why_not("AutoModelForCausalLM", architecture) is None
+
+
 # Bundles
 
 

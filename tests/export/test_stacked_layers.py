@@ -27,7 +27,7 @@ def test_kind_that_one_layer_lacks_is_left_out() -> None:
 @pytest.mark.parametrize(
     ("ranks", "whole", "refusal", "reason"),
     [
-        (layers(q_proj=8), ("score.weight",), Refused, "modules_to_save"),
+        (layers(q_proj=8), ("score.weight",), NotServed, "modules_to_save"),
         ({"model.layers.0.q_proj": 2, "model.layers.1.q_proj": 4}, (), Refused, r"q_proj, which have ranks \[2, 4\]"),
         ({"lm_head": 8}, (), NotServed, "outside layers, such as lm_head"),
     ],

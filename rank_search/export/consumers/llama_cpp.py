@@ -89,6 +89,7 @@ CONSUMER = Consumer(
             formats=_GGUF,
             auto_classes=CAUSAL_LMS | {"AutoModel"},
             certified=_GGUF,
+            native=_GGUF,
             own_code=run,
             can_run=lambda base: base.gguf is not None,
             rules=rule,

@@ -43,6 +43,7 @@ CONSUMER = Consumer(
             formats=ADAPTER_FORMATS,
             auto_classes=ALL_MODELS,
             certified=ADAPTER_FORMATS,
+            native=ADAPTER_FORMATS,
             own_code=outputs_of_bundle,
         ),
     ),

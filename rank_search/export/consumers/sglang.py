@@ -20,6 +20,24 @@ _KNOWN_MODULES = frozenset(
     | {"embed_tokens", "lm_head"}
 )
 
+# Classes of ``sglang/srt/models`` with these modules, and no others, in their layers.
+_SUPPORTED = frozenset(
+    {
+        "Gemma2ForCausalLM",
+        "Gemma3ForCausalLM",
+        "GemmaForCausalLM",
+        "GraniteForCausalLM",
+        "LlamaForCausalLM",
+        "Ministral3ForCausalLM",
+        "MistralForCausalLM",
+        "Olmo2ForCausalLM",
+        "OlmoForCausalLM",
+        "Phi3ForCausalLM",
+        "Qwen2ForCausalLM",
+        "Qwen3ForCausalLM",
+    }
+)
+
 
 def rule(adapter: AdapterFiles) -> AppliedUpdates:
     """SGLang 0.5.23: one global α/r for all modules, rsLoRA ignored; every tensor must have the configured rank.
@@ -31,7 +49,7 @@ def rule(adapter: AdapterFiles) -> AppliedUpdates:
     ``get_default_hidden_dim``, which knows no other modules.
     """
     if adapter.whole:
-        raise Refused("it takes no modules_to_save")
+        raise NotServed("takes no modules_to_save")
     if unknown := sorted({name.rpartition(".")[2] for name in adapter.factors} - _KNOWN_MODULES):
         raise NotServed(f"takes no adapters for modules called {', '.join(unknown)}")
     rank = adapter.settings.r
@@ -100,6 +118,7 @@ CONSUMER = Consumer(
             formats=ADAPTER_FORMATS,
             auto_classes=CAUSAL_LMS,
             certified=frozenset({"padded"}),
+            supported=_SUPPORTED,
             own_code=load_by_own_code,
             rules=lambda bundle: rule(bundle.adapter),
             rules_version="0.5.23",

@@ -24,6 +24,9 @@ def rule(adapter: AdapterFiles) -> AppliedUpdates:
     return stacked_layers.rule(adapter)
 
 
+# Classes whose layers take adapters (``custom_modeling/flash_llama_modeling.py`` and ``flash_mistral_modeling.py``).
+_SUPPORTED = frozenset({"LlamaForCausalLM", "MistralForCausalLM"})
+
 CONSUMER = Consumer(
     name="TGI",
     position=70,
@@ -35,6 +38,7 @@ CONSUMER = Consumer(
             formats=ADAPTER_FORMATS,
             auto_classes=CAUSAL_LMS,
             certified=frozenset({"padded"}),
+            supported=_SUPPORTED,
             rules=lambda bundle: rule(bundle.adapter),
             rules_version="45d95bd",
         ),

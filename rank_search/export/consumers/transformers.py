@@ -35,6 +35,7 @@ CONSUMER = Consumer(
             formats=_MERGED,
             auto_classes=ALL_MODELS,
             certified=_MERGED,
+            native=_MERGED,
             own_code=outputs_of_bundle,
         ),
     ),

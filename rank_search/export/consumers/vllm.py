@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from rank_search.export.protocol import ADAPTER_FORMATS, ALL_MODELS, Consumer, Reader
-from rank_search.export.updates import AppliedUpdates, Refused
+from rank_search.export.updates import AppliedUpdates, NotServed, Refused
 
 if TYPE_CHECKING:
     from rank_search.export.adapter_files import AdapterFiles
@@ -19,8 +19,9 @@ def _names(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-# Classes in ``vllm/model_executor/models/registry.py`` that are not ``SupportsLoRA``, among those for texts, of 0.31.0
-# and 0.33.0. Models that are not in the registry run on transformers' own code, which takes adapters.
+# Classes in ``vllm/model_executor/models/registry.py``, among those for texts, that are not ``SupportsLoRA`` and that
+# are, of 0.31.0 and 0.33.0. Some models that are not in the registry run on transformers' own code; which of them take
+# adapters, and under which names, is not known.
 _UNSUPPORTED = _names(
     "BailingMoeV2_5ForCausalLM BailingMoeV3ForCausalLM BertForMaskedLM BloomForCausalLM CLIPModel "
     "Cohere2MoeForCausalLM DbrxForCausalLM DeepseekV32ForCausalLM DeepseekV4ForCausalLM FalconForCausalLM "
@@ -42,17 +43,49 @@ UNSUPPORTED_FROM_0_32 = _UNSUPPORTED | _names(
     "FlintForCausalLM Lfm2BidirectionalModel Step5ForCausalLM"
 )
 
+_SUPPORTED = _names(
+    "AXK1ForCausalLM AfmoeForCausalLM ApertusForCausalLM BailingMoeForCausalLM BailingMoeV2ForCausalLM "
+    "ChatGLMForConditionalGeneration ChatGLMModel Cohere2ForCausalLM CohereForCausalLM ColPaliForRetrieval "
+    "DeciLMForCausalLM DeepseekForCausalLM DeepseekV2ForCausalLM DeepseekV3BidirectionalModel DeepseekV3ForCausalLM "
+    "Ernie4_5ForCausalLM Ernie4_5_MoeForCausalLM Exaone4ForCausalLM ExaoneForCausalLM ExaoneMoeForCausalLM "
+    "FalconH1ForCausalLM Gemma2ForCausalLM Gemma2Model Gemma3ForCausalLM Gemma4ForCausalLM GemmaForCausalLM "
+    "Glm4ForCausalLM Glm4MoeForCausalLM Glm4MoeLiteForCausalLM GlmMoeDsaForCausalLM GptOssForCausalLM "
+    "GraniteForCausalLM GraniteMoeForCausalLM GraniteMoeHybridForCausalLM GraniteMoeSWAForCausalLM "
+    "GraniteMoeSharedForCausalLM GraniteSWAForCausalLM HYV3ForCausalLM HyperCLOVAXForCausalLM IQuestCoderForCausalLM "
+    "InternLM2ForCausalLM InternLM3ForCausalLM JambaForCausalLM JambaForSequenceClassification JinaEmbeddingsV5Model "
+    "JinaVLForRanking K2HorizonForCausalLM LLaMAForCausalLM LagunaForCausalLM Lfm2ForCausalLM Lfm2MoeForCausalLM "
+    "Llama4ForCausalLM LlamaForCausalLM LlamaModel LlamaNemotronVLForSequenceClassification LlamaNemotronVLModel "
+    "LlavaNextForConditionalGeneration LongcatFlashForCausalLM LongcatFlashNgramForCausalLM MiMoForCausalLM "
+    "MiniCPM3ForCausalLM MiniCPMForCausalLM MiniMaxM2ForCausalLM Ministral3ForCausalLM MistralForCausalLM "
+    "MistralLarge3ForCausalLM MistralModel MixtralForCausalLM ModernBertModel MuseGlimmerForCausalLM "
+    "NemotronForCausalLM NemotronHForCausalLM NemotronHPuzzleForCausalLM OPTForCausalLM OlmoHybridForCausalLM "
+    "OlmoeForCausalLM PanguEmbeddedForCausalLM PanguProMoEV2ForCausalLM PanguUltraMoEForCausalLM Param2MoEForCausalLM "
+    "Phi3ForCausalLM PhiMoEForCausalLM Plamo3ForCausalLM Qwen2ForCausalLM Qwen2Model Qwen2MoeForCausalLM "
+    "Qwen2VLForConditionalGeneration Qwen3ForCausalLM Qwen3MoeForCausalLM Qwen3NextForCausalLM Qwen3_5ForCausalLM "
+    "Qwen3_5MoeForCausalLM Rnj1ForCausalLM RobertaForSequenceClassification SarvamMLAForCausalLM SarvamMoEForCausalLM "
+    "SolarForCausalLM TeleChat2ForCausalLM TeleChat3ForCausalLM TeleFLMForCausalLM VoyageQwen3BidirectionalEmbedModel "
+    "XLMRobertaForSequenceClassification"
+)
+SUPPORTED_TO_0_31 = _SUPPORTED | _names(
+    "ArceeForCausalLM CwmForCausalLM GlmForCausalLM Jais2ForCausalLM MellumForCausalLM PhiForCausalLM "
+    "SeedOssForCausalLM"
+)
+SUPPORTED_FROM_0_32 = _SUPPORTED | _names(
+    "AliceAIForCausalLM BertForSequenceClassification BertModel BertSpladeSparseEmbeddingModel BgeM3EmbeddingModel "
+    "ExaoneMoEForCausalLM RobertaForMaskedLM RobertaModel XLMRobertaModel"
+)
+
 
 def max_lora_rank(rank: int) -> int:
     """The smallest ``--max-lora-rank`` that takes a rank.
 
     Raises:
-        Refused: there is none.
+        NotServed: there is none.
     """
     for value in MAX_RANKS:
         if value >= rank:
             return value
-    raise Refused(f"it takes ranks up to {MAX_RANKS[-1]}")
+    raise NotServed(f"takes ranks up to {MAX_RANKS[-1]}, and this has {rank}")
 
 
 def rule_to_0_31(adapter: AdapterFiles) -> AppliedUpdates:
@@ -62,7 +95,8 @@ def rule_to_0_31(adapter: AdapterFiles) -> AppliedUpdates:
     ``LoRALayerWeights.from_config``.
     """
     scale = adapter.scale(adapter.settings.r)
-    return _with_features_checked(adapter, adapter.scaled(lambda _name, _a: scale))
+    check_served(adapter)
+    return AppliedUpdates(adapter.scaled(lambda _name, _a: scale).updates, adapter.whole)
 
 
 def rule_from_0_32(adapter: AdapterFiles) -> AppliedUpdates:
@@ -73,21 +107,27 @@ def rule_from_0_32(adapter: AdapterFiles) -> AppliedUpdates:
     updates = adapter.scaled(
         lambda name, _a: adapter.scale(adapter.rank_by_pattern(name), adapter.alpha_by_pattern(name))
     )
-    return _with_features_checked(adapter, updates)
+    check_served(adapter)
+    return AppliedUpdates(updates.updates, adapter.whole)
 
 
-def _with_features_checked(adapter: AdapterFiles, applied: AppliedUpdates) -> AppliedUpdates:
-    """Adds a whole ``classifier`` or ``score`` of one linear layer; vLLM refuses others, DoRA, and biases.
+def check_served(adapter: AdapterFiles) -> None:
+    """Checks that vLLM takes what was trained, whichever format it is written in.
+
+    Of modules that were trained whole it takes a ``classifier`` or ``score`` of one linear layer.
 
     Source: ``PEFTHelper._validate_features`` and ``vllm/lora/utils.py``, ``parse_fine_tuned_lora_name``.
+
+    Raises:
+        Refused: the adapter has DoRA or biases, which no export has.
+        NotServed: it has other modules that were trained whole, or a rank above all that vLLM takes.
     """
     if adapter.settings.use_dora or adapter.settings.bias != "none":
         raise Refused("it takes no DoRA, and no adapter with biases")
     max_lora_rank(adapter.settings.top_rank)
     heads = adapter.settings.modules_to_save or []
     if set(heads) - {"classifier", "score"} or any(len(name.split(".")) != 2 for name in adapter.whole):
-        raise Refused(f"it takes no modules_to_save but a linear classifier or score, and finds {heads}")
-    return AppliedUpdates(applied.updates, adapter.whole)
+        raise NotServed(f"takes no modules_to_save but a linear classifier or score, and this has {', '.join(heads)}")
 
 
 def load_by_own_code(bundle: Bundle) -> AppliedUpdates:
@@ -96,6 +136,7 @@ def load_by_own_code(bundle: Bundle) -> AppliedUpdates:
     from vllm.lora.lora_model import LoRAModel
     from vllm.lora.peft_helper import PEFTHelper
 
+    check_served(bundle.adapter)
     folder = str(bundle.folder)
     try:
         helper = PEFTHelper.from_local_dir(folder, max_position_embeddings=None)
@@ -142,6 +183,7 @@ CONSUMER = Consumer(
             auto_classes=ALL_MODELS,
             certified=frozenset({"compact", "padded"}),
             unsupported=UNSUPPORTED_TO_0_31,
+            supported=SUPPORTED_TO_0_31,
             own_code=load_by_own_code,
             rules=lambda bundle: rule_to_0_31(bundle.adapter),
             rules_version="0.31.0",
@@ -156,6 +198,7 @@ CONSUMER = Consumer(
             auto_classes=ALL_MODELS,
             certified=ADAPTER_FORMATS,
             unsupported=UNSUPPORTED_FROM_0_32,
+            supported=SUPPORTED_FROM_0_32,
             own_code=load_by_own_code,
             rules=lambda bundle: rule_from_0_32(bundle.adapter),
             rules_version="0.33.0",

@@ -14,7 +14,7 @@ def test_scale_is_alpha_over_r_even_if_rank_stabilised() -> None:
 @pytest.mark.parametrize(
     ("ranks", "whole", "refusal", "reason"),
     [
-        (RANKS, ("score.weight",), Refused, "modules_to_save"),
+        (RANKS, ("score.weight",), NotServed, "modules_to_save"),
         ({**RANKS, "model.layers.0.mlp.up_proj": 4}, (), Refused, "only tensors of rank r = 8"),
         ({"model.layers.0.self_attn.q_proj": 8}, (), Refused, "stacks Q, K and V"),
         ({"model.layers.0.self_attn.k_proj": 8}, (), Refused, "stacks Q, K and V"),

@@ -1,7 +1,7 @@
 import pytest
 
 from rank_search.export.consumers import vllm
-from rank_search.export.updates import Refused
+from rank_search.export.updates import NotServed, Refused
 from tests.export.consumers.rule_inputs import adapter_files, scales
 
 RANKS = {"layers.0.q_proj": 2, "layers.1.q_proj": 8}
@@ -21,18 +21,18 @@ def test_versions_from_0_32_have_the_scales_of_the_patterns() -> None:
 
 @pytest.mark.parametrize("rule", [vllm.rule_to_0_31, vllm.rule_from_0_32])
 @pytest.mark.parametrize(
-    ("settings", "whole", "reason"),
+    ("settings", "whole", "error", "reason"),
     [
-        ({"use_dora": True}, (), "DoRA"),
-        ({"bias": "all"}, (), "biases"),
-        ({"r": 513}, (), "ranks up to 512"),
-        ({"rank_pattern": {"layers": 600}}, (), "ranks up to 512"),
-        ({"modules_to_save": ["head"]}, ("head.weight",), "modules_to_save"),
-        ({"modules_to_save": ["classifier"]}, ("classifier.dense.weight",), "modules_to_save"),
+        ({"use_dora": True}, (), Refused, "DoRA"),
+        ({"bias": "all"}, (), Refused, "biases"),
+        ({"r": 513}, (), NotServed, "ranks up to 512"),
+        ({"rank_pattern": {"layers": 600}}, (), NotServed, "ranks up to 512"),
+        ({"modules_to_save": ["head"]}, ("head.weight",), NotServed, "modules_to_save"),
+        ({"modules_to_save": ["classifier"]}, ("classifier.dense.weight",), NotServed, "modules_to_save"),
     ],
 )
-def test_refusals(rule, settings, whole, reason) -> None:
-    with pytest.raises(Refused, match=reason):
+def test_refusals(rule, settings, whole, error, reason) -> None:
+    with pytest.raises(error, match=reason):
         rule(adapter_files(RANKS, whole=whole, **settings))
 
 
@@ -45,10 +45,17 @@ def test_linear_classifier_replaces_that_of_the_base_model() -> None:
 
 def test_max_lora_rank_is_the_smallest_allowed_value() -> None:
     assert [vllm.max_lora_rank(rank) for rank in (1, 2, 8, 9, 33, 512)] == [1, 8, 8, 16, 64, 512]
-    with pytest.raises(Refused, match="ranks up to 512"):
+    with pytest.raises(NotServed, match="ranks up to 512"):
         vllm.max_lora_rank(513)
 
 
 def test_unsupported_models_change_with_the_version() -> None:
     assert "BertModel" in vllm.UNSUPPORTED_TO_0_31 - vllm.UNSUPPORTED_FROM_0_32
     assert "GPT2LMHeadModel" in vllm.UNSUPPORTED_TO_0_31 & vllm.UNSUPPORTED_FROM_0_32
+
+
+def test_no_class_is_both_supported_and_unsupported() -> None:
+    assert not vllm.SUPPORTED_TO_0_31 & vllm.UNSUPPORTED_TO_0_31
+    assert not vllm.SUPPORTED_FROM_0_32 & vllm.UNSUPPORTED_FROM_0_32
+    assert {"LlamaForCausalLM", "Qwen3ForCausalLM"} <= vllm.SUPPORTED_TO_0_31 & vllm.SUPPORTED_FROM_0_32
+    assert "BertModel" in vllm.SUPPORTED_FROM_0_32 - vllm.SUPPORTED_TO_0_31
