@@ -60,7 +60,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
-from tests.bench import Bench, Landscape, metadata, study_config
+from tests.bench import SPACE, Bench, Landscape, metadata, study_config
 
 OUT = Path("reports/benchmarks/scale.json")
 SLEEP = 1.0  # seconds of a pretended training
@@ -98,7 +98,7 @@ def workers(packs: int = 6, steps: int = 10, rounds: int = 3) -> None:
     changes = [f"training.steps={steps}", "task.validation_size=200", "executor.kind=ray"]
     config = load_config(file, changes)
     task, space = load_study_task(config)
-    assignment = Assignment(config, task.data_fingerprint, task.fingerprint, str(Path.cwd()), 1)
+    assignment = Assignment(config, space, task.data_fingerprint, task.fingerprint, str(Path.cwd()), 1)
     local = LocalExecutor(config, task, space)
     given = [Pack([Job(Candidate(space.uniform(4)), seed=k, data_seed=0, number=k)]) for k in range(packs)]
     seconds: dict[int, list[float]] = {1: [], 2: []}
@@ -142,7 +142,7 @@ def overhead(trials: int = 96) -> None:
             folder = StudyFolder(Path(place) / "small")
             folder.path.mkdir()
             config: StudyConfig = study_config(executor={"kind": "ray", "workers": count})
-            executor = RayExecutor(config.executor, Assignment(config, "", "", ".", 1), None, Sleeper)  # type: ignore[arg-type]
+            executor = RayExecutor(config.executor, Assignment(config, SPACE, "", "", ".", 1), None, Sleeper)  # type: ignore[arg-type]
             many = trials if count > 1 else trials // 6
             started = time.perf_counter()
             Bench(folder).search(many, executor, baselines=[], repeats=0, sampler="random", sole_driver=True)

@@ -10,6 +10,7 @@ from rank_search.adapters.rows import UnpackableError
 from rank_search.adapters.saving import ADAPTER, Adapter, Adapters, adapter_folder, head_weights, lora_factors
 from rank_search.adapters.scale import lora_scale, module_scale
 from rank_search.adapters.spectrum import Spectrum
+from rank_search.adapters.support import check_exportable, unsupported_modules
 
 __all__ = [
     "ADAPTER",
@@ -24,6 +25,7 @@ __all__ = [
     "adalora_config",
     "adapter_folder",
     "base_models",
+    "check_exportable",
     "compact",
     "eva_directions",
     "eva_init",
@@ -39,4 +41,5 @@ __all__ = [
     "padded",
     "restored",
     "stored_transposed",
+    "unsupported_modules",
 ]

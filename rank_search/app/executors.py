@@ -41,7 +41,7 @@ def make_executor(config: StudyConfig, task: Task, space: Space) -> LocalExecuto
     threads = max(1, int(resources["cpu"])) if "cpu" in resources else None
     return RayExecutor(
         config.executor,
-        Assignment(config, task.data_fingerprint, task.fingerprint, str(Path.cwd()), threads),
+        Assignment(config, space, task.data_fingerprint, task.fingerprint, str(Path.cwd()), threads),
         LocalExecutor(config, task, space, trains=False),
     )
 

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import re
 import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rank_search.adapters import base_models, check_exportable, unsupported_modules
+from rank_search.core.errors import InputError
 from rank_search.core.rank_curve import RankCurve
 from rank_search.models.library_logs import silence_library_logs
 from rank_search.models.modules import build_space
 from rank_search.models.source import choose_device
 from rank_search.study.metadata import StudyMetadata, environment, refuse_change
+from rank_search.tasks.calls import uncalled_modules
 from rank_search.tasks.load import load_skeleton, load_task
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from rank_search.config import StudyConfig
     from rank_search.core.ranks import RankMap
     from rank_search.core.space import Space
@@ -22,10 +28,51 @@ if TYPE_CHECKING:
 
 
 def load_study_task(config: StudyConfig) -> tuple[Task, Space]:
-    """The task and what is searched; refuses what it can before weights are loaded."""
-    build_space(load_skeleton(config), config)
+    """The task and what is searched; refuses what it can before weights are loaded.
+
+    Raises:
+        InputError: settings, data or model are wrong.
+        RankSearchError: what would be trained can't be exported.
+    """
+    skeleton = load_skeleton(config)
+    unsupported = unsupported_modules(skeleton)
+    build_space(skeleton, config, unsearchable=unsupported)
     task = load_task(config)
-    return task, build_space(task.backbone, config, task.head)
+    _check_classes(config, skeleton, task.backbone)
+    space = build_space(task.backbone, config, task.head, unsupported | uncalled_modules(task))
+    check_exportable(skeleton, space, task.head)
+    return task, space
+
+
+def _check_classes(config: StudyConfig, skeleton: nn.Module, backbone: nn.Module) -> None:
+    """Checks that the classes that are trained are those that adapters are exported for.
+
+    Raises:
+        InputError: one is not.
+    """
+    loaded = base_models(backbone)
+    for prefix, model in base_models(skeleton).items():
+        recorded, trained = type(model).__name__, type(loaded[prefix]).__name__
+        if recorded != trained:
+            source = config.base_models[prefix].source
+            raise InputError(
+                f"{source!r} is trained as {trained}, but an adapter for {recorded} would be exported; name another "
+                "model",
+                field="model.source",
+            )
+
+
+def left_out_lines(space: Space) -> list[str]:
+    """What the study's targets mean and what is not searched, a line for each reason; numbers in names are ``*``."""
+    places: dict[str, dict[str, int]] = {}
+    for name, reason in space.left_out.items():
+        counts = places.setdefault(reason, {})
+        place = re.sub(r"\.\d+(?=\.|$)", ".*", name)
+        counts[place] = counts.get(place, 0) + 1
+    return [
+        "not searched: " + ", ".join(f"{place} ({count})" for place, count in counts.items()) + f", which {reason}"
+        for reason, counts in places.items()
+    ]
 
 
 def new_metadata(config: StudyConfig, space: Space, task: Task) -> StudyMetadata:
@@ -50,7 +97,7 @@ def head_parameters(task: Task) -> int:
 
 
 def refuse_other(kept: StudyMetadata, given: StudyMetadata) -> None:
-    """Checks that a study would go on with the settings, data and model that it was started with.
+    """Checks that a study would go on with the settings, data, model and modules that it was started with.
 
     Raises:
         InputError: naming the first field that differs.
@@ -58,6 +105,13 @@ def refuse_other(kept: StudyMetadata, given: StudyMetadata) -> None:
     refuse_change(dict(kept.config), dict(given.config))
     refuse_change(kept.data_fingerprint, given.data_fingerprint, "task.data")
     refuse_change(kept.model_fingerprint, given.model_fingerprint, "model.source")
+    if changed := sorted(kept.space.shapes.keys() ^ given.space.shapes.keys()):
+        was = "was" if changed[0] in kept.space.shapes else "was not"
+        raise InputError(
+            f"{changed[0]!r} {was} searched when the study was started, by another version; go on with that, or give "
+            "the study another name",
+            field="space.targets",
+        )
 
 
 def fingerprints(study: Study) -> tuple[str, str]:

@@ -14,7 +14,7 @@ from optuna.trial import TrialState
 from rank_search.app.display import Display
 from rank_search.app.executors import for_driver, make_executor, pack_size
 from rank_search.app.extras import check_extras
-from rank_search.app.loading import load_study_task, new_metadata, read_prior, refuse_other
+from rank_search.app.loading import left_out_lines, load_study_task, new_metadata, read_prior, refuse_other
 from rank_search.app.scheduling import make_schedule
 from rank_search.app.time_left import whole_study
 from rank_search.app.verdict import check_trained, is_measured, measure_on_test, train_afresh
@@ -85,6 +85,8 @@ def run_study(config: StudyConfig, storage: str | None, console: Console, on_end
         if known is not None:
             refuse_other(known.metadata, given)
     _print_warnings(task, console)
+    for line in left_out_lines(space):
+        console.print(line, markup=False)
     with closing(make_executor(config, task, space)) as executor:
         if config.search.strategy == "nested" or config.search.pack not in (1, "auto"):
             executor.check_packs()

@@ -35,6 +35,7 @@ def _content(estimate: Estimate) -> dict[str, Any]:
         "study": estimate.study,
         "modules": {name: list(shape) for name, shape in space.shapes.items()},
         "dimensions": {name: list(modules) for name, modules in space.dimensions.items()},
+        "left_out": dict(space.left_out),
         "ladder": list(space.ladder),
         "joint_settings": {name: [setting.low, setting.high] for name, setting in space.joint.items()},
         "space_size": finite_or_none(space.size),
@@ -55,12 +56,16 @@ def _content(estimate: Estimate) -> dict[str, Any]:
 
 
 def _print_space(study: str, space: Space) -> None:
+    from rank_search.app.loading import left_out_lines  # loads torch
+
     rows = [
         (module, f"{space.shapes[module].in_features} × {space.shapes[module].out_features}", dimension)
         for dimension, modules in space.dimensions.items()
         for module in modules
     ]
     print_table(f"{study}: adaptable modules", ("module", "in × out", "dimension"), rows)
+    for line in left_out_lines(space):
+        print(line)
     maps = len(space.ladder) ** len(space.dimensions)
     size = f"{maps:,}" if maps < 10**12 else f"{maps:.1e}"
     print(f"{len(space.dimensions)} dimensions, ladder {list(space.ladder)}: {size} maps")

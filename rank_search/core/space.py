@@ -47,6 +47,7 @@ class Space:
         ladder: the ranks that an index stands for.
         joint: joint setting → its range.
         transposed: modules that are GPT-2 ``Conv1D``, whose weights PEFT must transpose.
+        left_out: module, or weight, that the study's targets mean and that is not searched → why not.
     """
 
     shapes: Mapping[str, Shape]
@@ -54,6 +55,7 @@ class Space:
     ladder: tuple[int, ...]
     joint: Mapping[str, JointSetting] = field(default_factory=dict)
     transposed: tuple[str, ...] = ()
+    left_out: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def size(self) -> float:
@@ -130,4 +132,5 @@ class Space:
             ladder=tuple(content["ladder"]),
             joint={name: JointSetting(**setting) for name, setting in content["joint"].items()},
             transposed=tuple(content["transposed"]),
+            left_out=content.get("left_out", {}),  # studies before it have none
         )

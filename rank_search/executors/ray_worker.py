@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from rank_search.core.evaluation import Evaluation, Split
     from rank_search.core.job import Job, Outcome
     from rank_search.core.ranks import RankMap
+    from rank_search.core.space import Space
     from rank_search.executors.local import LocalExecutor
 
 _REPORT_SECONDS = 1.0  # least time between two reports of a training
@@ -43,6 +44,7 @@ class Assignment:
 
     Attributes:
         config: the study file.
+        space: what is searched.
         data_fingerprint: fingerprint of the driver's data.
         model_fingerprint: fingerprint of the driver's base model.
         folder: the driver's working folder; relative paths start there.
@@ -50,6 +52,7 @@ class Assignment:
     """
 
     config: StudyConfig
+    space: Space
     data_fingerprint: str
     model_fingerprint: str
     folder: str
@@ -156,7 +159,6 @@ def _loaded(assignment: Assignment) -> LocalExecutor:
 
     from rank_search.executors.local import LocalExecutor
     from rank_search.models.library_logs import silence_library_logs
-    from rank_search.models.modules import build_space
     from rank_search.tasks.load import load_task
 
     silence_library_logs()
@@ -166,7 +168,7 @@ def _loaded(assignment: Assignment) -> LocalExecutor:
         os.chdir(assignment.folder)
     try:
         task = load_task(assignment.config)
-        executor = LocalExecutor(assignment.config, task, build_space(task.backbone, assignment.config, task.head))
+        executor = LocalExecutor(assignment.config, task, assignment.space)
     except Exception as error:  # no trial can be the cause
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise OutOfService(f"a worker can't load what the study needs: {reason}") from None

@@ -13,7 +13,7 @@ from rank_search.core.errors import InputError, RankSearchError
 from rank_search.data.splits import fingerprint as joint_fingerprint
 from rank_search.export.certificate import certified_labels, certify, measure_reference, prevents_export
 from rank_search.export.gguf_file import FILE, check_architecture, write_gguf
-from rank_search.export.manifest import Base, Manifest, weight_digests
+from rank_search.export.manifest import EMBEDDERS, Base, Manifest, weight_digests
 from rank_search.export.origin import finding_line, write_card
 from rank_search.export.probe import load_base, merged
 from rank_search.export.serving import serving_notes
@@ -66,7 +66,7 @@ def write_merged(part: ModelPart, base: LoadedBase, out: Path) -> None:
         model.config.id2label = dict(enumerate(part.exported.metadata.classes))
         model.config.label2id = {name: i for i, name in enumerate(part.exported.metadata.classes)}
     model.to(getattr(torch, part.model.dtype))
-    if part.auto_class == "AutoModel":
+    if part.auto_class in EMBEDDERS:
         save_retriever(part.model, model, out)
     else:
         model.save_pretrained(out)

@@ -93,14 +93,22 @@ class ModelPart:
         space = self.exported.metadata.space
         return space.parameters(RankMap({self.prefix + name: rank for name, rank in self.rank_map.ranks.items()}))
 
-    @property
+    @cached_property
     def auto_class(self) -> AutoClass:
-        """The class of transformers whose module names the map has."""
+        """The class of transformers that was trained, and whose module names the map has.
+
+        Raises:
+            InputError: the base model can't be found.
+        """
         task = self.exported.config.task
         if isinstance(task, ClassificationConfig):
             return "AutoModelForSequenceClassification"
         retriever = isinstance(task, RetrievalConfig) or (isinstance(task, RagConfig) and self.prefix == "retriever.")
-        return "AutoModel" if retriever else "AutoModelForCausalLM"
+        if not retriever:
+            return "AutoModelForCausalLM"
+        from rank_search.models.load import embedder_class  # loads torch
+
+        return embedder_class(self.model)
 
     @property
     def transposed(self) -> bool:

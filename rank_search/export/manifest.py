@@ -15,7 +15,10 @@ if TYPE_CHECKING:
 
 FILE = "rank_search.json"
 
-AutoClass = Literal["AutoModel", "AutoModelForSequenceClassification", "AutoModelForCausalLM"]
+AutoClass = Literal[
+    "AutoModel", "AutoModelForTextEncoding", "AutoModelForSequenceClassification", "AutoModelForCausalLM"
+]
+EMBEDDERS = frozenset({"AutoModel", "AutoModelForTextEncoding"})
 
 
 class Strict(BaseModel):

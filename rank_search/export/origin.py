@@ -22,6 +22,7 @@ _PACKAGES = ("rank_search", "peft", "transformers", "torch")
 _HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 _TASKS = {
     "AutoModel": "sentence-similarity",
+    "AutoModelForTextEncoding": "sentence-similarity",
     "AutoModelForSequenceClassification": "text-classification",
     "AutoModelForCausalLM": "text-generation",
 }

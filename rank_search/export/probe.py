@@ -12,7 +12,12 @@ import torch
 from peft import PeftModel
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from transformers import AutoModel, AutoModelForCausalLM, AutoModelForSequenceClassification
+from transformers import (
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    AutoModelForTextEncoding,
+)
 
 from rank_search.adapters import ADAPTER, known_warnings
 from rank_search.core.errors import InputError
@@ -46,6 +51,7 @@ TEXTS = (
 
 CLASSES: dict[AutoClass, Any] = {
     "AutoModel": AutoModel,
+    "AutoModelForTextEncoding": AutoModelForTextEncoding,
     "AutoModelForSequenceClassification": AutoModelForSequenceClassification,
     "AutoModelForCausalLM": AutoModelForCausalLM,
 }

@@ -28,7 +28,11 @@ if TYPE_CHECKING:
 BUNDLE_FORMATS = ("peft", "compact", "padded", "gguf", "merged")  # of trained weights
 ADAPTER_FORMATS = frozenset({"peft", "compact", "padded"})  # those with PEFT's two files
 CAUSAL_LMS: frozenset[AutoClass] = frozenset({"AutoModelForCausalLM"})
-ALL_MODELS: frozenset[AutoClass] = CAUSAL_LMS | {"AutoModel", "AutoModelForSequenceClassification"}
+ALL_MODELS: frozenset[AutoClass] = CAUSAL_LMS | {
+    "AutoModel",
+    "AutoModelForTextEncoding",
+    "AutoModelForSequenceClassification",
+}
 # The reason of several refusals.
 ONE_RANK = "knows one rank for all modules, so no rank map; train with --to trl, axolotl or lora-config (PEFT)"
 

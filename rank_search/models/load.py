@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import nn
@@ -67,6 +67,19 @@ def read_config(config: ModelSource) -> PretrainedConfig:
             **located.arguments,
         )
     return settings
+
+
+def embedder_class(config: ModelSource) -> Literal["AutoModel", "AutoModelForTextEncoding"]:
+    """The class of transformers that loads what sentence-transformers trains: of T5 and its kin the encoder alone.
+
+    Raises:
+        InputError: the source holds no model that transformers knows.
+    """
+    from transformers import MODEL_FOR_TEXT_ENCODING_MAPPING
+
+    settings = read_config(config)
+    has_encoder_class = settings.is_encoder_decoder and type(settings) in MODEL_FOR_TEXT_ENCODING_MAPPING
+    return "AutoModelForTextEncoding" if has_encoder_class else "AutoModel"
 
 
 def skeleton(config: ModelSource, auto_class: Any, **settings: Any) -> nn.Module:

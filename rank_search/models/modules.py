@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from torch import nn
+from torch.nn.modules.conv import _ConvNd
 from transformers.pytorch_utils import Conv1D
 
 from rank_search.core.errors import InputError, did_you_mean
@@ -29,21 +30,33 @@ def linear_modules(model: nn.Module) -> dict[str, Shape]:
     return shapes
 
 
-def build_space(model: nn.Module, config: StudyConfig, head: Collection[str] = ()) -> Space:
+def build_space(
+    model: nn.Module,
+    config: StudyConfig,
+    head: Collection[str] = (),
+    unsearchable: Mapping[str, str] | None = None,
+) -> Space:
     """Builds the search space of a model, whose tensors may be on the meta device.
+
+    What the targets mean and what is not searched, it keeps by name, with the reason: modules that are unsearchable,
+    and weights inside layers that are no linear layers, such as those of fused experts.
 
     Args:
         model: the base model, or a ``ModuleDict`` of several.
         config: the study file.
         head: modules that are fully trained, and so get no adapter.
+        unsearchable: module → why it can't be searched; it may name modules that the targets do not mean.
 
     Raises:
-        InputError: a target names no module, the model has no layer to adapt, or a rank of the ladder is above
-            min(in, out) of a module.
+        InputError: a target names no module or only unsearchable ones, the model has no layer to adapt, or a rank of
+            the ladder is above min(in, out) of a module.
     """
     settings = config.space
     shapes = {name: shape for name, shape in linear_modules(model).items() if not _is_inside(name, head)}
-    targets = _target_modules(shapes, settings.targets)
+    meant = _target_modules(shapes, settings.targets)
+    left_out = {name: (unsearchable or {})[name] for name in meant if name in (unsearchable or {})}
+    _check_searchable(meant, left_out, settings.targets)
+    targets = [name for name in meant if name not in left_out]
     for name in targets:
         if settings.ladder[-1] > min(shapes[name]):
             raise InputError(
@@ -61,7 +74,43 @@ def build_space(model: nn.Module, config: StudyConfig, head: Collection[str] = (
         ladder=settings.ladder,
         joint=_joint_settings(config),
         transposed=tuple(name for name in targets if isinstance(model.get_submodule(name), Conv1D)),
+        left_out=left_out | _fused_weights(model, settings.targets),
     )
+
+
+def _check_searchable(meant: Collection[str], left_out: Mapping[str, str], targets: str | Sequence[str]) -> None:
+    """Checks that each target means a module that can be searched.
+
+    Raises:
+        InputError: one does not.
+    """
+    for target in [targets] if isinstance(targets, str) else targets:
+        found = [name for name in meant if isinstance(targets, str) or _is_named(name, target)]
+        if all(name in left_out for name in found):
+            raise InputError(
+                f"{target!r} means only modules that can't be searched: {found[0]!r} {left_out[found[0]]}; name others",
+                field="space.targets",
+            )
+
+
+def _fused_weights(model: nn.Module, targets: str | Sequence[str]) -> dict[str, str]:
+    """Weights inside layers that a whole group of targets means, and that no linear layer holds → why they get no rank.
+
+    Experts of a mixture are often one stack of matrices, ``[experts, out, in]``.
+    """
+    if not isinstance(targets, str):
+        return {}
+    in_layers = {name: weight.numel() for name, weight in model.named_parameters() if layer_of(name) != name}
+    fused = [
+        f"{parent}.{name}"
+        for parent, module in model.named_modules()
+        for name, weight in module.named_parameters(recurse=False)
+        if weight.dim() > 2 and not isinstance(module, _ConvNd) and f"{parent}.{name}" in in_layers
+    ]
+    fused = [name for name in fused if targets == "all-linear" or block_of(name).endswith(f"/{targets}")]
+    share = sum(in_layers[name] for name in fused) / max(1, sum(in_layers.values()))
+    reason = f"is no linear layer but a stack of matrices; all such weights are {share:.0%} of those in layers"
+    return dict.fromkeys(fused, reason)
 
 
 def _joint_settings(config: StudyConfig) -> dict[str, JointSetting]:

@@ -6,8 +6,9 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import torch
+import transformers
 from torch import nn
-from transformers import AutoModel, AutoModelForCausalLM, AutoModelForSequenceClassification
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
 from rank_search.config import (
     ClassificationConfig,
@@ -19,7 +20,7 @@ from rank_search.core.errors import InputError
 from rank_search.data.answered import load_answered
 from rank_search.data.labelled import load_labelled
 from rank_search.data.searchable import load_searchable
-from rank_search.models.load import check_weights_present, load, skeleton
+from rank_search.models.load import check_weights_present, embedder_class, load, skeleton
 from rank_search.models.retriever import load_retriever
 from rank_search.models.source import choose_device
 from rank_search.tasks.classification import ClassificationTask, class_names, head_modules
@@ -44,15 +45,19 @@ def load_skeleton(config: StudyConfig) -> nn.Module:
     """
     match config.task:
         case RetrievalConfig():
-            return skeleton(config.model, AutoModel)
+            return _embedder_skeleton(config.model)
         case ClassificationConfig():
             return skeleton(config.model, AutoModelForSequenceClassification)
         case GenerationConfig():
             return skeleton(config.model, AutoModelForCausalLM)
         case RagConfig(retriever=retriever):
             with _retriever_errors():
-                encoder = skeleton(retriever, AutoModel)
+                encoder = _embedder_skeleton(retriever)
             return nn.ModuleDict({"retriever": encoder, "generator": skeleton(config.model, AutoModelForCausalLM)})
+
+
+def _embedder_skeleton(source: ModelSource) -> nn.Module:
+    return skeleton(source, getattr(transformers, embedder_class(source)))
 
 
 def load_task(config: StudyConfig) -> Task:

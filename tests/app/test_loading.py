@@ -9,6 +9,7 @@ from rank_search.app import loading
 from rank_search.app.loading import (
     fingerprints,
     head_parameters,
+    left_out_lines,
     load_study_task,
     new_metadata,
     read_prior,
@@ -18,6 +19,7 @@ from rank_search.core.errors import InputError
 from rank_search.core.rank_curve import RankCurve
 from tests.bench import SPACE, metadata, study_config
 from tests.classifier import config
+from tests.small_models import small_model
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +47,27 @@ def test_a_wrong_space_is_refused_before_weights_are_loaded(place, monkeypatch, 
     monkeypatch.setattr(loading, "load_task", lambda _config: pytest.fail("weights were loaded"))
     with pytest.raises(InputError, match=message):
         load_study_task(config(place, space=space))
+
+
+def test_a_class_that_is_not_the_one_recorded_is_refused(place, loaded, monkeypatch) -> None:
+    """A whole study would end with adapters that can't be exported."""
+    other = SimpleNamespace(backbone=small_model("llama"), head=())
+    monkeypatch.setattr(loading, "load_task", lambda _config: other)
+    monkeypatch.setattr(loading, "uncalled_modules", lambda _task: pytest.fail("it was run"))
+    with pytest.raises(InputError, match=r"model.source: .* trained as LlamaForCausalLM, but an adapter for Bert"):
+        load_study_task(config(place))
+
+
+def test_what_never_runs_is_not_in_the_space(place, loaded, monkeypatch) -> None:
+    idle = [name for name in loaded[1].shapes if name.endswith("query")]
+    monkeypatch.setattr(loading, "load_task", lambda _config: loaded[0])
+    monkeypatch.setattr(loading, "uncalled_modules", lambda _task: dict.fromkeys(idle, "is never called for this task"))
+    _, space = load_study_task(config(place))
+    assert list(space.left_out) == idle
+    assert not space.shapes.keys() & {*idle}
+    assert left_out_lines(space) == [
+        "not searched: bert.encoder.layer.*.attention.self.query (2), which is never called for this task"
+    ]
 
 
 def test_only_the_head_is_counted(loaded, small_task) -> None:
@@ -96,6 +119,16 @@ def test_a_study_goes_on_with_its_own_settings_data_and_model(given, line) -> No
     with pytest.raises(InputError) as refused:
         refuse_other(KEPT, given)
     assert str(refused.value) == f"{line}; restore it, or give the study another name"
+
+
+def test_a_study_goes_on_with_its_own_modules() -> None:
+    fewer = replace(SPACE, shapes=dict(list(SPACE.shapes.items())[1:]))
+    with pytest.raises(
+        InputError, match=r"space.targets: 'layer.0.w' was searched when the study was started, by anoth"
+    ):
+        refuse_other(KEPT, replace(KEPT, space=fewer))
+    with pytest.raises(InputError, match=r"space.targets: 'layer.0.w' was not searched"):
+        refuse_other(replace(KEPT, space=fewer), KEPT)
 
 
 def test_a_study_may_go_on_with_another_budget() -> None:

@@ -12,7 +12,7 @@ from rank_search.executors.ray_cluster import RayExecutor
 from rank_search.executors.ray_worker import Assignment
 from rank_search.search import loop
 from rank_search.study.folder import StudyFolder
-from tests.bench import Bench, Landscape, study_config
+from tests.bench import SPACE, Bench, Landscape, study_config
 
 TRIALS, REPEATS = 150, 24
 NOISE = 0.02
@@ -32,7 +32,7 @@ class Pretended:
 
 def main(folder: str, storage: str, address: str) -> None:
     config = study_config(executor={"kind": "ray", "address": address, "workers": 2})
-    executor = RayExecutor(config.executor, Assignment(config, "", "", ".", 1), None, Pretended)
+    executor = RayExecutor(config.executor, Assignment(config, SPACE, "", "", ".", 1), None, Pretended)
     try:
         Bench(StudyFolder(Path(folder))).search(TRIALS, executor, storage=storage, repeats=REPEATS, baselines=[])
     finally:

@@ -1,6 +1,7 @@
 """``plan``: what it prints of an estimate; the estimate on the real model is in tests/test_end_to_end.py."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import yaml
@@ -12,7 +13,7 @@ from tests.conftest import in_process
 
 ESTIMATE = Estimate(
     study="mine",
-    space=SPACE,
+    space=replace(SPACE, left_out={f"tower.{i}.w": "is never called for this task" for i in range(2)}),
     head_parameters=7,
     cut={"queries": (3, 40), "documents": (0, 40)},
     warnings=("the embedder has no prompts",),
@@ -48,6 +49,7 @@ def test_json_is_one_object_and_nothing_else(planned) -> None:
     assert content["study"] == "mine"
     assert content["modules"] == {name: [10, 10 + i] for i, name in enumerate(SPACE.shapes)}
     assert content["warnings"] == ["the embedder has no prompts"]
+    assert content["left_out"] == dict.fromkeys(["tower.0.w", "tower.1.w"], "is never called for this task")
     assert content["space_size"] == 4**4
     assert content["baselines"] == {"trained": 2, "scored": 1}
     assert content["estimated_seconds"] == (25 + 2 + 8) * 22.0 + 2.0
@@ -57,6 +59,7 @@ def test_people_get_tables_and_sentences(planned) -> None:
     status, out, said = planned("--set", "training.steps=40")
     assert (status, said) == (0, "")
     assert "4 dimensions, ladder [0, 1, 2, 4]: 256 maps" in out
+    assert "not searched: tower.*.w (2), which is never called for this task" in out
     assert "and 7 parameters of the head" in out
     assert "3 of 40 queries are longer than" in out
     assert "documents are longer" not in out

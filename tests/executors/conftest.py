@@ -45,7 +45,7 @@ def cluster() -> Iterator[None]:
 def on_ray(place, loaded, local, **changes) -> RayExecutor:
     """An executor on the tests' cluster."""
     study = config(place, **changes)
-    assignment = Assignment(study, loaded[0].data_fingerprint, loaded[0].fingerprint, str(place), 1)
+    assignment = Assignment(study, loaded[1], loaded[0].data_fingerprint, loaded[0].fingerprint, str(place), 1)
     return RayExecutor(study.executor, assignment, local)
 
 

@@ -57,7 +57,7 @@ def test_two_workers_train_at_once_and_load_once(ray_executor, loaded) -> None:
 
 
 def test_worker_with_other_data_is_refused(place, loaded, local, cluster) -> None:
-    assignment = Assignment(config(place), "other", loaded[0].fingerprint, str(place), 1)
+    assignment = Assignment(config(place), loaded[1], "other", loaded[0].fingerprint, str(place), 1)
     executor = RayExecutor(config(place).executor, assignment, local)
     with pytest.raises(OutOfService, match="other data or another base model"):
         all_of(executor, pack(loaded[1], 1))

@@ -32,7 +32,7 @@ class Connection:
 
 @pytest.fixture
 def assignment(place, loaded) -> Assignment:
-    return Assignment(config(place), loaded[0].data_fingerprint, loaded[0].fingerprint, str(place), None)
+    return Assignment(config(place), loaded[1], loaded[0].data_fingerprint, loaded[0].fingerprint, str(place), None)
 
 
 @pytest.fixture

@@ -1,10 +1,16 @@
+import json
+from dataclasses import asdict
+
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
+from transformers import MixtralConfig, MixtralForCausalLM
 
 from rank_search.core.errors import InputError
 from rank_search.core.ranks import RankMap
+from rank_search.core.space import Space
 from rank_search.models.modules import build_space
 from rank_search.tasks.load import load_skeleton
 from tests.bench import study_config
@@ -102,6 +108,36 @@ def test_unknown_target_is_refused() -> None:
         space_of("bert", targets=["qurey"])
     with pytest.raises(InputError, match=r"'dens' names no"):
         space_of("bert", targets=["dens"])
+
+
+def test_unsearchable_modules_are_kept_by_name_with_the_reason() -> None:
+    model, config = small_model("bert"), study_config(space={"ladder": [0, 1], "targets": ["query", "key"]})
+    idle = {f"bert.encoder.layer.{i}.attention.self.query": "is never called" for i in range(2)}
+    idle["bert.pooler.dense"] = "is never called"
+    with pytest.raises(InputError, match=r"space.targets: 'query' means only modules that can't .* 'bert.* is never"):
+        build_space(model, config, unsearchable=idle)
+    del idle["bert.encoder.layer.0.attention.self.query"]
+    space = build_space(model, config, unsearchable=idle)
+    assert [name for name in space.shapes if name.endswith("query")] == ["bert.encoder.layer.0.attention.self.query"]
+    assert list(space.left_out) == ["bert.encoder.layer.1.attention.self.query"]  # the pooler is no target
+    assert Space.from_json(json.loads(json.dumps(asdict(space)))) == space
+
+
+def mixture() -> nn.Module:
+    """Two layers of four experts each."""
+    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48}
+    with torch.device("meta"):
+        return MixtralForCausalLM(MixtralConfig(vocab_size=64, num_local_experts=4, num_key_value_heads=2, **sizes))
+
+
+@pytest.mark.parametrize(("targets", "said"), [("all-linear", True), ("attention", False), (["q_proj"], False)])
+def test_fused_experts_are_said_to_get_no_rank(targets, said) -> None:
+    space = build_space(mixture(), study_config(space={"ladder": [0, 1], "targets": targets}))
+    names = [f"model.layers.{i}.mlp.experts.{name}" for i in range(2) for name in ("gate_up_proj", "down_proj")]
+    assert list(space.left_out) == (names if said else [])
+    # Experts: 4 · 3 · 32 · 48. Beside them attention: 2 · 32 · 32 + 2 · 32 · 16; the router: 4 · 32; two norms of 32.
+    share = 18432 / (18432 + 3072 + 128 + 64)
+    assert all(f"all such weights are {share:.0%} of those in layers" in reason for reason in space.left_out.values())
 
 
 def test_uniform_maps_use_the_settings_of_the_study_file() -> None:

@@ -7,10 +7,13 @@ from transformers import (
     BertConfig,
     BertForMaskedLM,
     BertForSequenceClassification,
+    T5Config,
+    T5EncoderModel,
 )
 
 from rank_search.config import ModelConfig
 from rank_search.core.errors import InputError
+from rank_search.models.load import embedder_class
 from rank_search.models.source import locate
 from rank_search.tasks.generation import GenerationTask
 from rank_search.tasks.load import load_generator, load_skeleton, load_task
@@ -78,6 +81,15 @@ def test_skeleton_of_rag_has_both_models() -> None:
     task = {"kind": "rag", "data": "x", "retriever": {"source": EMBEDDED}}
     model = load_skeleton(study_config(task=task, model={"source": EMBEDDED}))
     assert list(dict(model.named_children())) == ["retriever", "generator"]
+
+
+def test_of_t5_the_encoder_is_built_and_recorded(tmp_path) -> None:
+    """It is what sentence-transformers trains."""
+    T5Config(d_model=32, num_layers=1, num_heads=4, d_kv=8, d_ff=48, vocab_size=64).save_pretrained(tmp_path)
+    model = load_skeleton(study_config(task={"kind": "retrieval"}, model={"source": str(tmp_path)}))
+    assert type(model) is T5EncoderModel
+    assert embedder_class(config(str(tmp_path))) == "AutoModelForTextEncoding"
+    assert embedder_class(config(EMBEDDED)) == "AutoModel"
 
 
 def causal_model(folder) -> str:
