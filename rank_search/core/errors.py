@@ -85,5 +85,6 @@ def printable(text: str) -> str:
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """``did you mean 'steps'?``, or the list of known words if none is similar."""
     words = sorted(known)
-    similar = get_close_matches(word, words, n=1, cutoff=0.6)
-    return f"did you mean {similar[0]!r}?" if similar else f"known: {', '.join(words) or 'none'}"
+    plain = {word.strip().casefold(): word for word in reversed(words)}
+    similar = get_close_matches(word.strip().casefold(), plain, n=1, cutoff=0.6)
+    return f"did you mean {plain[similar[0]]!r}?" if similar else f"known: {', '.join(words) or 'none'}"

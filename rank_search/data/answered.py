@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from rank_search.core.errors import InputError
-from rank_search.data.rows import column
-from rank_search.data.splits import read_parts, split
+from rank_search.data.judged import check_all_right
+from rank_search.data.rows import as_text, column, is_empty, text_column
+from rank_search.data.splits import Part, read_parts, split
+from rank_search.data.squad import is_unanswerable, unanswerable_note
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,32 +31,54 @@ class AnsweredQuestion:
 def load_answered(settings: AnswerConfig) -> Splits[AnsweredQuestion]:
     """Reads and splits question-answering data; questions about one passage stay together.
 
+    Questions that their passage does not answer, as in SQuAD 2.0, are left out, and a note says how many.
+
     Raises:
-        InputError: the data can't be read.
+        InputError: the data can't be read, or a row says that its answer is wrong.
     """
     columns = settings.columns
 
-    def examples(rows: Sequence[Row]) -> list[AnsweredQuestion]:
-        questions = column(rows, columns.question, "question")
-        answers = column(rows, columns.answers, "answers")
-        passages = column(rows, columns.context, "context")
-        return [
-            AnsweredQuestion(str(question), _answer_texts(value, number), str(passage))
-            for number, (question, value, passage) in enumerate(zip(questions, answers, passages, strict=True), start=1)
+    def examples(rows: Sequence[Row]) -> Part[AnsweredQuestion]:
+        check_all_right(rows, {columns.question, columns.answers, columns.context})
+        cells = zip(
+            text_column(rows, columns.question, "question"),
+            column(rows, columns.answers, "answers"),
+            _passages(rows, columns.context),
+            strict=True,
+        )
+        found = [
+            AnsweredQuestion(question, _answer_texts(value, number, columns.answers), passage)
+            for number, (question, value, passage) in enumerate(cells, start=1)
+            if not is_unanswerable(value)
         ]
+        return Part(found, unanswerable_note(len(rows) - len(found), len(rows)))
 
     parts = read_parts(settings.data, examples)
-    return split(parts, settings, group=lambda example: example.passage)
+    return split(
+        parts,
+        settings,
+        text=lambda example: f"{example.question}\n{example.passage}",
+        group=lambda example: example.passage,
+    )
 
 
-def _answer_texts(value: Any, row: int) -> tuple[str, ...]:
+def _passages(rows: Sequence[Row], name: str) -> list[str]:
+    """The passages; instruction data such as Alpaca's has none in most rows."""
+    empty = sum(is_empty(row.get(name)) for row in rows) if name in rows[0] else 0
+    if empty:
+        raise InputError(
+            f"{empty:,} of {len(rows):,} rows have no passage in column {name!r}, and the answer is to be found in it; "
+            "remove these rows, or name the column that holds the passages as task.columns.context"
+        )
+    return text_column(rows, name, "context")
+
+
+def _answer_texts(value: Any, row: int, name: str) -> tuple[str, ...]:
     """The answers in a cell: one answer, a list of answers, or SQuAD's ``{"text": [...], "answer_start": [...]}``."""
     if isinstance(value, dict):
-        value = value.get("text", ())
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        value = str(value)
-    texts = [value] if isinstance(value, str) else list(value) if hasattr(value, "__iter__") else []
-    texts = [text.get("text") if isinstance(text, dict) else text for text in texts]
-    if not texts or not all(isinstance(text, str) and text.strip() for text in texts):
+        value = value.get("text")
+    answers = value if isinstance(value, list | tuple) else [value]
+    answers = [answer.get("text") if isinstance(answer, dict) else answer for answer in answers]
+    if not answers or any(is_empty(answer) or isinstance(answer, bool | list | dict) for answer in answers):
         raise InputError(f"row {row} has no answer text; write a text, or a list of texts")
-    return tuple(texts)
+    return tuple(as_text(answer, row, name) for answer in answers)

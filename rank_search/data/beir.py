@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from rank_search.core.errors import InputError, did_you_mean
-from rank_search.data.rows import is_text, read_file, read_jsonl
+from rank_search.data.files import read_file, read_jsonl
+from rank_search.data.limits import LONGEST_TEXT
+from rank_search.data.rows import is_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -16,17 +18,27 @@ if TYPE_CHECKING:
 
 def is_beir(folder: Path) -> bool:
     """Whether a folder has the layout of a BEIR data set."""
-    return (folder / "corpus.jsonl").is_file() and (folder / "qrels").is_dir()
+    return _file(folder, "corpus").is_file() and (folder / "qrels").is_dir()
+
+
+def _file(folder: Path, name: str) -> Path:
+    """``NAME.jsonl`` of a folder, or ``NAME.jsonl.gz`` if there is only that."""
+    plain, compressed = folder / f"{name}.jsonl", folder / f"{name}.jsonl.gz"
+    return compressed if compressed.is_file() and not plain.is_file() else plain
 
 
 def read_corpus(folder: Path) -> dict[str, str]:
-    """Document id → title and text.
+    """Document id → title and text, which may both be empty.
 
     Raises:
         InputError: a line lacks its id or its text, or repeats an id.
     """
-    path = folder / "corpus.jsonl"
-    return {name: text for name, text in _texts(path).items() if text}
+    return _texts(_file(folder, "corpus"))
+
+
+def judged_parts(folder: Path) -> list[str]:
+    """The parts that a folder has judgements of, in alphabetical order."""
+    return sorted(path.stem for path in (folder / "qrels").glob("*.tsv"))
 
 
 def read_judgements(
@@ -49,9 +61,9 @@ def read_judgements(
     name = getattr(data, part)
     path = folder / "qrels" / f"{name}.tsv"
     if not path.is_file():
-        known = [file.stem for file in path.parent.glob("*.tsv")]
-        raise InputError(f"{str(path)!r} is missing; {did_you_mean(name, known)}", field=f"task.data.{part}")
-    queries = _texts(folder / "queries.jsonl")
+        known = did_you_mean(name, judged_parts(folder))
+        raise InputError(f"{str(path)!r} is missing; {known}", field=f"task.data.{part}")
+    queries = {name: text for name, text in _texts(_file(folder, "queries")).items() if text}
     gains: dict[tuple[str, str], int] = {}
     relevant: dict[str, dict[str, int]] = {}
     for number, row in enumerate(read_file(path), start=2):
@@ -64,7 +76,8 @@ def read_judgements(
         for name_in_row, known_names in ((query, queries), (document, documents)):
             if name_in_row not in known_names:
                 raise InputError(
-                    f"line {number} names {name_in_row!r}, which is in neither queries.jsonl nor corpus.jsonl; fix it",
+                    f"line {number} names {name_in_row!r}, which is in neither queries.jsonl nor corpus.jsonl, or has "
+                    "no text there; fix it",
                     file=str(path),
                 )
         if gains.setdefault((query, document), gain) != gain:
@@ -86,4 +99,9 @@ def _texts(path: Path) -> dict[str, str]:
         if str(name) in texts:
             raise InputError(f"object {number} repeats the _id {name!r}; remove one of them", file=str(path))
         texts[str(name)] = f"{title} {text}".strip()
+        if len(texts[str(name)]) > LONGEST_TEXT:
+            raise InputError(
+                f"object {number} has a text of more than {LONGEST_TEXT:,} characters; split it, or remove it",
+                file=str(path),
+            )
     return texts

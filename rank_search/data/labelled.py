@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from rank_search.core.errors import InputError
-from rank_search.data.rows import column
-from rank_search.data.splits import read_parts, split
+from rank_search.data.rows import class_column, text_column
+from rank_search.data.splits import Part, read_parts, split
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,13 +33,19 @@ def load_labelled(settings: ClassificationConfig) -> Splits[LabelledText]:
             lacks.
     """
 
-    def examples(rows: Sequence[Row]) -> list[LabelledText]:
-        texts = column(rows, settings.columns.text, "text")
-        labels = column(rows, settings.columns.label, "label")
-        return [LabelledText(str(text), str(label)) for text, label in zip(texts, labels, strict=True)]
+    def examples(rows: Sequence[Row]) -> Part[LabelledText]:
+        texts = text_column(rows, settings.columns.text, "text")
+        labels = class_column(rows, settings.columns.label, "label")
+        return Part([LabelledText(*pair) for pair in zip(texts, labels, strict=True)])
 
     parts = read_parts(settings.data, examples)
-    splits = split(parts, settings, group=lambda example: example.text, keep_in_train=lambda example: example.label)
+    splits = split(
+        parts,
+        settings,
+        text=lambda example: example.text,
+        group=lambda example: example.text,
+        keep_in_train=lambda example: example.label,
+    )
     known = {example.label for example in splits.train}
     if len(known) < 2:
         raise InputError(f"training has {len(known)} class; it needs at least two", field="task.columns.label")

@@ -9,10 +9,11 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from rank_search.core.errors import InputError
+from rank_search.data.overlap import check_overlaps, overlaps
 from rank_search.data.rows import part_location, read_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from rank_search.config import DataConfig, TaskConfig
     from rank_search.data.rows import Row
@@ -22,12 +23,33 @@ PARTS = ("train", "validation", "test")
 
 
 @dataclass(frozen=True)
+class Part(Generic[Example]):
+    """The examples of one part as they were read.
+
+    Attributes:
+        examples: in the order of the data.
+        notes: what was left out of them, in sentences.
+    """
+
+    examples: list[Example]
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Splits(Generic[Example]):
-    """Three parts of a data set: training, choosing (validation) and reporting (test)."""
+    """Three parts of a data set: training, choosing (validation) and reporting (test).
+
+    Attributes:
+        train: examples to train on.
+        validation: examples to choose by.
+        test: examples to report on.
+        notes: sentences for the user: what was left out of the data, and what several parts hold.
+    """
 
     train: tuple[Example, ...]
     validation: tuple[Example, ...]
     test: tuple[Example, ...]
+    notes: tuple[str, ...] = ()
 
     @property
     def fingerprint(self) -> str:
@@ -58,7 +80,7 @@ def named_parts(data: DataConfig) -> list[str]:
     return named
 
 
-def read_parts(data: DataConfig, examples: Callable[[list[Row]], list[Example]]) -> dict[str, list[Example]]:
+def read_parts(data: DataConfig, examples: Callable[[list[Row]], Part[Example]]) -> dict[str, Part[Example]]:
     """Reads the examples of the parts that the study file names.
 
     Args:
@@ -71,18 +93,26 @@ def read_parts(data: DataConfig, examples: Callable[[list[Row]], list[Example]])
     return {part: _examples(data, part, examples) for part in named_parts(data)}
 
 
-def _examples(data: DataConfig, part: str, examples: Callable[[list[Row]], list[Example]]) -> list[Example]:
+def _examples(data: DataConfig, part: str, examples: Callable[[list[Row]], Part[Example]]) -> Part[Example]:
     rows = read_rows(data, part)
     try:
-        return examples(rows)
+        found = examples(rows)
     except InputError as error:
         # An error about a row is fixed in the data file, an error about a field in the study file.
         raise error.in_file(part_location(data, part)) if error.field is None else error from None
+    if not found.examples:
+        raise InputError(
+            f"{part_location(data, part)} has nothing to use: {'; '.join(found.notes)}; name another part",
+            field=f"task.data.{part}",
+        )
+    return found
 
 
 def split(
-    parts: dict[str, list[Example]],
+    parts: Mapping[str, Part[Example]],
     settings: TaskConfig,
+    *,
+    text: Callable[[Example], str],
     group: Callable[[Example], str],
     keep_in_train: Callable[[Example], str] | None = None,
 ) -> Splits[Example]:
@@ -94,52 +124,54 @@ def split(
     Args:
         parts: the given parts; at least ``train``.
         settings: sizes, shares and seed.
+        text: gives an example's text without its label or answers; parts are compared by it.
         group: gives an example's group.
         keep_in_train: gives a property that training must cover, such as the class. Examples whose property
             would be missing from training are moved back to training.
 
     Raises:
-        InputError: a part is empty, or most examples of a given part are in ``train`` too.
+        InputError: a part is empty, or most texts of a given part are in another given part too.
     """
     data = settings.data
-    _check_overlap(parts)
-    groups = _shuffled_groups(parts["train"], group, data.seed)
+    given = {part: found.examples for part, found in parts.items()}
+    check_overlaps({part: [text(example) for example in examples] for part, examples in given.items()})
+    groups = _shuffled_groups(given["train"], group, data.seed)
     sizes = {"validation": settings.validation_size, "test": settings.test_size}
     held_out: dict[str, list[Example]] = {}
     for part, size in sizes.items():
-        if part in parts:
-            drawn = [example for members in _shuffled_groups(parts[part], group, data.seed) for example in members]
+        if part in given:
+            drawn = [example for members in _shuffled_groups(given[part], group, data.seed) for example in members]
             held_out[part] = drawn[:size]
         else:
-            share = max(1, round(data.held_out * len(parts["train"])))
+            share = max(1, round(data.held_out * len(given["train"])))
             held_out[part], groups = _take_groups(groups, min(size, share))
     train = [example for members in groups for example in members]
     if keep_in_train is not None:
-        train += _move_back(train, held_out, parts, keep_in_train)
-    splits = Splits(tuple(train), tuple(held_out["validation"]), tuple(held_out["test"]))
-    for part in PARTS:
-        if not getattr(splits, part):
+        train += _move_back(train, held_out, given, keep_in_train)
+    chosen = {"train": train, **held_out}
+    for part, examples in chosen.items():
+        if not examples:
             raise InputError(
-                f"{part} is empty: the data has {len(parts['train'])} training rows in "
-                f"{len(_shuffled_groups(parts['train'], group, data.seed))} groups to split; add data, or name a "
+                f"{part} is empty: the data has {len(given['train'])} training rows in "
+                f"{len(_shuffled_groups(given['train'], group, data.seed))} groups to split; add data, or name a "
                 f"{part} part",
                 field="task.data",
             )
-    return splits
+    shared = overlaps({part: [text(example) for example in examples] for part, examples in chosen.items()})
+    notes = [f"{part}: {note}" for part, found in parts.items() for note in found.notes]
+    notes += [*_unused(given, chosen), *map(str, shared)]
+    return Splits(tuple(chosen["train"]), tuple(chosen["validation"]), tuple(chosen["test"]), tuple(notes))
 
 
-def _check_overlap(parts: dict[str, list[Example]]) -> None:
-    """Refuses a given part if most of its examples are in ``train`` too."""
-    in_train = {repr(example) for example in parts["train"]}
-    for part in PARTS[1:]:
-        examples = parts.get(part, [])
-        shared = sum(repr(example) in in_train for example in examples)
-        if 2 * shared > len(examples):
-            raise InputError(
-                f"{shared} of its {len(examples)} examples are in train too, and parts must not overlap; name other "
-                "data",
-                field=f"task.data.{part}",
-            )
+def _unused(given: Mapping[str, list[Example]], chosen: Mapping[str, list[Example]]) -> list[str]:
+    """Sentences about given examples that no part uses."""
+    notes = []
+    for part, examples in given.items():
+        drawn = [part, *(other for other in PARTS if other not in given)] if part == "train" else [part]
+        used = sum(len(chosen[other]) for other in drawn)
+        if used < len(examples):
+            notes.append(f"{len(examples) - used:,} of {len(examples):,} examples of {part} are not used")
+    return notes
 
 
 def _shuffled_groups(examples: Sequence[Example], group: Callable[[Example], str], seed: int) -> list[list[Example]]:
@@ -179,14 +211,14 @@ def _take_groups(groups: list[list[Example]], count: int) -> tuple[list[Example]
 def _move_back(
     train: list[Example],
     held_out: dict[str, list[Example]],
-    parts: dict[str, list[Example]],
+    given: Mapping[str, list[Example]],
     keep_in_train: Callable[[Example], str],
 ) -> list[Example]:
     """Removes from the split-off parts, and returns, the examples whose property training lacks."""
     covered = {keep_in_train(example) for example in train}
     moved: list[Example] = []
     for part, examples in held_out.items():
-        if part not in parts:
+        if part not in given:
             moved += [example for example in examples if keep_in_train(example) not in covered]
             held_out[part] = [example for example in examples if keep_in_train(example) in covered]
     return moved

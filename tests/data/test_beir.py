@@ -1,3 +1,4 @@
+import gzip
 import json
 
 import pytest
@@ -87,3 +88,28 @@ def test_beir_part_that_is_missing(beir) -> None:
 def test_beir_part_that_is_train_already_is_refused(beir) -> None:
     with pytest.raises(InputError, match=r"task\.data\.test: 'train' is used as train already"):
         load_searchable(settings(beir, test="train"))
+
+
+def test_compressed_corpus_is_read(beir) -> None:
+    plain = load_searchable(settings(beir, test="test"))
+    for name in ("corpus", "queries"):
+        (beir / f"{name}.jsonl.gz").write_bytes(gzip.compress((beir / f"{name}.jsonl").read_bytes()))
+        (beir / f"{name}.jsonl").unlink()
+    assert load_searchable(settings(beir, test="test")) == plain
+
+
+def test_documents_without_a_text_are_counted_and_can_not_be_right(beir) -> None:
+    path = beir / "corpus.jsonl"
+    path.write_text(path.read_text() + json.dumps({"_id": "d50", "title": "", "text": " "}) + "\n")
+    note = "1 of 51 documents of the corpus have no text, and are left out"
+    assert load_searchable(settings(beir, test="test")).notes == (note,)
+    with (beir / "qrels" / "test.tsv").open("a") as file:
+        file.write("q3\td50\t1\n")
+    with pytest.raises(InputError, match=r"names 'd50', which is in neither .*, or has no text there; fix it"):
+        load_searchable(settings(beir, test="test"))
+
+
+def test_judgements_without_a_right_document_are_refused(beir) -> None:
+    (beir / "qrels" / "train.tsv").write_text("query-id\tcorpus-id\tscore\nq1\td1\t0\n")
+    with pytest.raises(InputError, match=r"task\.data: .* is empty: the data has 0 training rows"):
+        load_searchable(settings(beir, test="test"))

@@ -8,65 +8,15 @@ import pytest
 
 from rank_search.config import DataConfig
 from rank_search.core.errors import InputError
-from rank_search.data.rows import column, read_file, read_rows
+from rank_search.data.files import read_file
+from rank_search.data.limits import LONGEST_TEXT
+from rank_search.data.rows import class_column, column, read_rows, text_column
 
 ROWS = [{"text": "a, “b”", "label": "x"}, {"text": "c\nd", "label": "y"}]
 
 
 def data(source, **settings) -> DataConfig:
     return DataConfig(source=str(source), **settings)
-
-
-def test_every_format_gives_the_same_rows(tmp_path) -> None:
-    (tmp_path / "rows.jsonl").write_text("\n".join(json.dumps(row) for row in ROWS) + "\n\n")
-    (tmp_path / "rows.json").write_text(json.dumps(ROWS))
-    pd.DataFrame(ROWS).to_csv(tmp_path / "rows.csv", index=False)
-    pd.DataFrame(ROWS).to_csv(tmp_path / "rows.tsv", index=False, sep="\t")
-    pd.DataFrame(ROWS).to_parquet(tmp_path / "rows.parquet")
-    (tmp_path / "bom.csv").write_bytes(b"\xef\xbb\xbf" + (tmp_path / "rows.csv").read_bytes())
-    for path in tmp_path.iterdir():
-        assert read_file(path) == ROWS, path.name
-
-
-def test_squad_format(tmp_path) -> None:
-    paragraph = {
-        "context": "Denver won.",
-        "qas": [
-            {"id": "1", "question": "Who won?", "answers": [{"text": "Denver", "answer_start": 0}]},
-            {"id": "2", "question": "Who lost?", "answers": [], "is_impossible": True},
-        ],
-    }
-    (tmp_path / "s.json").write_text(json.dumps({"data": [{"title": "Game", "paragraphs": [paragraph]}]}))
-    assert read_file(tmp_path / "s.json") == [
-        {"title": "Game", "context": "Denver won.", "question": "Who won?", "answers": ["Denver"]}
-    ]
-
-
-@pytest.mark.parametrize(
-    ("name", "content", "expected"),
-    [
-        ("a.jsonl", b'{"text": "a"}\n{"text": \n', r"a\.jsonl: line 2 is not JSON \(.*\); fix the line"),
-        ("a.jsonl", b'{"text": "a"}\n[1]\n', r"a\.jsonl: line 2 is not a JSON object"),
-        ("a.jsonl", b'{"text": "a"}\n\n{"text": "\xe9"}\n', r"a\.jsonl: line 3 is not UTF-8"),
-        ("a.csv", b"text,label\na,b\n\xe9,b\n", r"a\.csv: line 3 is not UTF-8"),
-        ("a.csv", b"text,label\n" + 3000 * b"a word or two,b\n" + b"\xe9,b\n", r"a\.csv: line 3002 is not UTF-8"),
-        ("a.csv", b"text,label\na,b\nc\n", r"a\.csv: line 3 does not have the 2 columns of the first line"),
-        ("a.csv", b"text,label\na,b\nc,d,e\n", r"a\.csv: line 3 does not have the 2 columns"),
-        ("a.csv", b'text,label\na,"b"c\n', r"a\.csv: is not a valid CSV file"),
-        ("a.csv", b"text,label,text\na,b,c\n", r"a\.csv: has two columns named 'text'; rename or remove one"),
-        ("a.jsonl", b"[" * 100_000, r"a\.jsonl: line 1 is not JSON"),
-        ("a.json", b"[" * 100_000, r"a\.json: is JSON that is nested too deeply"),
-        ("a.json", b'{"data": [\n{]}', r"a\.json: line 2 is not JSON"),
-        ("a.json", b'{"rows": []}', r"a\.json: is neither in SQuAD's format .* nor a list of objects"),
-        ("a.parquet", b"PAR", r"a\.parquet: is not a Parquet file"),
-        ("a.txt", b"text", r"task\.data: 'a\.txt' has an unknown format; use one of \.jsonl"),
-    ],
-)
-def test_error_about_a_broken_file_names_file_and_line(tmp_path, name, content, expected) -> None:
-    (tmp_path / name).write_bytes(content)
-    with pytest.raises(InputError, match=expected) as raised:
-        read_file(tmp_path / name)
-    assert "\n" not in str(raised.value)
 
 
 def test_parts_of_a_folder(tmp_path) -> None:
@@ -87,6 +37,21 @@ def test_single_file_has_no_other_part(tmp_path) -> None:
         read_rows(data(tmp_path / "a.csv", test="b.csv"), "test")
 
 
+def test_shards_of_a_folder_are_one_part(tmp_path) -> None:
+    for i in range(3):
+        (tmp_path / f"train-{i:05d}-of-00003.csv").write_text(f"text\n{i}\n")
+    assert read_rows(data(tmp_path), "train") == [{"text": "0"}, {"text": "1"}, {"text": "2"}]
+    with pytest.raises(InputError, match=r"task\.data\.source: 'train-00000-of-00003\.csv' is one of 3 shards"):
+        read_rows(data(tmp_path / "train-00000-of-00003.csv"), "train")
+
+
+@pytest.mark.parametrize("field", ["config", "revision"])
+def test_local_data_has_no_configuration_and_no_revision(tmp_path, field) -> None:
+    (tmp_path / "a.csv").write_text("text\na\n")
+    with pytest.raises(InputError, match=rf"task\.data\.{field}: 'x': .*a\.csv' is no hub data set and has no {field}"):
+        read_rows(data(tmp_path / "a.csv", **{field: "x"}), "train")
+
+
 def test_list_columns_of_parquet_files(tmp_path) -> None:
     pd.DataFrame({"answers": [["a", "b"], ["c"]]}).to_parquet(tmp_path / "a.parquet")
     assert [list(found) for found in column(read_file(tmp_path / "a.parquet"), "answers", "answers")] == [
@@ -102,20 +67,49 @@ def test_half_a_character_is_refused(tmp_path) -> None:
         InputError,
         match=r"row 2 has half a character \(a lone UTF-16 surrogate\) in column 'text'; fix or remove the row",
     ):
-        column(read_file(tmp_path / "a.jsonl"), "text", "text")
+        text_column(read_file(tmp_path / "a.jsonl"), "text", "text")
 
 
 def test_missing_column_and_empty_cells() -> None:
     with pytest.raises(InputError, match=r"task\.columns\.text: the data has no column 'txt'; did you mean 'text'\?"):
         column(ROWS, "txt", "text")
-    for nothing in ("", None):
+    for nothing in ("", None, " \n", float("nan")):
         with pytest.raises(InputError, match="row 2 is empty in column 'text'"):
             column([*ROWS[:1], {"text": nothing}], "text", "text")
     with pytest.raises(InputError, match="row 2 is empty in column 'label'"):
         column([ROWS[0], {"text": "c"}], "label", "label")
+    with pytest.raises(InputError, match="row 2 and 1 more are empty in column 'text'; fill them, or remove the rows"):
+        column([ROWS[0], {"text": ""}, {"text": ""}], "text", "text")
+    with pytest.raises(InputError, match=r"the data has no column 'text'; did you mean ' Text'\?"):
+        column([{" Text": "a"}], "text", "text")
 
 
-@pytest.mark.parametrize("source", ["./absent", "/absent", "absent.jsonl", "~/absent.csv"])
+@pytest.mark.parametrize("wrong", [["a", "b"], {"a": 1}, True, float("inf"), b"bytes"])
+def test_what_is_no_text_is_refused(wrong) -> None:
+    with pytest.raises(InputError, match=r"row 2 has .* in column 'text', which is not a text; write one text a row"):
+        text_column([{"text": "a"}, {"text": wrong}], "text", "text")
+    assert text_column([{"text": "a"}, {"text": 7}, {"text": 1.5}], "text", "text") == ["a", "7", "1.5"]
+
+
+def test_text_that_no_tokenizer_could_hold_is_refused() -> None:
+    rows = [{"text": "a" * LONGEST_TEXT}, {"text": "a" * (LONGEST_TEXT + 1)}]
+    with pytest.raises(
+        InputError, match=r"row 2 has a text of 2,000,001 characters in column 'text', and 2,000,000 is"
+    ):
+        text_column(rows, "text", "text")
+
+
+def test_classes_are_texts_whole_numbers_and_truth_values() -> None:
+    values = ["a", 3, True, 2.0]
+    assert class_column([{"label": value} for value in values], "label", "label") == ["a", "3", "True", "2.0"]
+    for wrong in (["a", "b"], {"a": 1}):
+        with pytest.raises(InputError, match=r"row 1 has .* in column 'label', which is not a text"):
+            class_column([{"label": wrong}], "label", "label")
+    with pytest.raises(InputError, match=r"row 1 has 0\.02 in column 'label', and a class is a name or a whole number"):
+        class_column([{"label": 0.02}], "label", "label")
+
+
+@pytest.mark.parametrize("source", ["./absent", "/absent", "absent.jsonl", "absent.jsonl.gz", "~/absent.csv"])
 def test_path_that_does_not_exist(source) -> None:
     with pytest.raises(InputError, match=r"task\.data\.source: .* is neither a file nor a folder here"):
         read_rows(data(source), "train")
@@ -175,7 +169,7 @@ def scripted(*arguments, **settings): raise RuntimeError("Dataset scripts are no
 datasets.load_dataset = datasets.get_dataset_split_names = scripted
 try: read_rows(DataConfig(source='someone/scripted'), 'train')
 except Exception as error: print(type(error).__name__, error)
-from rank_search.data.rows import hub_splits
+from rank_search.data.tables import hub_splits
 print(hub_splits('someone/scripted'))
 datasets.load_dataset = lambda *a, **k: Dataset.from_dict({"text": ["a"], "label": [-1]}, features=features)
 print(read_rows(DataConfig(source='someone/unknown'), 'train'))

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from rank_search.config import ClassificationConfig, DataConfig
 from rank_search.core.errors import InputError
 from rank_search.data.labelled import load_labelled
-from rank_search.data.splits import Splits, split
+from rank_search.data.splits import Part, Splits, split
 
 
 @dataclass(frozen=True)
@@ -21,8 +21,13 @@ def settings(**data) -> ClassificationConfig:
     return ClassificationConfig(kind="classification", data={"source": "x", **data}, **sizes)
 
 
-def group(item: Item) -> str:
-    return item.group
+def split_items(parts: dict[str, list[Item]], config: ClassificationConfig) -> Splits[Item]:
+    return split(
+        {part: Part(found) for part, found in parts.items()},
+        config,
+        text=lambda item: f"{item.group} {item.number}",
+        group=lambda item: item.group,
+    )
 
 
 items = st.lists(st.integers(1, 4), min_size=10, max_size=40).map(
@@ -32,7 +37,7 @@ items = st.lists(st.integers(1, 4), min_size=10, max_size=40).map(
 
 @given(items, st.integers(0, 5), st.randoms(use_true_random=False))
 def test_parts_do_not_overlap_and_do_not_depend_on_the_order_of_rows(rows, seed, draw) -> None:
-    found = split({"train": rows}, settings(seed=seed), group)
+    found = split_items({"train": rows}, settings(seed=seed))
     parts = [set(found.train), set(found.validation), set(found.test)]
     assert not parts[0] & parts[1]
     assert not parts[0] & parts[2]
@@ -42,22 +47,22 @@ def test_parts_do_not_overlap_and_do_not_depend_on_the_order_of_rows(rows, seed,
     assert not groups[1] & groups[2]
     shuffled = draw.sample(rows, len(rows))
     assert len(found.validation) <= max(1, round(len(rows) / 8)) >= len(found.test)
-    again = split({"train": shuffled}, settings(seed=seed), group)
+    again = split_items({"train": shuffled}, settings(seed=seed))
     assert [set(part) for part in (again.train, again.validation, again.test)] == parts
 
 
 def test_seed_and_sizes() -> None:
     rows = [Item(f"g{i}", i) for i in range(400)]
-    found = split({"train": rows}, settings(validation_size=20, held_out=0.25), group)
+    found = split_items({"train": rows}, settings(validation_size=20, held_out=0.25))
     assert (len(found.train), len(found.validation), len(found.test)) == (280, 20, 100)
-    other = split({"train": rows}, settings(validation_size=20, held_out=0.25, seed=1), group)
+    other = split_items({"train": rows}, settings(validation_size=20, held_out=0.25, seed=1))
     assert other.validation != found.validation
     assert other.fingerprint != found.fingerprint
 
 
 def test_given_parts_are_kept_and_limited_to_their_sizes() -> None:
     parts = {name: [Item(f"{name}{i}", i) for i in range(50)] for name in ("train", "validation", "test")}
-    found = split(parts, settings(test_size=30), group)
+    found = split_items(parts, settings(test_size=30))
     assert set(found.train) == set(parts["train"])
     assert set(found.validation) == set(parts["validation"])
     assert len(found.test) == 30
@@ -67,7 +72,7 @@ def test_given_parts_are_kept_and_limited_to_their_sizes() -> None:
 def test_too_little_data_is_refused() -> None:
     rows = [Item("one", i) for i in range(50)]
     with pytest.raises(InputError, match=r"task\.data: train is empty: the data has 50 training rows in 1 groups"):
-        split({"train": rows}, settings(), group)
+        split_items({"train": rows}, settings())
 
 
 def test_fingerprint_changes_with_anything() -> None:
@@ -116,11 +121,35 @@ def test_one_class_is_no_classification(tmp_path) -> None:
 def test_held_out_data_that_was_trained_on_is_refused(tmp_path) -> None:
     train = [f"text {i},{'ab'[i % 2]}\n" for i in range(40)]
     other = [f"other {i},{'ab'[i % 2]}\n" for i in range(40)]
-    message = r"task\.data\.test: 11 of its 20 examples are in train too, and parts must not overlap"
+    message = r"task\.data\.test: 11 of 20 texts of test are in train too, and parts must not overlap"
     with pytest.raises(InputError, match=message):
         labelled(tmp_path, "".join(train), "".join(train[:11] + other[:9]))
+    with pytest.raises(InputError, match=message):  # labels and case do not count
+        labelled(tmp_path, "".join(train), "".join(f"TEXT  {i},a\n" for i in range(11)) + "".join(other[:9]))
     # Real data sets repeat a few short texts.
-    assert len(labelled(tmp_path, "".join(train), "".join(train[:10] + other[:10])).test) == 20
+    found = labelled(tmp_path, "".join(train), "".join(train[:10] + other[:10]))
+    assert len(found.test) == 20
+    assert sum(int(note.split()[0]) for note in found.notes if note.endswith("are in train too")) == 8
+    assert "2 of 20 texts of test are in validation too" in found.notes  # which is split off from train
+
+
+def test_test_data_that_is_the_validation_data_is_refused(tmp_path) -> None:
+    """Under two names."""
+    rows = "text,label\n" + "".join(f"other {i},{'ab'[i % 2]}\n" for i in range(20))
+    (tmp_path / "validation.csv").write_text(rows)
+    train = "".join(f"text {i},{'ab'[i % 2]}\n" for i in range(40))
+    with pytest.raises(InputError, match=r"task\.data\.test: 20 of 20 texts of test are in validation too"):
+        labelled(tmp_path, train, rows.removeprefix("text,label\n"), validation="validation.csv")
+
+
+def test_what_is_not_used_is_counted(tmp_path) -> None:
+    parts = {name: [Item(f"{name}{i}", i) for i in range(50)] for name in ("train", "validation", "test")}
+    assert split_items(parts, settings()).notes == ()
+    assert split_items(parts, settings(test_size=30)).notes == ("20 of 50 examples of test are not used",)
+    large = [Item(f"g{i}", j) for i in range(3) for j in range(40)]  # a group is larger than a part may be
+    found = split_items({"train": large}, settings())
+    used = len(found.train) + len(found.validation) + len(found.test)
+    assert found.notes == (f"{120 - used} of 120 examples of train are not used",)
 
 
 def test_error_about_a_row_names_its_file(tmp_path) -> None:
