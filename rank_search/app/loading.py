@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from rank_search.adapters import base_models, check_exportable, unsupported_modules
 from rank_search.core.errors import InputError
+from rank_search.config import recorded, refuse_model_code
 from rank_search.core.rank_curve import RankCurve
 from rank_search.models.library_logs import silence_library_logs
 from rank_search.models.modules import build_space
@@ -114,14 +115,22 @@ def refuse_other(kept: StudyMetadata, given: StudyMetadata) -> None:
         )
 
 
-def fingerprints(study: Study) -> tuple[str, str]:
+def fingerprints(study: Study, *, trust_code: bool = False) -> tuple[str, str]:
     """Fingerprints of the data and of the base model of a study, as they are now.
 
+    Args:
+        study: the study.
+        trust_code: run Python code that the base model ships.
+
     Raises:
-        InputError: they can't be loaded.
+        InputError: they can't be loaded, or not without code that the user does not trust.
     """
     silence_library_logs()
-    task, _ = load_study_task(study.config)
+    content = study.metadata.config
+    refuse_model_code(content, trust_code=trust_code)
+    config = recorded(content, trust_code=trust_code)
+    no_augmentation = config.training.model_copy(update={"augmentation": "none"})  # nothing is trained
+    task, _ = load_study_task(config.model_copy(update={"training": no_augmentation}))
     return task.data_fingerprint, task.fingerprint
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from rank_search.app.loading import load_study_task, new_metadata, refuse_other
+from rank_search.config import recorded, refuse_code
 from rank_search.core.errors import TrainingFailed
 from rank_search.core.job import FineTuned
 from rank_search.executors.local import LocalExecutor
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from rank_search.study.handle import Study
 
 
-def retrain(study: Study, number: int, console: Console) -> None:
+def retrain(study: Study, number: int, console: Console, *, trust_code: bool = False) -> None:
     """Trains a finished trial again, as it was trained, and keeps its adapter.
 
     It is the same candidate, seed and batches. The score is that of the trial, but for the last bits of floating-point
@@ -27,13 +28,17 @@ def retrain(study: Study, number: int, console: Console) -> None:
         study: the study.
         number: of the trial.
         console: where progress goes.
+        trust_code: run Python code that the study's record names: the base model's, and ``training.augmentation``.
 
     Raises:
-        InputError: the data or the base model have changed since.
+        InputError: the data or the base model have changed since, or the record names code that the user does not
+            trust.
         TrainingFailed: it can't be trained.
     """
     silence_library_logs()
-    config, folder, trial = study.config, study.folder, study.trial(number)
+    refuse_code(study.metadata.config, trust_code=trust_code)
+    config = recorded(study.metadata.config, trust_code=trust_code)
+    folder, trial = study.folder, study.trial(number)
     with console.status(f"reading {config.task.data.source} and {config.model.source}"):
         task, space = load_study_task(config)
         refuse_other(study.metadata, new_metadata(config, space, task))

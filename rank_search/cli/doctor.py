@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rank_search.cli.options import JsonOption, StorageOption, StudyArgument
+from rank_search.cli.options import JsonOption, StorageOption, StudyArgument, TrustOption
 from rank_search.cli.output import print_json
 from rank_search.cli.study import silence_optuna
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 def doctor(
     study: StudyArgument,
     fix: Annotated[bool, typer.Option("--fix", help="Fix what is safe to fix, and say what was done.")] = False,
+    trust_remote_code: TrustOption = False,
     storage: StorageOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -29,7 +31,7 @@ def doctor(
     from rank_search.app.loading import fingerprints
 
     silence_optuna()
-    findings = examine(study, storage, fingerprints, fix=fix)
+    findings = examine(study, storage, partial(fingerprints, trust_code=trust_remote_code), fix=fix)
     if as_json:
         print_json({"findings": [asdict(finding) for finding in findings]})
     else:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from rank_search.cli.options import DEFAULT_RULE, RuleOption, StorageOption, StudyArgument
+from rank_search.cli.options import DEFAULT_RULE, RuleOption, StorageOption, StudyArgument, TrustOption
 from rank_search.cli.output import progress_console
 from rank_search.cli.study import open_study
 
@@ -22,6 +22,7 @@ def export(
     retrain: Annotated[
         bool, typer.Option("--retrain", help="Train the trial again, if the study did not keep its weights.")
     ] = False,
+    trust_remote_code: TrustOption = False,
     storage: StorageOption = None,
 ) -> None:
     """Writes a chosen rank map for other tools.
@@ -40,7 +41,7 @@ def export(
     else:
         picked = find_trial(opened, trial)
     console = progress_console() if retrain else None
-    lines = export_trial(opened, picked, to, out, force=force, retrain_on=console)
+    lines = export_trial(opened, picked, to, out, force=force, retrain_on=console, trust_code=trust_remote_code)
     print(f"trial {picked.number} as {to}: {out}")
     for line in lines:
         print(f"  {line}")

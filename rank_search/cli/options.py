@@ -20,4 +20,11 @@ StudyArgument = Annotated[str, typer.Argument(help="Name under studies/, or path
 SetOption = Annotated[list[str] | None, typer.Option("--set", help="Override, such as search.trials=40; repeatable.")]
 StorageOption = Annotated[str | None, typer.Option(help="Optuna storage URL instead of the study's SQLite file.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
+TrustOption = Annotated[
+    bool,
+    typer.Option(
+        "--trust-remote-code",
+        help="Run Python code that the study's record names: the base model's, and training.augmentation.",
+    ),
+]
 RuleOption = Annotated[str, typer.Option(help=f"{', '.join(RULES[:-1])} or {RULES[-1]}.")]

@@ -58,6 +58,11 @@ class TrainingConfig(Section):
     token_dropout: Fraction = Field(0.1, description="probability of dropping a word, only for token-dropout")
 
     @property
+    def names_code(self) -> bool:
+        """Whether the augmentation is a function of the user's own."""
+        return ":" in self.augmentation
+
+    @property
     def rate_of_head(self) -> float:
         """The peak learning rate of the head."""
         return self.head_learning_rate or self.learning_rate

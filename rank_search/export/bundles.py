@@ -106,9 +106,10 @@ def write_bundles(exported: ExportedTrial, form: str, out: Path, *, force: bool)
         Lines to print: the certificate and the serving notes of each.
 
     Raises:
-        InputError: an adapter is damaged, or a base model has changed.
+        InputError: an adapter is damaged, a base model has changed, or runs code that the user does not trust.
         RankSearchError: the format can't hold the trial, or a consumer that it is written for computes other outputs.
     """
+    exported.refuse_untrusted_code()
     _check_unchanged(exported)
     lines = []
     for part in exported.parts:

@@ -7,13 +7,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rank_search.config import ClassificationConfig, RagConfig, RetrievalConfig, StudyConfig
+from rank_search.config import ClassificationConfig, RagConfig, RetrievalConfig, recorded, refuse_model_code
 from rank_search.core.errors import RankSearchError
 from rank_search.core.ranks import RankMap
 
 if TYPE_CHECKING:
     from rank_search.analysis.trials import ScoredTrial
-    from rank_search.config import ModelSource
+    from rank_search.config import ModelSource, StudyConfig
     from rank_search.export.manifest import AutoClass
     from rank_search.study.folder import StudyFolder
     from rank_search.study.metadata import StudyMetadata
@@ -28,17 +28,27 @@ class ExportedTrial:
         metadata: what all its trials share.
         folder: its files.
         trial: the trial.
+        trust_code: the user said just now that Python code that the study's record names may run.
     """
 
     study: str
     metadata: StudyMetadata
     folder: StudyFolder
     trial: ScoredTrial
+    trust_code: bool = False
 
     @cached_property
     def config(self) -> StudyConfig:
         """The study file, at the settings that were searched for this trial."""
-        return StudyConfig.model_validate(self.metadata.config).tuned(self.trial.settings)
+        return recorded(self.metadata.config, trust_code=self.trust_code).tuned(self.trial.settings)
+
+    def refuse_untrusted_code(self) -> None:
+        """Checks that the base models can be loaded without code that nobody trusts.
+
+        Raises:
+            InputError: a model runs Python code that comes with it, and the user does not trust it.
+        """
+        refuse_model_code(self.metadata.config, trust_code=self.trust_code)
 
     @property
     def rank_map(self) -> RankMap:

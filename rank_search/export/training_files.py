@@ -25,8 +25,10 @@ def write_training(exported: ExportedTrial, trainer: Trainer, out: Path) -> list
         Lines to print.
 
     Raises:
+        InputError: a base model runs code that the user does not trust.
         RankSearchError: the trainer can't train this kind of model, or can't express this map.
     """
+    exported.refuse_untrusted_code()
     models = base_models(load_skeleton(exported.config))
     parts, lines = exported.parts, []
     causal = [part for part in parts if part.auto_class == "AutoModelForCausalLM"]

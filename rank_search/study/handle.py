@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from optuna.trial import TrialState
 
-from rank_search.config import StudyConfig
+from rank_search.config import recorded
 from rank_search.core.errors import InputError, did_you_mean
 from rank_search.study.folder import StudyFolder
 from rank_search.study.leases import is_live, part_leases
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from optuna.trial import Trial
 
+    from rank_search.config import StudyConfig
     from rank_search.core.space import Space
     from rank_search.study.record import TrialRequest
 
@@ -100,8 +101,8 @@ class Study:
 
     @cached_property
     def config(self) -> StudyConfig:
-        """The study file."""
-        return StudyConfig.model_validate(self.metadata.config)
+        """The study file that it was started with. It can't have code run: see `rank_search.config.recorded`."""
+        return recorded(self.metadata.config)
 
     @property
     def metric(self) -> str:

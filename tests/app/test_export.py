@@ -25,11 +25,15 @@ def study(bench, monkeypatch):
 
 def test_trial_is_trained_again_only_on_a_console(bench, study, tmp_path, monkeypatch) -> None:
     calls = []
-    monkeypatch.setattr("rank_search.app.retrain.retrain", lambda *arguments: calls.append(arguments))
+    monkeypatch.setattr(
+        "rank_search.app.retrain.retrain", lambda *arguments, **options: calls.append((arguments, options))
+    )
     trial, console = find_trial(study, 4), Console()
     with pytest.raises(RankSearchError, match="no saved adapter"):
         export_trial(study, trial, "peft", tmp_path / "out")
     assert calls == []
     lines = export_trial(study, trial, "peft", tmp_path / "out", retrain_on=console)
     assert lines == ["trial 4 of small as peft"]
-    assert calls == [(study, 4, console)]
+    assert calls == [((study, 4, console), {"trust_code": False})]
+    export_trial(study, trial, "peft", tmp_path / "out", retrain_on=console, trust_code=True)
+    assert calls[-1] == ((study, 4, console), {"trust_code": True})

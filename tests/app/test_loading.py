@@ -1,5 +1,7 @@
 """From a study file to its task, its space and its metadata."""
 
+import json
+import shutil
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -136,13 +138,39 @@ def test_a_study_may_go_on_with_another_budget() -> None:
     refuse_other(KEPT, replace(KEPT, config=study_config(**changes).frozen()))
 
 
+def recorded(settings) -> SimpleNamespace:
+    """A study that was started with a study file."""
+    return SimpleNamespace(metadata=replace(metadata(), config=settings.frozen()))
+
+
+def test_record_of_a_study_runs_no_code_that_it_names(place, tmp_path, monkeypatch) -> None:
+    """It may have come from elsewhere."""
+    (tmp_path / "theirs.py").write_text(
+        "import pathlib\npathlib.Path('ran').touch()\ndef run(text, draw): return text\n"
+    )
+    shutil.copytree(place / "model", tmp_path / "model")
+    settings = json.loads((tmp_path / "model" / "config.json").read_text())
+    settings["auto_map"] = {"AutoConfig": "theirs.Config", "AutoModelForSequenceClassification": "theirs.Model"}
+    (tmp_path / "model" / "config.json").write_text(json.dumps(settings))
+    shutil.copy(tmp_path / "theirs.py", tmp_path / "model")
+    monkeypatch.chdir(tmp_path)
+    augmented = recorded(config(place, training={"augmentation": "theirs:run"}))
+    assert fingerprints(augmented) == fingerprints(recorded(config(place)))
+    theirs = {"source": str(tmp_path / "model"), "trust_remote_code": True}
+    with pytest.raises(
+        InputError, match=r"^model\.trust_remote_code: the record of the study wants to run Python code"
+    ):
+        fingerprints(recorded(config(place, model=theirs)))
+    assert not (tmp_path / "ran").exists()
+
+
 def test_fingerprints_are_of_data_and_model_as_they_are_now(place, loaded, tmp_path) -> None:
     task, _ = loaded
-    study = SimpleNamespace(config=config(place))
+    study = recorded(config(place))
     assert fingerprints(study) == (task.data_fingerprint, task.fingerprint)
     rows = (place / "texts.jsonl").read_text()
     (tmp_path / "texts.jsonl").write_text(rows.replace("bar 0", "bar zero"))
-    edited = SimpleNamespace(config=config(place, task={"data": str(tmp_path / "texts.jsonl")}))
+    edited = recorded(config(place, task={"data": str(tmp_path / "texts.jsonl")}))
     data, model = fingerprints(edited)
     assert data != task.data_fingerprint
     assert model == task.fingerprint

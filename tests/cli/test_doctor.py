@@ -11,7 +11,7 @@ from tests.conftest import in_process
 @pytest.fixture
 def left_over(bench, monkeypatch):
     """A file that a killed process left in a sound study, whose data and model are not loaded."""
-    monkeypatch.setattr("rank_search.app.loading.fingerprints", lambda _study: ("data", "model"))
+    monkeypatch.setattr("rank_search.app.loading.fingerprints", lambda _study, trust_code: ("data", "model"))
     bench.search(4, Saving())
     bench.folder.claim(metadata().identity)
     path = bench.folder.path / "results" / ".0001.json.partial"

@@ -5,7 +5,7 @@ import pytest
 from peft import LoraConfig
 
 from rank_search.analysis.trials import ScoredTrial
-from rank_search.core.errors import RankSearchError
+from rank_search.core.errors import InputError, RankSearchError
 from rank_search.core.ranks import Shape
 from rank_search.core.space import Space
 from rank_search.export.exported_trial import ExportedTrial
@@ -69,3 +69,16 @@ def test_map_of_zeros_with_a_head_is_an_adapter_of_the_head_alone(bench, tmp_pat
     write_export(ExportedTrial("small", kept, bench.folder, trial), "lora-config", tmp_path / "out")
     assert LoraConfig.from_pretrained(str(tmp_path / "out")).modules_to_save == ["classifier"]
     assert json.loads((tmp_path / "out" / "labels.json").read_text()) == {"id2label": {"0": "no", "1": "yes"}}
+
+
+def test_code_of_a_received_record_is_not_run(exported_trial, tmp_path) -> None:
+    exported = exported_trial("generation")
+    theirs = {**exported.metadata.config["model"], "trust_remote_code": True}
+    kept = dataclasses.replace(exported.metadata, config={**exported.metadata.config, "model": theirs})
+    received = dataclasses.replace(exported, metadata=kept)
+    for form in ("peft", "trl", "lora-config"):
+        with pytest.raises(InputError, match=r"^model\.trust_remote_code: .* add --trust-remote-code$"):
+            write_export(received, form, tmp_path / form)
+        assert not (tmp_path / form).exists()
+    write_export(received, "rank-map", tmp_path / "rank-map")
+    write_export(dataclasses.replace(received, trust_code=True), "trl", tmp_path / "trl")
