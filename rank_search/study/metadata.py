@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from rank_search.core.errors import InputError
 from rank_search.core.space import Space
+from rank_search.study.storage import refuse_other_objectives
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -65,10 +66,12 @@ class StudyMetadata:
         """The study's metadata; None when the study was created but never started.
 
         Raises:
-            InputError: a version of this package wrote it that keeps something else.
+            InputError: a version of this package wrote it that keeps something else, or another program did.
         """
+        refuse_other_objectives(study)
         content = study.user_attrs.get(ATTRIBUTE)
         if content is None:
+            _refuse_foreign(study)
             return None
         if schema_of(study) == SCHEMA:
             with suppress(KeyError):
@@ -94,6 +97,20 @@ class StudyMetadata:
                 "classes": tuple(content["classes"]),
                 "cut": {kind: tuple(counts) for kind, counts in content["cut"].items()},
             }
+        )
+
+
+def _refuse_foreign(study: Study) -> None:
+    """Checks that a study without our metadata is one of ours that was never started, and so holds nothing.
+
+    Raises:
+        InputError: it holds something, so another program keeps it.
+    """
+    if study.user_attrs or study.get_trials(deepcopy=False):
+        raise InputError(
+            f"the study {study.study_name!r} in this storage is another program's, such as one of your own Optuna "
+            "studies; give this study another name, or name another --storage",
+            field="STUDY",
         )
 
 

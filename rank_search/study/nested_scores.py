@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from optuna.trial import TrialState
 
+from rank_search.core.errors import InputError
 from rank_search.study.storage import BESIDE, create_study
 
 if TYPE_CHECKING:
@@ -28,8 +29,20 @@ class NestedScores:
 
     @classmethod
     def beside(cls, study: Study) -> NestedScores:
-        """Those of a study, made if they are new."""
-        return cls(create_study(study.folder, study.storage, BESIDE))
+        """Those of a study, made if they are new.
+
+        Raises:
+            InputError: the storage holds another program's study of the name that these have.
+        """
+        scores = create_study(study.folder, study.storage, BESIDE)
+        known = study.space.dimensions.keys() | study.space.joint.keys()
+        if any(trial.params.keys() - known for trial in scores.get_trials(deepcopy=False)):
+            raise InputError(
+                f"the study {scores.study_name!r} in this storage is another program's; give this study another name, "
+                "or name another --storage",
+                field="STUDY",
+            )
+        return cls(scores)
 
     @property
     def complete(self) -> list[FrozenTrial]:

@@ -86,11 +86,32 @@ def check_storage(folder: StudyFolder, storage: str | None) -> None:
 
 
 def create_study(folder: StudyFolder, storage: str | None, suffix: str = "") -> optuna.Study:
-    """Opens the Optuna study of a folder, or the one beside it whose name ends in ``suffix``; makes it if it is new."""
+    """Opens the Optuna study of a folder, or the one beside it whose name ends in ``suffix``; makes it if it is new.
+
+    Raises:
+        InputError: the storage can't be opened, or holds another program's study of this name.
+    """
     name = folder.name + suffix
-    return optuna.create_study(
+    study = optuna.create_study(
         storage=open_storage(storage or folder.url), study_name=name, directions=DIRECTIONS, load_if_exists=True
     )
+    refuse_other_objectives(study)
+    return study
+
+
+def refuse_other_objectives(study: optuna.Study) -> None:
+    """Checks that a study maximises a score and minimises parameters, as all of ours do.
+
+    Raises:
+        InputError: it has other objectives.
+    """
+    found = [direction.name.lower() for direction in study.directions]
+    if found != DIRECTIONS:
+        raise InputError(
+            f"the study {study.study_name!r} has the objectives {', '.join(found)}, not {', '.join(DIRECTIONS)}: it is "
+            "another program's, or its record was changed; give this study another name, or restore the record",
+            field="STUDY",
+        )
 
 
 def find_study(folder: StudyFolder, storage: str | None) -> optuna.Study | None:

@@ -13,8 +13,9 @@ from rank_search.core.rivals import CONFIRM, SVD, Rival
 from rank_search.study.folder import StudyFolder
 from rank_search.study.handle import Study
 from rank_search.study.leases import Leases
+from rank_search.study.metadata import StudyMetadata
 from rank_search.study.record import TrialRequest, keep
-from rank_search.study.storage import DIRECTIONS
+from rank_search.study.storage import DIRECTIONS, create_study
 from tests.bench import SPACE, metadata, study_config
 
 LARGEST = SPACE.uniform(4)
@@ -41,6 +42,22 @@ def test_study_that_was_made_but_never_started_counts_as_none(bench) -> None:
     assert Study.find(bench.folder) is None
     with pytest.raises(InputError, match=r"^STUDY: no study 'small'"):
         Study.open(str(bench.folder.path))
+
+
+@pytest.mark.parametrize("objectives", [DIRECTIONS, DIRECTIONS[::-1], ["minimize"]])
+def test_study_of_another_program_is_refused_and_left_as_it_was(tmp_path, objectives) -> None:
+    """A user's own Optuna study in the storage, of the name that the study file gives."""
+    url, folder = f"sqlite:///{tmp_path / 'all.db'}", StudyFolder(tmp_path / "small")
+    theirs = optuna.create_study(storage=url, study_name="small", directions=objectives)
+    theirs.add_trial(create_trial(values=[0.5] * len(objectives)))
+    refused = r"^STUDY: the study 'small' .* give this study another name"
+    with pytest.raises(InputError, match=refused):
+        Study.find(folder, url)
+    with pytest.raises(InputError, match=refused):
+        StudyMetadata.read(create_study(folder, url))
+    (left,) = optuna.get_all_study_summaries(url)
+    assert (left.n_trials, left.user_attrs) == (1, {})
+    assert not folder.path.exists()
 
 
 def test_renamed_folder_still_holds_its_study(bench) -> None:

@@ -20,6 +20,7 @@ from rank_search.study.metadata import (
     schema_of,
     version_of,
 )
+from rank_search.study.storage import DIRECTIONS
 from tests.bench import SPACE, metadata
 
 FULL = dataclasses.replace(
@@ -39,7 +40,7 @@ SETTINGS = st.recursive(
 
 @pytest.fixture
 def study() -> optuna.Study:
-    return optuna.create_study(study_name="small")
+    return optuna.create_study(study_name="small", directions=DIRECTIONS)
 
 
 @pytest.mark.parametrize("kept", [metadata(), FULL])
