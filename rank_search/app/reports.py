@@ -6,12 +6,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rank_search.core.errors import InputError
+from rank_search.report.folder import ReportFolder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from rank_search.report.summary import Summary
     from rank_search.study.handle import Study
+    from rank_search.study.metadata import StudyMetadata
 
 REPORTS = Path("reports")
 
@@ -24,6 +26,15 @@ def check_reports_folder() -> None:
     """
     if REPORTS.exists() and not REPORTS.is_dir():
         raise InputError("is not a folder, and reports are written there; move it away", file=str(REPORTS))
+
+
+def check_report_folder(study: str, metadata: StudyMetadata) -> None:
+    """Checks that a study's report can be written, before the study is trained.
+
+    Raises:
+        InputError: its folder under ``reports`` is a link, or holds the report of another study.
+    """
+    ReportFolder.of_study(REPORTS / study, study, metadata).check()
 
 
 def write_study_report(study: Study, *, paper: bool = False) -> tuple[Summary, Path]:

@@ -44,12 +44,19 @@ if TYPE_CHECKING:
     from rank_search.tasks.base import Task
 
     OnEnd = Callable[[Study], None]
+    Check = Callable[[str, StudyMetadata], None]
 
 _POLL = 2.0  # seconds between two looks at what another driver does
 _NESTED, _VERDICT = "nested", "verdict"  # parts of a study that one driver does for all
 
 
-def run_study(config: StudyConfig, storage: str | None, console: Console, on_end: OnEnd = no_callback) -> Study | None:
+def run_study(
+    config: StudyConfig,
+    storage: str | None,
+    console: Console,
+    on_end: OnEnd = no_callback,
+    check: Check = no_callback,
+) -> Study | None:
     """Runs or resumes a study, then measures its choice on the test split.
 
     Everything is checked before anything is written. Returns None where another driver of the same study does what
@@ -60,6 +67,7 @@ def run_study(config: StudyConfig, storage: str | None, console: Console, on_end
         storage: URL of another storage than the study's own SQLite file.
         console: where progress goes.
         on_end: called with the finished study while no other driver does what comes after its trials.
+        check: called with the study's name and metadata before anything is written; raises where ``on_end`` would fail.
 
     Raises:
         InputError: an extra is missing, or settings, model or data are wrong, or differ from those that the study was
@@ -87,6 +95,7 @@ def run_study(config: StudyConfig, storage: str | None, console: Console, on_end
     _print_warnings(task, console)
     for line in left_out_lines(space):
         console.print(line, markup=False)
+    check(config.study, known.metadata if known is not None else given)
     with closing(make_executor(config, task, space)) as executor:
         if config.search.strategy == "nested" or config.search.pack not in (1, "auto"):
             executor.check_packs()

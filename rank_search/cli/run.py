@@ -12,6 +12,7 @@ from rank_search.core.extras import is_installed
 
 if TYPE_CHECKING:
     from rank_search.study.handle import Study
+    from rank_search.study.metadata import StudyMetadata
 
 
 def run(
@@ -32,7 +33,14 @@ def run(
     from rank_search.app.run import run_study  # loads torch, so after the checks
 
     with naming_source(config, overrides):
-        run_study(settings, storage, progress_console(), _write_report)
+        run_study(settings, storage, progress_console(), _write_report, _check_report)
+
+
+def _check_report(study: str, metadata: StudyMetadata) -> None:
+    from rank_search.app.reports import check_report_folder
+
+    if is_installed("report"):
+        check_report_folder(study, metadata)
 
 
 def _write_report(study: Study) -> None:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import itertools
 import os
 import shutil
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from glob import escape
 from typing import TYPE_CHECKING
+
+from rank_search.core.processes import is_left_over, unique_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,13 +34,17 @@ def write_text(path: Path, text: str) -> None:
 def atomic_file(path: Path) -> Iterator[Path]:
     """Yields a temporary path to write to; at the end it is synced to disk and renamed to ``path``.
 
-    If the body raises, ``path`` stays as it was.
+    If the body raises, ``path`` stays as it was. Of several processes that write the same file, the last one wins.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    yield partial
-    _sync(partial)
-    partial.replace(path)
+    partial = _partial(path)
+    try:
+        yield partial
+        _sync(partial)
+        partial.replace(path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
     _sync(path.parent)
 
 
@@ -44,7 +53,8 @@ def atomic_folder(folder: Path, *, replace: bool = False) -> Iterator[Path]:
     """Yields an empty temporary folder to fill; at the end it is renamed to ``folder``.
 
     If the body raises, ``folder`` stays as it was. A reader never sees a half-written folder. Replacing takes
-    two renames, and between them there is no folder of that name for a moment.
+    two renames, and between them there is no folder of that name for a moment. Of several processes that replace the
+    same folder, the last one wins; without ``replace`` it is the first, and the others fail.
 
     Args:
         folder: the folder to write; without ``replace`` it must be empty or not exist.
@@ -54,26 +64,63 @@ def atomic_folder(folder: Path, *, replace: bool = False) -> Iterator[Path]:
         OSError: ``folder`` can't be written, or it is not empty and ``replace`` is false.
     """
     folder = folder.resolve()
-    # The names are unique to this package, because leftovers of a killed process under them are removed.
-    partial, old = (folder.with_name(f".{folder.name}.rank_search.{word}") for word in ("partial", "old"))
-    for leftover in (partial, old):
-        shutil.rmtree(leftover, ignore_errors=True)
-    partial.mkdir(parents=True)
-    try:
-        yield partial
-        for path in partial.rglob("*"):
+    with folder_beside(folder) as work:
+        new = work / "new"
+        new.mkdir()
+        yield new
+        for path in new.rglob("*"):
             _sync(path)
-        if folder.exists():
-            if replace:
-                folder.rename(old)
-            else:
-                folder.rmdir()
-        partial.rename(folder)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
-    shutil.rmtree(old, ignore_errors=True)
+        if replace:
+            _replace(folder, new, work)
+        else:
+            new.rename(folder)
     _sync(folder.parent)
+
+
+@contextmanager
+def folder_beside(path: Path) -> Iterator[Path]:
+    """Yields an empty temporary folder beside a path, which no other process uses; at the end it is removed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    work = _partial(path)
+    work.mkdir()
+    try:
+        yield work
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def move_file(file: Path, to: Path) -> None:
+    """Moves a file within one disk, into the place of an older one; a reader sees the old or the new file, whole."""
+    to.parent.mkdir(parents=True, exist_ok=True)
+    _sync(file)
+    file.replace(to)
+    _sync(to.parent)
+
+
+def _replace(folder: Path, new: Path, work: Path) -> None:
+    """Puts a new folder in the place of an older one, which goes to ``work``."""
+    for turn in itertools.count():
+        old = work / f"old-{turn}"
+        with suppress(FileNotFoundError):
+            folder.rename(old)
+        try:
+            new.rename(folder)
+        except OSError as error:
+            if error.errno not in {errno.ENOTEMPTY, errno.EEXIST}:  # else another process has just put its own there
+                with suppress(OSError):
+                    old.rename(folder)
+                raise
+        else:
+            return
+
+
+def _partial(path: Path) -> Path:
+    """A place beside a path to write to, which no other process uses; what dead processes left there is removed."""
+    before, after = f".{path.name}.", ".partial"
+    for found in path.parent.glob(f"{escape(before)}*{after}"):
+        if is_left_over(found.name.removeprefix(before).removesuffix(after)):
+            shutil.rmtree(found, ignore_errors=True) if found.is_dir() else found.unlink(missing_ok=True)
+    return path.with_name(f"{before}{unique_name()}{after}")
 
 
 def _sync(path: Path) -> None:

@@ -10,9 +10,9 @@ from matplotlib.figure import Figure
 
 from rank_search.analysis.front import hypervolume
 from rank_search.core.errors import InputError
-from rank_search.core.files import atomic_folder
 from rank_search.core.rivals import UNIFORM
 from rank_search.report.figures import price_axis, styled
+from rank_search.report.folder import ReportFolder
 from rank_search.report.html import page
 from rank_search.report.interactive import empty
 from rank_search.report.marks import PALETTE
@@ -84,13 +84,14 @@ def compared(summaries: Sequence[Summary]) -> list[Compared]:
 
 
 def write_comparison(summaries: Sequence[Summary], out: Path) -> None:
-    """Writes ``index.html`` and ``fronts.png`` into a folder, in place of older ones.
+    """Writes ``index.html`` and ``fronts.png`` into a folder, in place of older ones; other files there stay.
 
     Raises:
-        InputError: the studies can't be compared.
+        InputError: the studies can't be compared, or the folder is no place for their comparison.
     """
     studies = compared(summaries)
-    with atomic_folder(out, replace=True) as partial:
+    folder = ReportFolder(out, "+".join(summary.metadata.identity for summary in summaries))
+    with folder.replaced() as partial:
         picture = partial / "fronts.png"
         _drawn(studies).savefig(picture)
         text = page(

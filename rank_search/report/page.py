@@ -14,8 +14,8 @@ from rank_search.analysis.comparison import BEST_UNIFORM, SVD_RIVAL, UNIFORM_RIV
 from rank_search.analysis.maps import named
 from rank_search.analysis.trials import complete, in_space
 from rank_search.core.batch_order import fit_map_means
-from rank_search.core.files import atomic_folder, write_text
 from rank_search.report.figures import write_figures
+from rank_search.report.folder import PAGE, ReportFolder
 from rank_search.report.html import as_json, page
 from rank_search.report.interactive import figures
 from rank_search.report.page_data import page_data
@@ -38,7 +38,7 @@ ROLES = {
 
 
 def write_report(study: Study, out: Path, *, paper: bool = False) -> Summary:
-    """Analyses a study and writes its report into ``out``, in place of an older one.
+    """Analyses a study and writes its report into ``out``, in place of an older one; other files there stay.
 
     Args:
         study: the study.
@@ -46,10 +46,13 @@ def write_report(study: Study, out: Path, *, paper: bool = False) -> Summary:
         paper: figures and a table for a paper are wanted beside the page.
 
     Raises:
+        InputError: the folder is no place for this study's report; see `rank_search.report.folder.ReportFolder`.
         RankSearchError: the study has no scored trial yet.
     """
+    folder = ReportFolder.of_study(out, study.name, study.metadata)
+    folder.check()
     summary = summarise(study)
-    with atomic_folder(out, replace=True) as partial:
+    with folder.replaced() as partial:
         pictures = write_figures(summary, partial)
         (partial / "summary.json").write_text(summary_json(summary), encoding="utf-8")
         table = summary.trials.assign(
@@ -60,29 +63,27 @@ def write_report(study: Study, out: Path, *, paper: bool = False) -> Summary:
         )
         table.to_csv(partial / "trials.csv", index=False)
         page_text = _page(summary, pictures, study.name_in_commands, None)
-        (partial / "index.html").write_text(page_text, encoding="utf-8")
+        (partial / PAGE).write_text(page_text, encoding="utf-8")
         if paper:
             write_paper(summary, partial)
     return summary
 
 
-def write_page(summary: Summary, out: Path, study: str, refresh: int | None) -> None:
+def write_page(summary: Summary, folder: ReportFolder, study: str, refresh: int | None) -> None:
     """Writes the page alone into a folder, in one step; it needs no other file but for its links.
 
     Args:
         summary: what it shows.
-        out: the folder.
+        folder: the folder.
         study: how a command names it.
         refresh: seconds after which it reloads; None where it does not.
 
     Raises:
-        FileNotFoundError: the folder is gone.
+        InputError: the folder is no place for this study's report.
     """
     with TemporaryDirectory() as place:
         text = _page(summary, write_figures(summary, Path(place)), study, refresh)
-    beside = out.with_name(f".{out.name}.index.html")  # as whoever replaces the folder must not find it there
-    write_text(beside, text)
-    beside.replace(out / "index.html")
+    folder.write_page(text)
 
 
 def _page(summary: Summary, pictures: Sequence[Path], study: str, refresh: int | None) -> str:

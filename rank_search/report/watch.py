@@ -6,6 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 from rank_search.core.errors import RankSearchError
+from rank_search.report.folder import ReportFolder
 from rank_search.report.page import write_page
 from rank_search.report.summary import summarise
 
@@ -37,17 +38,19 @@ def watch(
         out: the folder of its report.
         say: is given lines for people.
         idle: seconds.
+
+    Raises:
+        InputError: the folder is no place for this study's report.
     """
-    out.mkdir(parents=True, exist_ok=True)
+    folder = ReportFolder.of_study(out, study.name, study.metadata)
+    folder.check()
 
     def write(refresh: int | None) -> None:
         try:
-            write_page(summarise(study), out, study.name_in_commands, refresh)
+            write_page(summarise(study), folder, study.name_in_commands, refresh)
             say(f"{_finished(study)} trials: {out / 'index.html'}")
         except RankSearchError as error:
             say(str(error))
-        except FileNotFoundError:  # the run is just putting its own report in the place of the folder
-            say(f"{out} is being written by the run")
 
     shown, active, started = None, None, time.monotonic()
     try:

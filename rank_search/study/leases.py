@@ -6,18 +6,16 @@ Optuna's heartbeat is made for ``Study.optimize``; this study asks and tells, so
 from __future__ import annotations
 
 import os
-import socket
 import threading
 import time
 import uuid
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psutil
 
+from rank_search.core.processes import host
 from rank_search.study.optuna_compat import stored
 from rank_search.study.record import TrialAttributes, keep
 
@@ -43,7 +41,7 @@ def is_live(lease: Mapping[str, Any] | None) -> bool:
     """
     if lease is None:
         return False
-    if lease["host"] != _host():
+    if lease["host"] != host():
         return bool(lease["expires"] > time.time())
     try:
         process = psutil.Process(lease["pid"])
@@ -51,14 +49,6 @@ def is_live(lease: Mapping[str, Any] | None) -> bool:
         return bool(is_it and process.status() != psutil.STATUS_ZOMBIE)  # whose parent has not looked at its end
     except psutil.NoSuchProcess:
         return False
-
-
-@cache
-def _host() -> str:
-    """Where a pid means the same process: this machine, since it started, and this container."""
-    boot, pids = Path("/proc/sys/kernel/random/boot_id"), Path("/proc/self/ns/pid")
-    since = boot.read_text(encoding="ascii").strip() if boot.is_file() else ""
-    return f"{socket.gethostname()} {since} {pids.stat().st_ino if pids.exists() else ''}"
 
 
 class Leases:
@@ -134,7 +124,7 @@ class Leases:
         process = psutil.Process(os.getpid())
         return {
             "driver": self._driver,
-            "host": _host(),
+            "host": host(),
             "pid": process.pid,
             "started": process.create_time(),
             "expires": time.time() + _DURATION,

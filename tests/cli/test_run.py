@@ -66,7 +66,7 @@ def finished(bench, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     calls = []
 
-    def run_study(config, storage, console, on_end):
+    def run_study(config, storage, console, on_end, check):
         calls.append((config, storage, console))
         bench.search(6)
         on_end(bench.handle())

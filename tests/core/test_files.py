@@ -1,3 +1,4 @@
+import errno
 import hashlib
 import signal
 import subprocess
@@ -43,7 +44,9 @@ def test_file_is_renamed_only_after_it_is_synced(tmp_path, monkeypatch) -> None:
 
     monkeypatch.setattr("os.fsync", fsync)
     write_text(tmp_path / "file", "new")
-    assert synced == [(str(tmp_path / ".file.partial"), False), (str(tmp_path), True)]
+    (partial, existed), after = synced
+    assert (Path(partial).parent, Path(partial).suffix, existed) == (tmp_path, ".partial", False)
+    assert after == (str(tmp_path), True)
 
 
 def test_folder_appears_whole_and_replaces_only_when_asked(tmp_path) -> None:
@@ -65,6 +68,53 @@ def test_folder_that_fails_to_fill_leaves_the_old_one(tmp_path) -> None:
     with pytest.raises(ZeroDivisionError), atomic_folder(tmp_path / "out", replace=True) as partial:
         write_half_and_fail(partial / "b")
     assert [str(path.relative_to(tmp_path)) for path in sorted(tmp_path.rglob("*"))] == ["out", "out/a"]
+
+
+def test_processes_that_write_the_same_file_or_folder_do_not_meet(tmp_path) -> None:
+    """The one that ends last wins, whole."""
+    with atomic_file(tmp_path / "file") as first, atomic_file(tmp_path / "file") as second:
+        first.write_text("first")
+        second.write_text("second")
+    assert (tmp_path / "file").read_text() == "first"
+    with (
+        atomic_folder(tmp_path / "out", replace=True) as first,
+        atomic_folder(tmp_path / "out", replace=True) as second,
+    ):
+        (first / "first").touch()
+        (second / "second").touch()
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["first"]
+    with (
+        pytest.raises(OSError, match="not empty"),
+        atomic_folder(tmp_path / "new"),
+        atomic_folder(tmp_path / "new") as b,
+    ):
+        (b / "b").touch()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "new", "out"]
+
+
+def test_what_a_living_process_writes_is_left_to_it(tmp_path) -> None:
+    with atomic_file(tmp_path / "file") as partial:
+        partial.write_text("new")
+        script = "import sys, pathlib, rank_search.core.files as f; f.write_text(pathlib.Path(sys.argv[1]), 'other')"
+        subprocess.run([sys.executable, "-c", script, str(tmp_path / "file")], check=True)
+        assert (tmp_path / "file").read_text() == "other"
+    assert (tmp_path / "file").read_text() == "new"
+
+
+def test_folder_that_can_not_take_the_place_of_the_old_one_gives_it_back(tmp_path, monkeypatch) -> None:
+    with atomic_folder(tmp_path / "out") as partial:
+        (partial / "old").touch()
+    rename = Path.rename
+
+    def full(self, target):
+        if self.name == "new":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", full)
+    with pytest.raises(OSError, match="No space left"), atomic_folder(tmp_path / "out", replace=True):
+        pass
+    assert [str(path.relative_to(tmp_path)) for path in sorted(tmp_path.rglob("*"))] == ["out", "out/old"]
 
 
 def test_empty_folder_may_be_filled(tmp_path) -> None:

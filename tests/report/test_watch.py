@@ -5,10 +5,12 @@ from types import SimpleNamespace
 
 import pytest
 
-from rank_search.core.errors import TrainingFailed
+from rank_search.core.errors import InputError, TrainingFailed
 from rank_search.report import watch as watching
+from rank_search.report.folder import ReportFolder
+from rank_search.report.page import write_report
 from rank_search.study.handle import Study
-from tests.bench import Landscape
+from tests.bench import REPORT, Landscape
 from tests.conftest import in_process
 
 pytestmark = pytest.mark.slow
@@ -48,7 +50,7 @@ def test_page_follows_the_study_until_it_rests(bench, tmp_path, looks) -> None:
     last = (out / "index.html").read_text()
     assert REFRESH not in last
     assert "so far" not in last
-    assert [path.name for path in out.iterdir()] == ["index.html"]
+    assert {path.name for path in out.iterdir()} == {"index.html", "manifest.json"}
     assert told == [f"{count} trials: {out / 'index.html'}" for count in (3, 5, 5)]
 
 
@@ -83,19 +85,28 @@ def test_study_without_scores_is_waited_for(bench, tmp_path, looks) -> None:
     assert (found[0], REFRESH in found[1]) == ("", True)
 
 
-def test_folder_that_the_run_replaces_is_left_to_it(bench, tmp_path, looks) -> None:
+def test_report_that_is_written_meanwhile_keeps_its_other_files(bench, tmp_path, looks) -> None:
     _, run = looks
     out = tmp_path / "reports" / "small"
     bench.search(3)
 
-    def taken(look) -> None:
+    def written(look) -> None:
         if look == 1:
             bench.search(4)
-            out.rename(tmp_path / "old")
+            write_report(bench.handle(), out)
 
-    told = run(out, 3, taken)
-    assert f"{out} is being written by the run" in told
-    assert not out.exists()
+    run(out, 3, written)
+    assert {path.name for path in out.iterdir()} == REPORT
+    assert REFRESH not in (out / "index.html").read_text()
+
+
+def test_folder_of_another_study_is_refused_at_once(bench, tmp_path, looks) -> None:
+    _, run = looks
+    bench.search(3)
+    ReportFolder(tmp_path / "report", "other").write_page("theirs")
+    with pytest.raises(InputError, match="holds the report of another study"):
+        run(tmp_path / "report", 3)
+    assert (tmp_path / "report" / "index.html").read_text() == "theirs"
 
 
 def test_verb(bench, tmp_path, monkeypatch) -> None:
