@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import warnings
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 from peft import get_peft_model
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
     from torch import nn
+    from transformers import PreTrainedModel
 
     from rank_search.core.space import Space
 
@@ -73,7 +74,7 @@ def _refusal(model: nn.Module, names: Iterable[str], rank: int = 1, head: Collec
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            adapted = get_peft_model(copy.deepcopy(model), config).base_model.model  # type: ignore[arg-type]
+            adapted: Any = get_peft_model(cast("PreTrainedModel", copy.deepcopy(model)), config).base_model.model
         except Exception as error:  # PEFT refuses with several classes
             return " ".join(str(error).split()).partition(". ")[0].rstrip(".")
     built = {name: layer.r[ADAPTER] for name, layer in adapted.named_modules() if hasattr(layer, "lora_A")}
