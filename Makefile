@@ -8,9 +8,9 @@ INSTALL = $(PIP) -c constraints.txt -e
 # Two at a time, each on one thread: small models gain little from a second one. The many processes of the tests share
 # what Python has compiled, even where the shell asks for no such files.
 PYTEST = OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 2 --dist worksteal
-QUICK = -m "not (slow or training or benchmarks or chaos or browser or consumers or postgres)"
+QUICK = -m "not (slow or training or long or benchmarks or chaos or browser or consumers or postgres)"
 
-.PHONY: demo quick test chaos benchmarks check docs pictures lower-bounds consumers clean
+.PHONY: demo quick test long chaos benchmarks check docs pictures lower-bounds consumers clean
 
 demo: $(VENV)/installed        ## search ranks for the embedded model, then write reports/demo/
 	$(BIN)/python -m rank_search run configs/demo.yaml $(ARGS)
@@ -19,7 +19,10 @@ quick: $(VENV)/installed-test  ## the tests that train nothing, and need no serv
 	$(PYTEST) $(QUICK) $(ARGS)
 
 test: $(VENV)/installed-test   ## these, whole searches, real runs, a database and a browser: 15 minutes
-	$(PYTEST) -m "not (benchmarks or chaos or consumers)" $(ARGS)
+	$(PYTEST) -m "not (long or benchmarks or chaos or consumers)" $(ARGS)
+
+long: $(VENV)/installed-test   ## the tests that take minutes each, such as the wheel in an empty folder; CI runs them too
+	$(PYTEST) -m long $(ARGS)
 
 chaos: $(VENV)/installed-test  ## the tests that kill and interrupt again and again; CI runs them too
 	$(PYTEST) -m chaos $(ARGS)

@@ -47,6 +47,7 @@ def test_two_drivers_share_a_study_and_nothing_shows_the_password(command, place
     assert not any(PASSWORD in text for text in texts)
 
 
+@pytest.mark.long
 def test_ray_through_the_command_line_interrupted_and_gone_on_with(command, place) -> None:
     """Nested scores and early stopping too; no process is left over."""
     file = study_file(command, place, executor={"workers": 2})

@@ -73,6 +73,7 @@ def test_expected_scores_are_nearer_to_the_other_training_than_a_training_is(ben
     assert untrained["expected"].tolist() == untrained["score"].tolist()
 
 
+@pytest.mark.long
 def test_random_rows_are_trained_again(bench) -> None:
     """By our own trainer, with the seeds on record; within three standard errors, since machines round differently."""
     config = load_config(FOLDER / "study.yaml")

@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.conftest import ROOT, Command, in_process, small_run
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -60,6 +62,7 @@ def test_every_command_is_run_somewhere() -> None:
         assert (ROOT / name).is_file()
 
 
+@pytest.mark.long
 def test_verbs_in_the_order_of_the_page(demo: Command, monkeypatch) -> None:
     """A run is cut short by the settings of the small demo, whose study it then finds; the rest is as written.
 

@@ -51,7 +51,11 @@ TASKS = {
 }
 
 
-@pytest.mark.parametrize("kind", TASKS)
+# Loading SmolLM2's GGUF file takes transformers half a minute, three times.
+LONG = {"generation", "rag"}
+
+
+@pytest.mark.parametrize("kind", [pytest.param(kind, marks=[pytest.mark.long] * (kind in LONG)) for kind in TASKS])
 def test_init_gives_a_file_that_runs(command: Command, kind: str) -> None:
     model, rows = TASKS[kind]
     (command.folder / "mine.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))

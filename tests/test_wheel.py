@@ -11,7 +11,7 @@ import pytest
 
 from tests.conftest import ROOT
 
-pytestmark = pytest.mark.training
+pytestmark = pytest.mark.long
 
 
 def check(*command: str, cwd: Path, status: int = 0) -> str:

@@ -78,6 +78,7 @@ def hypervolume(study) -> float:
     return area
 
 
+@pytest.mark.long
 def test_it_finds_the_front_sooner_than_chance() -> None:
     """After 20 of 256 maps, over five seeds; benchmarks/samplers.py compares it with Optuna's samplers."""
     ours, chance = ([hypervolume(searched(SPACE, 20, seed, kind)) for seed in range(5)] for kind in ("nehvi", "random"))
@@ -85,6 +86,7 @@ def test_it_finds_the_front_sooner_than_chance() -> None:
     assert min(ours) > 0.95 * np.median(chance)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("sign", [1, -1], ids=["true", "misleading"])
 def test_nested_scores_help_where_they_are_true_and_do_little_harm_where_they_mislead(sign) -> None:
     """After 8 of 256 maps, over five seeds."""
