@@ -13,9 +13,10 @@ from rank_search.core.errors import InputError, RankSearchError
 from rank_search.data.splits import fingerprint as joint_fingerprint
 from rank_search.export.certificate import certified_labels, certify, measure_reference, prevents_export
 from rank_search.export.gguf_file import FILE, check_architecture, write_gguf
-from rank_search.export.manifest import EMBEDDERS, Base, Manifest, weight_digests
+from rank_search.export.manifest import Base, Manifest, weight_digests
 from rank_search.export.origin import finding_line, write_card
 from rank_search.export.probe import load_base, merged
+from rank_search.export.protocol import EMBEDDERS
 from rank_search.export.serving import serving_notes
 from rank_search.models.modules import linear_modules
 from rank_search.models.retriever import save_retriever
@@ -141,7 +142,7 @@ def _check_unchanged(exported: ExportedTrial) -> None:
 def _write(part: ModelPart, form: str, folder: Path, *, force: bool) -> list[str]:
     exported = part.exported
     base = load_base(part.model, part.auto_class, len(exported.metadata.classes))
-    reference = measure_reference(base, part.adapter)
+    reference = measure_reference(base, part.adapter, embedder=part.auto_class in EMBEDDERS)
     _WRITERS[form](part, base, folder)
     reference.save(folder)
     manifest = Manifest(
@@ -161,11 +162,13 @@ def _write(part: ModelPart, form: str, folder: Path, *, force: bool) -> list[str
             classes=len(exported.metadata.classes),
             dtype=part.model.dtype,
             fingerprint=base.fingerprint,
+            query_prompt=part.model.query_prompt,
+            document_prompt=part.model.document_prompt,
         ),
         versions=environment("cpu")["versions"],
         weights=weight_digests(folder),
     )
-    findings = certify(folder, manifest, base, reference, certified_labels(form))
+    findings = certify(folder, manifest, base, reference, certified_labels(form, part.auto_class))
     failed = [finding for finding in findings if prevents_export(finding, form)]
     if failed and not force:
         raise RankSearchError(

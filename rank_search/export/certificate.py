@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
+
+import torch
 
 from rank_search.adapters import Adapter, loaded
 from rank_search.core.errors import InputError, RankSearchError, did_you_mean
@@ -10,6 +13,7 @@ from rank_search.export.adapter_files import AdapterSettings
 from rank_search.export.consumers import readers
 from rank_search.export.manifest import FILE, Finding, Manifest
 from rank_search.export.probe import (
+    Change,
     LoadedBase,
     Reference,
     check_unchanged,
@@ -17,9 +21,11 @@ from rank_search.export.probe import (
     outputs,
     outputs_with,
     tokens,
+    vectors,
 )
 from rank_search.export.protocol import ADAPTER_FORMATS, Bundle, Reader
 from rank_search.export.updates import AppliedUpdates, NotServed, Refused
+from rank_search.models.retriever import load_retriever
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,15 +33,26 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from rank_search.export.manifest import AutoClass
+
 # The largest difference that is rounding, as a part of the change that an adapter makes.
 _TOLERANCE = 0.01  # far above rounding in float32, far below any wrong scale
 _HALF_TOLERANCE = 0.1  # where the adapter is merged into weights of half precision
 _LEAST_EFFECT = 1e-4  # of the output; below it, a wrong scale looks like rounding
 
 
-def certified_labels(form: str) -> tuple[str, ...]:
-    """Labels of the readers that a format is written for, which must all compute what the trained adapter does."""
-    return tuple(reader.label for reader in readers() if form in reader.certified)
+def certified_labels(form: str, auto_class: AutoClass) -> tuple[str, ...]:
+    """Labels of the readers that a format is written for, which must all compute what the trained adapter does.
+
+    Args:
+        form: the format.
+        auto_class: the kind of base model; whole embedders are computed for embedders alone.
+    """
+    return tuple(
+        reader.label
+        for reader in readers()
+        if form in reader.certified and (not reader.embeds or auto_class in reader.auto_classes)
+    )
 
 
 def prevents_export(finding: Finding, form: str) -> bool:
@@ -64,8 +81,13 @@ def bundles(folder: Path) -> list[Path]:
     return found
 
 
-def measure_reference(base: LoadedBase, adapter: Path) -> Reference:
+def measure_reference(base: LoadedBase, adapter: Path, *, embedder: bool = False) -> Reference:
     """The base model's outputs on the fixed inputs, without and with the trained adapter under PEFT.
+
+    Args:
+        base: the base model.
+        adapter: the trained adapter.
+        embedder: measure the vectors of the whole embedder too.
 
     Raises:
         RankSearchError: the adapter changes so little that a wrong scale would look like rounding.
@@ -76,13 +98,21 @@ def measure_reference(base: LoadedBase, adapter: Path) -> Reference:
     head = trained.head if trained.factors else {}
     before = outputs_with(base, AppliedUpdates({}, head), ids, mask)
     with loaded(base.model, adapter):
-        reference = Reference(ids, mask, before, outputs(base.model, ids, mask))
+        reference = Reference(before, outputs(base.model, ids, mask), ids, mask)
     if not reference.effect >= _LEAST_EFFECT:
         raise RankSearchError(
             f"the adapter changes outputs by {reference.effect:.1e} of the largest, too little to distinguish a "
             "wrong scale from rounding; nothing can be certified"
         )
-    return reference
+    return _with_vectors(reference, base, adapter) if embedder else reference
+
+
+def _with_vectors(reference: Reference, base: LoadedBase, adapter: Path) -> Reference:
+    """Adds what the adapter changes in the vectors of a sentence embedder."""
+    retriever = load_retriever(base.source, torch.device("cpu"))
+    before = vectors(retriever)
+    with loaded(retriever.encoder.backbone, adapter):
+        return replace(reference, base_vectors=before, adapted_vectors=vectors(retriever))
 
 
 def verify(folder: Path, names: Sequence[str] | None, *, trust_remote_code: bool = False) -> tuple[Finding, ...]:
@@ -104,7 +134,7 @@ def verify(folder: Path, names: Sequence[str] | None, *, trust_remote_code: bool
         )
     manifest.check_weights(folder)
     if names is None:
-        names = certified_labels(manifest.format)
+        names = certified_labels(manifest.format, manifest.base.auto_class)
     for name in names:
         if name not in known:
             raise InputError(f"{name!r} reads no {manifest.format}; {did_you_mean(name, known)}", field="--consumer")
@@ -149,7 +179,7 @@ def _finding(reader: Reader, bundle: Bundle, manifest: Manifest) -> Finding:
     except Exception as error:  # a consumer's own code may refuse with any exception
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
         return Finding(**common, passed=False, note=f"refuses it: {reason}")
-    reference = bundle.reference
+    reference: Change = (bundle.reference.vectors if reader.embeds else None) or bundle.reference
     if found.shape != reference.adapted.shape:
         note = f"outputs {tuple(found.shape)}, not {tuple(reference.adapted.shape)}"
         return Finding(**common, passed=False, note=note)
@@ -163,8 +193,11 @@ def _outputs(reader: Reader, installed: str | None, bundle: Bundle) -> Tensor:
     """By the consumer's own code where it is installed, else by the model of its rules.
 
     Raises:
+        NotServed: the bundle does not hold what to compare with.
         RankSearchError: it is installed, but can't be imported here.
     """
+    if reader.embeds and bundle.reference.vectors is None:
+        raise NotServed("not tried, as the bundle holds no vectors to compare; export again")
     read = reader.own_code if installed else reader.rules
     if read is None:
         raise RankSearchError(f"{reader.name} is not installed")

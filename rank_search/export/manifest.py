@@ -18,7 +18,6 @@ FILE = "rank_search.json"
 AutoClass = Literal[
     "AutoModel", "AutoModelForTextEncoding", "AutoModelForSequenceClassification", "AutoModelForCausalLM"
 ]
-EMBEDDERS = frozenset({"AutoModel", "AutoModelForTextEncoding"})
 
 
 class Strict(BaseModel):
@@ -45,10 +44,18 @@ class Base(Strict):
     classes: int = Field(description="outputs of a classification head; 0 where there is none")
     dtype: Literal["float32", "bfloat16", "float16"] = Field(description="type of the weights that were trained on")
     fingerprint: str = Field(description="of the weights")
+    query_prompt: str | None = Field(None, description="that the study file puts before each query of an embedder")
+    document_prompt: str | None = Field(None, description="that it puts before each document")
 
     def located(self, *, trust_remote_code: bool) -> ModelSource:
         """Where to load it from, in float32, in which a certificate is computed."""
-        return ModelSource(source=self.source, revision=self.revision, trust_remote_code=trust_remote_code)
+        return ModelSource(
+            source=self.source,
+            revision=self.revision,
+            trust_remote_code=trust_remote_code,
+            query_prompt=self.query_prompt,
+            document_prompt=self.document_prompt,
+        )
 
 
 class Finding(Strict):

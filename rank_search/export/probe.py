@@ -25,6 +25,7 @@ from rank_search.export.updates import AppliedUpdates, Refused
 from rank_search.models.load import load
 from rank_search.models.modules import linear_modules
 from rank_search.models.source import locate
+from rank_search.tasks.embedding import encoder_inputs, token_ids
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
     from rank_search.config import ModelSource
     from rank_search.export.manifest import AutoClass, Base
+    from rank_search.models.retriever import Retriever
 
 FILE = "certificate/reference.safetensors"  # not beside a model's weights, as servers load all that lie there
 
@@ -58,18 +60,14 @@ CLASSES: dict[AutoClass, Any] = {
 
 
 @dataclass(frozen=True)
-class Reference:
-    """Fixed inputs, and a model's outputs for them without and with the trained adapter.
+class Change:
+    """What an adapter changes.
 
     Attributes:
-        ids: token ids ``[texts, length]``, padded at the end.
-        mask: 1 where there is a token ``[texts, length]``.
-        base: outputs without the adapter, in the shape that `outputs` gives.
-        adapted: outputs with it, under PEFT.
+        base: outputs without the adapter.
+        adapted: outputs with it, under PEFT, in the same shape.
     """
 
-    ids: Tensor
-    mask: Tensor
     base: Tensor
     adapted: Tensor
 
@@ -86,11 +84,35 @@ class Reference:
         """The largest change that the adapter makes, as a part of the largest output."""
         return self.of_output(self.base)
 
+
+@dataclass(frozen=True)
+class Reference(Change):
+    """Fixed inputs, and a model's outputs for them without and with the trained adapter, as `outputs` gives them.
+
+    Attributes:
+        ids: token ids ``[texts, length]``, padded at the end.
+        mask: 1 where there is a token ``[texts, length]``.
+        base_vectors: of an embedder, its `vectors` without the adapter.
+        adapted_vectors: of an embedder, its `vectors` with it.
+    """
+
+    ids: Tensor
+    mask: Tensor
+    base_vectors: Tensor | None = None
+    adapted_vectors: Tensor | None = None
+
+    @property
+    def vectors(self) -> Change | None:
+        """What the adapter changes in an embedder's vectors; None of other models."""
+        if self.base_vectors is None or self.adapted_vectors is None:
+            return None
+        return Change(self.base_vectors, self.adapted_vectors)
+
     def save(self, folder: Path) -> None:
         """Writes it into a bundle's folder."""
         path = folder / FILE
         path.parent.mkdir(exist_ok=True)
-        save_file(asdict(self), path)
+        save_file({name: tensor for name, tensor in asdict(self).items() if tensor is not None}, path)
 
     @classmethod
     def load(cls, folder: Path) -> Reference:
@@ -138,17 +160,34 @@ def outputs(model: nn.Module, ids: Tensor, mask: Tensor) -> Tensor:
     return found.float().contiguous()
 
 
+@torch.inference_mode()
+def vectors(retriever: Retriever) -> Tensor:
+    """An embedder's vectors of the texts as queries, then as documents, as a study computes them.
+
+    Returns:
+        ``[2 · texts, dimension]`` in float32, before any normalisation that only the similarity asks for.
+    """
+    found = []
+    for kind in (retriever.query, retriever.document):
+        for text in TEXTS:
+            ids, _ = token_ids(retriever, [text], kind)
+            found.append(retriever.encoder(encoder_inputs(retriever, ids), kind).cpu())
+    return torch.cat(found).float().contiguous()
+
+
 @dataclass(frozen=True)
 class LoadedBase:
     """A base model in float32.
 
     Attributes:
+        source: where it was loaded from.
         model: the model itself.
         tokenizer: its tokenizer.
         fingerprint: of its weights.
         gguf: the GGUF file that it was read from, if it was.
     """
 
+    source: ModelSource
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     fingerprint: str
@@ -170,7 +209,9 @@ def load_base(source: ModelSource, auto_class: AutoClass, classes: int) -> Loade
         loaded = load(plain, CLASSES[auto_class], torch.device("cpu"), **settings)
     located = locate(plain)
     file = Path(located.path_or_id) / located.gguf_file if located.gguf_file else None
-    return LoadedBase(loaded.model, loaded.tokenizer, loaded.fingerprint, file if file and file.is_file() else None)
+    return LoadedBase(
+        plain, loaded.model, loaded.tokenizer, loaded.fingerprint, file if file and file.is_file() else None
+    )
 
 
 def check_unchanged(base: Base, loaded: LoadedBase) -> None:

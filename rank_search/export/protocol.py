@@ -28,11 +28,8 @@ if TYPE_CHECKING:
 BUNDLE_FORMATS = ("peft", "compact", "padded", "gguf", "merged")  # of trained weights
 ADAPTER_FORMATS = frozenset({"peft", "compact", "padded"})  # those with PEFT's two files
 CAUSAL_LMS: frozenset[AutoClass] = frozenset({"AutoModelForCausalLM"})
-ALL_MODELS: frozenset[AutoClass] = CAUSAL_LMS | {
-    "AutoModel",
-    "AutoModelForTextEncoding",
-    "AutoModelForSequenceClassification",
-}
+EMBEDDERS: frozenset[AutoClass] = frozenset({"AutoModel", "AutoModelForTextEncoding"})
+ALL_MODELS: frozenset[AutoClass] = CAUSAL_LMS | EMBEDDERS | {"AutoModelForSequenceClassification"}
 # The reason of several refusals.
 ONE_RANK = "knows one rank for all modules, so no rank map; train with --to trl, axolotl or lora-config (PEFT)"
 
@@ -82,6 +79,7 @@ class Reader:
             outputs on the fixed inputs; None if that code can't run here. Any exception of it is a refusal.
         can_run: whether the program's own code can run on a base model here.
         rules: returns the same by a model of the program's rules, for where it is not installed; None if it always is.
+        embeds: it computes the vectors of a sentence embedder, not the outputs of the model inside.
         rules_version: the version or commit whose source the rules were read in.
         versions: the versions of the package that this reader stands for, such as ``<0.32.0``; empty for all.
         release: the release on PyPI whose own code ``make consumers`` compares with the rules; empty for none.
@@ -99,6 +97,7 @@ class Reader:
     own_code: Callable[[Bundle], AppliedUpdates | Tensor] | None = None
     can_run: Callable[[LoadedBase], bool] = lambda _base: True
     rules: Callable[[Bundle], AppliedUpdates] | None = None
+    embeds: bool = False
     rules_version: str = ""
     versions: str = ""
     release: str = ""

@@ -143,7 +143,7 @@ def save_retriever(config: ModelSource, backbone: PreTrainedModel, folder: Path)
     Raises:
         InputError: the model can't be found or loaded.
     """
-    model = _sentence_transformer(config, locate(config), torch.device("cpu"))
+    model = sentence_transformer(config, torch.device("cpu"))
     model[0].model = backbone
     model.save_pretrained(str(folder), create_model_card=False)
 
@@ -162,7 +162,7 @@ def load_retriever(config: ModelSource, device: torch.device) -> Retriever:
             f"{config.source!r}: sentence-transformers can't load a GGUF file; name the original embedder",
             field="model.source",
         )
-    model = _sentence_transformer(config, located, device, **weight_arguments(config, device))
+    model = sentence_transformer(config, device, **weight_arguments(config, device))
     transformer, *head = model
     with explain_load_errors(config):
         # sentence-transformers does not report missing weights, so transformers is asked, on the meta device.
@@ -192,8 +192,13 @@ def load_retriever(config: ModelSource, device: torch.device) -> Retriever:
     return retriever
 
 
-def _sentence_transformer(config: ModelSource, located: ModelLocation, device: torch.device, **weights: Any) -> Any:
+def sentence_transformer(config: ModelSource, device: torch.device, **weights: Any) -> Any:
     """Loads a ``SentenceTransformer``, with the prompts of the study file.
+
+    Args:
+        config: its source.
+        device: the device to put it on.
+        weights: arguments of ``from_pretrained`` of the transformer inside.
 
     Raises:
         InputError: it can't be loaded, or does not begin with a transformer.
@@ -204,7 +209,7 @@ def _sentence_transformer(config: ModelSource, located: ModelLocation, device: t
 
     with explain_load_errors(config):
         model = SentenceTransformer(
-            located.path_or_id,
+            locate(config).path_or_id,
             revision=config.revision,
             trust_remote_code=config.trust_remote_code,
             device=str(device),

@@ -42,10 +42,10 @@ def test_bundle_is_read_right_by_those_it_is_for(exported_trial, tmp_path, kind,
     # llama's names. Nobody but PEFT takes a head of two layers.
     bert = {"peft": 2, "compact": 2, "padded": 2}
     passing = {
-        "retrieval": bert,
+        "retrieval": {"peft": 3, "compact": 3, "padded": 3, "merged": 2},  # sentence-transformers reads embedders
         "classification": bert,
         "generation": {"peft": 2, "compact": 4, "padded": 7},
-        "mpnet": dict.fromkeys(bert, 1),
+        "mpnet": dict.fromkeys([*bert, "merged"], 2),
         "distilbert": dict.fromkeys(bert, 1),
         "gpt2": {"peft": 1, "compact": 2, "padded": 3},
     }
@@ -85,7 +85,7 @@ def test_refusal_prevents_only_what_is_the_consumers_own(exported_trial, tmp_pat
 
 
 def test_bundle_that_fails_is_not_left_behind_unless_forced(exported_trial, tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(bundles, "certified_labels", lambda _form: ("peft", "vllm-0.31"))
+    monkeypatch.setattr(bundles, "certified_labels", lambda _form, _auto_class: ("peft", "vllm-0.31"))
     with pytest.raises(RankSearchError, match=r"peft: vLLM ≤ 0.31 0.31.0 \(modelled\): FAILS.*nothing was written"):
         write_export(exported_trial("generation"), "peft", tmp_path / "out")
     assert not (tmp_path / "out").exists()
@@ -163,6 +163,11 @@ def test_merged_embedder_is_loaded_by_sentence_transformers_with_its_pooling(bas
     assert np.allclose(found, adapted.encode(["a text", "another"]), atol=1e-4)
     assert np.abs(found - plain).max() > 1e-2
     assert merged_model.prompts["query"] == "q: "
+    # The model inside stays right, but the embedder no longer is.
+    settings = tmp_path / "out" / "config_sentence_transformers.json"
+    settings.write_text(settings.read_text().replace("q: ", "r: "))
+    verdicts = {finding.label: finding.passed for finding in verify(tmp_path / "out", None)}
+    assert verdicts == {"transformers": True, "sentence-transformers": False}
 
 
 def test_merged_classifier_is_a_plain_model_with_names_of_its_classes(exported_trial, tmp_path) -> None:
@@ -177,8 +182,9 @@ def test_merged_model_has_the_type_that_it_was_trained_on(exported_trial, tmp_pa
     """Rounded to half precision, it differs from the adapter by rounding, and the certificate says by how much."""
     write_export(exported_trial("retrieval", dtype="bfloat16"), "merged", tmp_path / "out")
     assert AutoModel.from_pretrained(tmp_path / "out").dtype == torch.bfloat16
-    (finding,) = Manifest.read(tmp_path / "out").certificate
-    assert 1e-4 < finding.difference < 0.1
+    findings = Manifest.read(tmp_path / "out").certificate
+    assert [finding.label for finding in findings] == ["transformers", "sentence-transformers"]
+    assert all(1e-4 < finding.difference < 0.1 for finding in findings)
 
 
 def test_study_of_a_base_model_that_has_changed_is_refused(bases, exported_trial, tmp_path) -> None:

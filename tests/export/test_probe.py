@@ -3,6 +3,7 @@ import torch
 from safetensors.torch import save_file
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from rank_search.config import ModelSource
 from rank_search.core.errors import InputError
 from rank_search.export.probe import FILE, LoadedBase, Reference, outputs, outputs_with
 from rank_search.export.updates import AppliedUpdates, Refused
@@ -16,7 +17,7 @@ def base() -> LoadedBase:
     config = LlamaConfig(
         vocab_size=20, hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8, pad_token_id=0
     )
-    return LoadedBase(LlamaForCausalLM(config).eval(), None, "", None)
+    return LoadedBase(ModelSource(source="x"), LlamaForCausalLM(config).eval(), None, "", None)
 
 
 IDS = torch.tensor([[3, 4, 5], [6, 7, 0]])
@@ -47,7 +48,7 @@ def test_update_of_an_unknown_module_is_a_refusal(base) -> None:
 
 
 def test_differences_are_parts_of_the_largest_change_and_of_the_largest_output(tmp_path) -> None:
-    reference = Reference(IDS, MASK, base=torch.tensor([1.0, 2.0]), adapted=torch.tensor([1.5, 4.0]))
+    reference = Reference(torch.tensor([1.0, 2.0]), torch.tensor([1.5, 4.0]), IDS, MASK)
     assert reference.difference(torch.tensor([1.5, 4.5])) == 0.25
     assert reference.of_output(torch.tensor([1.5, 4.5])) == 0.125
     assert reference.effect == 0.5

@@ -54,7 +54,7 @@ def made_up(tmp_path, monkeypatch):
 
 
 def test_adding_a_consumer_is_adding_one_file(made_up, exported_trial, tmp_path) -> None:
-    assert "made-up" in certified_labels("compact")
+    assert "made-up" in certified_labels("compact", "AutoModelForCausalLM")
     assert "made-up-train" in formats()
     with pytest.raises(InputError, match="'made-up-old' is gone"):
         write_export(exported_trial("generation"), "made-up-old", tmp_path / "old")
@@ -86,7 +86,7 @@ def test_without_the_file_nothing_knows_it(exported_trial, tmp_path) -> None:
 def test_labels_are_unique_and_every_bundle_format_is_certified() -> None:
     labels = [reader.label for reader in consumers.readers()]
     assert len(labels) == len(set(labels))
-    assert all(certified_labels(form) for form in BUNDLE_FORMATS)
+    assert all(certified_labels(form, "AutoModelForCausalLM") for form in BUNDLE_FORMATS)
     assert all(reader.certified <= reader.formats <= set(BUNDLE_FORMATS) for reader in consumers.readers())
     assert set(BUNDLE_FORMATS) > ADAPTER_FORMATS
 
@@ -95,13 +95,15 @@ def test_formats_and_certified_readers_are_those_that_users_know() -> None:
     trained = ["peft", "compact", "padded", "gguf", "merged"]
     trainers = ["lora-config", "axolotl", "trl", "unsloth", "ms-swift"]
     assert list(formats()) == [*trained, *trainers, "rank-curve", "rank-map"]
-    assert {form: certified_labels(form) for form in BUNDLE_FORMATS} == {
+    assert {form: certified_labels(form, "AutoModelForCausalLM") for form in BUNDLE_FORMATS} == {
         "peft": ("peft", "vllm"),
         "compact": ("peft", "axolotl", "vllm-0.31", "vllm"),
         "padded": ("peft", "axolotl", "vllm-0.31", "vllm", "sglang", "lorax", "tgi"),
         "gguf": ("llama.cpp",),
         "merged": ("transformers",),
     }
+    assert certified_labels("peft", "AutoModel") == ("peft", "sentence-transformers", "vllm")
+    assert certified_labels("merged", "AutoModel") == ("transformers", "sentence-transformers")
     assert consumers.refusals().keys() == {"llama-factory", "torchtune", "litgpt"}
 
 
