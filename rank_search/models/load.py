@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -12,6 +11,7 @@ from torch import nn
 
 from rank_search.core.errors import InputError
 from rank_search.core.extras import require_extra
+from rank_search.models.checks import check_class, check_vocabulary, load_advice
 from rank_search.models.source import fingerprint, locate
 
 if TYPE_CHECKING:
@@ -37,10 +37,7 @@ def explain_load_errors(config: ModelSource) -> Iterator[None]:
     except (InputError, MemoryError, torch.OutOfMemoryError):
         raise
     except Exception as error:  # a damaged file may raise any exception, from struct.error to IndexError
-        advice = "without a network, name a folder that holds the model"
-        if Path(locate(config).path_or_id).is_dir():
-            advice = "its files are damaged, or of a kind that transformers does not know; download them again"
-        problem = f"{config.source!r} can't be loaded ({_first_line(error)}); {advice}"
+        problem = f"{config.source!r} can't be loaded ({_first_line(error)}); {load_advice(config, error)}"
         raise InputError(problem, field="model.source") from error
 
 
@@ -91,9 +88,10 @@ def skeleton(config: ModelSource, auto_class: Any, **settings: Any) -> nn.Module
         settings: changes to the model's configuration, such as ``num_labels``.
 
     Raises:
-        InputError: the source holds no model that transformers knows.
+        InputError: the source holds no model that transformers knows, or none of this class.
     """
     model_config = read_config(config)
+    check_class(config, model_config, auto_class)
     model_config.update(settings)
     with explain_load_errors(config), torch.device("meta"):
         model: nn.Module = auto_class.from_config(model_config, trust_remote_code=config.trust_remote_code)
@@ -171,11 +169,13 @@ def load(
         settings: changes to the model's configuration.
 
     Raises:
-        InputError: the model can't be found or loaded.
+        InputError: the model can't be found or loaded, or its files do not belong together.
     """
     from transformers import AutoTokenizer
 
     located = locate(config)
+    if not located.gguf_file:  # which takes long to read, and is always of a causal LM
+        check_class(config, read_config(config), auto_class)
     common = {"revision": config.revision, "trust_remote_code": config.trust_remote_code, **located.arguments}
     weights = weight_arguments(config, device, uncompressed)
     with explain_load_errors(config):
@@ -188,6 +188,7 @@ def load(
     if config.quantization == "none":  # bitsandbytes puts its weights on the device itself
         model.to(device)
     model.requires_grad_(False).eval()
+    check_vocabulary(config, model, tokenizer)
     if tokenizer.pad_token_id is None:
         if tokenizer.eos_token_id is None:
             raise InputError(

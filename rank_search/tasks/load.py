@@ -20,6 +20,7 @@ from rank_search.core.errors import InputError
 from rank_search.data.answered import load_answered
 from rank_search.data.labelled import load_labelled
 from rank_search.data.searchable import load_searchable
+from rank_search.models.checks import check_vocabulary
 from rank_search.models.load import check_weights_present, embedder_class, load, skeleton
 from rank_search.models.retriever import load_retriever
 from rank_search.models.source import choose_device
@@ -70,7 +71,7 @@ def load_task(config: StudyConfig) -> Task:
     match config.task:
         case RetrievalConfig() as settings:
             pairs = load_searchable(settings)
-            return RetrievalTask(settings, config.training, pairs, load_retriever(config.model, device))
+            return RetrievalTask(settings, config.training, pairs, _embedder(config.model, device))
         case ClassificationConfig() as settings:
             return _classification(config, settings, device)
         case GenerationConfig() as settings:
@@ -141,7 +142,13 @@ def _is_causal(model: nn.Module) -> bool:
 
 def _retriever(source: ModelSource, device: torch.device) -> Retriever:
     with _retriever_errors():
-        return load_retriever(source, device)
+        return _embedder(source, device)
+
+
+def _embedder(source: ModelSource, device: torch.device) -> Retriever:
+    retriever = load_retriever(source, device)
+    check_vocabulary(source, retriever.encoder.backbone, retriever.tokenizer)
+    return retriever
 
 
 @contextmanager
