@@ -9,6 +9,7 @@ import torch
 
 from rank_search.core.errors import InputError, RankSearchError
 from rank_search.core.extras import require_extra
+from rank_search.models.gguf_header import check_gguf_header
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -62,7 +63,8 @@ def write_gguf(
     if settings.get("tie_word_embeddings") and (tied := {"lm_head"} & factors.keys()):
         raise RankSearchError(
             f"llama.cpp has no tensor for {tied.pop()!r} where it is tied to the embeddings; leave it out of "
-            "space.targets, or use --to merged"
+            "space.targets, or use --to merged, which gives it weights of its own, and llama.cpp's "
+            "convert_hf_to_gguf.py"
         )
     if lacking := sorted(factors.keys() - names.keys()):
         raise RankSearchError(f"llama.cpp has no tensor for {lacking[0]!r}; leave it out of space.targets")
@@ -86,6 +88,7 @@ def read_gguf(
     """
     gguf = _library()
     try:
+        check_gguf_header(path)
         reader = gguf.GGUFReader(path)
         alpha = float(reader.fields[gguf.Keys.Adapter.LORA_ALPHA].contents())
         tensors = {tensor.name: torch.from_numpy(np.array(tensor.data)) for tensor in reader.tensors}

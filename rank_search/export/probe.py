@@ -12,6 +12,7 @@ import torch
 from peft import PeftModel
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from torch import nn
 from transformers import (
     AutoModel,
     AutoModelForCausalLM,
@@ -19,7 +20,7 @@ from transformers import (
     AutoModelForTextEncoding,
 )
 
-from rank_search.adapters import ADAPTER, known_warnings
+from rank_search.adapters import ADAPTER, Adapter, known_warnings
 from rank_search.core.errors import InputError
 from rank_search.export.updates import AppliedUpdates, Refused
 from rank_search.models.load import load
@@ -30,7 +31,7 @@ from rank_search.tasks.embedding import encoder_inputs, token_ids
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from torch import Tensor, nn
+    from torch import Tensor
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from rank_search.config import ModelSource
@@ -268,7 +269,23 @@ def outputs_with(base: LoadedBase, applied: AppliedUpdates, ids: Tensor, mask: T
 
 
 def merged(base: LoadedBase, adapter: Path) -> PreTrainedModel:
-    """A copy of the base model with an adapter merged into its weights, by PEFT."""
+    """A copy of the base model with an adapter merged into its weights, by PEFT.
+
+    An adapted output layer that is tied to the embeddings gets weights of its own, as the embeddings must not change.
+    """
+    untied = copy.deepcopy(base.model)
+    _untie_output(untied, adapter)
     with known_warnings():
-        model = PeftModel.from_pretrained(copy.deepcopy(base.model), adapter, adapter_name=ADAPTER)
+        model = PeftModel.from_pretrained(untied, adapter, adapter_name=ADAPTER)
     return model.merge_and_unload()  # type: ignore[no-any-return]
+
+
+def _untie_output(model: PreTrainedModel, adapter: Path) -> None:
+    output: Any = model.get_output_embeddings()
+    embeddings: Any = model.get_input_embeddings()
+    adapted = [model.get_submodule(name) for name in Adapter.load(adapter).factors]
+    if not any(module is output for module in adapted) or output.weight is not embeddings.weight:
+        return
+    output.weight = nn.Parameter(output.weight.detach().clone(), requires_grad=False)
+    for settings in (model.config, model.config.get_text_config()):
+        settings.tie_word_embeddings = False

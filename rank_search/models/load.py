@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
+from huggingface_hub import hf_hub_download
 from torch import nn
 
 from rank_search.core.errors import InputError
 from rank_search.core.extras import require_extra
 from rank_search.models.checks import check_class, check_vocabulary, load_advice
+from rank_search.models.gguf_header import check_gguf_header
 from rank_search.models.source import fingerprint, locate
 
 if TYPE_CHECKING:
@@ -57,6 +60,7 @@ def read_config(config: ModelSource) -> PretrainedConfig:
 
     located = locate(config)
     with explain_load_errors(config):
+        _check_gguf(config)
         settings: PretrainedConfig = AutoConfig.from_pretrained(
             located.path_or_id,
             revision=config.revision,
@@ -64,6 +68,22 @@ def read_config(config: ModelSource) -> PretrainedConfig:
             **located.arguments,
         )
     return settings
+
+
+def _check_gguf(config: ModelSource) -> None:
+    """Checks the header of a GGUF file, which is downloaded first if it is on the hub.
+
+    Raises:
+        OSError: it can't be read.
+        ValueError: it is damaged.
+    """
+    located = locate(config)
+    if located.gguf_file is None:
+        return
+    folder = Path(located.path_or_id)
+    if not folder.is_dir():
+        folder = Path(hf_hub_download(located.path_or_id, located.gguf_file, revision=config.revision)).parent
+    check_gguf_header(folder / located.gguf_file)
 
 
 def embedder_class(config: ModelSource) -> Literal["AutoModel", "AutoModelForTextEncoding"]:
@@ -179,6 +199,7 @@ def load(
     common = {"revision": config.revision, "trust_remote_code": config.trust_remote_code, **located.arguments}
     weights = weight_arguments(config, device, uncompressed)
     with explain_load_errors(config):
+        _check_gguf(config)
         tokenizer = AutoTokenizer.from_pretrained(located.path_or_id, **common)
         model, report = auto_class.from_pretrained(
             located.path_or_id, output_loading_info=True, **weights, **common, **settings

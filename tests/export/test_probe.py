@@ -1,11 +1,16 @@
+import copy
+import warnings
+from types import SimpleNamespace
+
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 from safetensors.torch import save_file
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from rank_search.config import ModelSource
 from rank_search.core.errors import InputError
-from rank_search.export.probe import FILE, LoadedBase, Reference, outputs, outputs_with
+from rank_search.export.probe import FILE, LoadedBase, Reference, merged, outputs, outputs_with
 from rank_search.export.updates import AppliedUpdates, Refused
 
 NAME = "model.layers.0.self_attn.q_proj"
@@ -57,3 +62,23 @@ def test_differences_are_parts_of_the_largest_change_and_of_the_largest_output(t
     save_file({"ids": IDS}, tmp_path / FILE)
     with pytest.raises(InputError, match=r"reference.safetensors: is damaged or missing"):
         Reference.load(tmp_path)
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_a_tied_output_layer_is_merged_without_changing_the_embeddings(tmp_path, tied) -> None:
+    """Merged into the weights that both share, the adapter would change the embeddings too."""
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 4, "intermediate_size": 48}
+    base = LlamaForCausalLM(LlamaConfig(vocab_size=64, tie_word_embeddings=tied, **sizes)).eval()
+    config = LoraConfig(r=2, target_modules=["lm_head", "model.layers.0.mlp.up_proj"], init_lora_weights=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # PEFT advises against tied layers
+        adapted = get_peft_model(copy.deepcopy(base), config).eval()
+    adapted.save_pretrained(tmp_path / "adapter", save_embedding_layers=False)
+    merged(SimpleNamespace(model=base), tmp_path / "adapter").save_pretrained(tmp_path / "merged")
+    loaded = LlamaForCausalLM.from_pretrained(tmp_path / "merged").eval()
+    ids = torch.tensor([[1, 2, 3]])
+    with torch.no_grad():
+        torch.testing.assert_close(loaded(ids).logits, adapted(ids).logits, rtol=1e-4, atol=1e-5)
+    assert torch.equal(loaded.model.embed_tokens.weight, base.model.embed_tokens.weight)
+    assert base.config.tie_word_embeddings is tied

@@ -85,8 +85,9 @@ def test_tokens_without_an_embedding_are_counted_at_load(model, tmp_path, kind) 
     tokenizer = AutoTokenizer.from_pretrained(model)
     tokenizer.add_tokens(["qubit", "qutrit"])
     tokenizer.save_pretrained(model)
-    columns = {"classification": "text,label", "retrieval": "query,document"}[kind]
-    (tmp_path / "rows.csv").write_text(f"{columns}\n" + "".join(f"text {i},{'ab'[i % 2]}\n" for i in range(40)))
+    pairs = [f"find {i},text {i}" if kind == "retrieval" else f"text {i},{'ab'[i % 2]}" for i in range(40)]
+    header = "query,document" if kind == "retrieval" else "text,label"
+    (tmp_path / "rows.csv").write_text("\n".join([header, *pairs]) + "\n")
     task = {"kind": kind, "data": str(tmp_path / "rows.csv")}
     with pytest.raises(InputError, match=r"knows 2 tokens .* such as 'qubit' \(30522, of 30522 .*\.resize_token_emb"):
         load_task(study_config(task=task, model={"source": str(model)}))
