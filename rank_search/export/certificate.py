@@ -12,7 +12,9 @@ from rank_search.core.errors import InputError, RankSearchError, did_you_mean
 from rank_search.export.adapter_files import AdapterSettings
 from rank_search.export.consumers import readers
 from rank_search.export.manifest import FILE, Finding, Manifest
+from rank_search.export.probe import FILE as REFERENCE_FILE
 from rank_search.export.probe import (
+    LEAST_EFFECT,
     Change,
     LoadedBase,
     Reference,
@@ -38,7 +40,6 @@ if TYPE_CHECKING:
 # The largest difference that is rounding, as a part of the change that an adapter makes.
 _TOLERANCE = 0.01  # far above rounding in float32, far below any wrong scale
 _HALF_TOLERANCE = 0.1  # where the adapter is merged into weights of half precision
-_LEAST_EFFECT = 1e-4  # of the output; below it, a wrong scale looks like rounding
 
 
 def certified_labels(form: str, auto_class: AutoClass) -> tuple[str, ...]:
@@ -99,7 +100,7 @@ def measure_reference(base: LoadedBase, adapter: Path, *, embedder: bool = False
     before = outputs_with(base, AppliedUpdates({}, head), ids, mask)
     with loaded(base.model, adapter):
         reference = Reference(before, outputs(base.model, ids, mask), ids, mask)
-    if not reference.effect >= _LEAST_EFFECT:
+    if not reference.effect >= LEAST_EFFECT:
         raise RankSearchError(
             f"the adapter changes outputs by {reference.effect:.1e} of the largest, too little to distinguish a "
             "wrong scale from rounding; nothing can be certified"
@@ -140,10 +141,43 @@ def verify(folder: Path, names: Sequence[str] | None, *, trust_remote_code: bool
             raise InputError(f"{name!r} reads no {manifest.format}; {did_you_mean(name, known)}", field="--consumer")
     if manifest.format in ADAPTER_FORMATS:
         AdapterSettings.read(folder)  # so that a damaged file is an error, not the refusal of one reader
+    _check_outputs(manifest, reference, folder)
     source = manifest.base.located(trust_remote_code=trust_remote_code)
     base = load_base(source, manifest.base.auto_class, manifest.base.classes)
     check_unchanged(manifest.base, base)
+    _check_tokens(base, reference, folder)
+    if manifest.format in ADAPTER_FORMATS:
+        _ = Bundle(folder, base, reference).adapter  # checks its settings against its tensors
     return certify(folder, manifest, base, reference, names or known)
+
+
+def _check_outputs(manifest: Manifest, reference: Reference, folder: Path) -> None:
+    """Checks, before a base model is loaded with so many classes, that the reference has outputs of so many.
+
+    Raises:
+        InputError: it has not.
+    """
+    classes, shape = manifest.base.classes, reference.adapted.shape
+    if classes and shape != (len(reference.ids), classes):
+        raise InputError(
+            f"is {classes}, but the outputs in certificate/ are {tuple(shape)}; export again",
+            file=str(folder / FILE),
+            field="base.classes",
+        )
+
+
+def _check_tokens(base: LoadedBase, reference: Reference, folder: Path) -> None:
+    """Checks that a base model has an embedding for each token of the reference.
+
+    Raises:
+        InputError: it has not.
+    """
+    embeddings: Any = base.model.get_input_embeddings()
+    if reference.ids.min() < 0 or reference.ids.max() >= len(embeddings.weight):
+        raise InputError(
+            f"has tokens that {str(folder)!r}'s base model does not have; export again",
+            file=str(folder / REFERENCE_FILE),
+        )
 
 
 def certify(

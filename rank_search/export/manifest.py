@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, NonNegativeInt, ValidationError, model_validator
 
 from rank_search.config import ModelSource
 from rank_search.core.errors import InputError
@@ -32,6 +32,17 @@ def weight_digests(folder: Path) -> dict[str, str]:
     return {path.relative_to(folder).as_posix(): sha256(path) for path in files}
 
 
+def _check_files(folder: Path) -> None:
+    """Checks that a bundle holds files and folders alone: to read a device, or a link to one, may never end.
+
+    Raises:
+        InputError: it holds something else.
+    """
+    for path in folder.rglob("*"):
+        if not path.is_file() and not path.is_dir():
+            raise InputError("is neither a file nor a folder; remove it", file=str(path))
+
+
 class Base(Strict):
     """The base model that a bundle belongs to.
 
@@ -41,11 +52,17 @@ class Base(Strict):
     source: str = Field(description="as in the study file")
     revision: str | None
     auto_class: AutoClass = Field(description="the class of transformers whose module names the adapter has")
-    classes: int = Field(description="outputs of a classification head; 0 where there is none")
+    classes: int = Field(ge=0, description="outputs of a classification head; 0 where there is none")
     dtype: Literal["float32", "bfloat16", "float16"] = Field(description="type of the weights that were trained on")
     fingerprint: str = Field(description="of the weights")
     query_prompt: str | None = Field(None, description="that the study file puts before each query of an embedder")
     document_prompt: str | None = Field(None, description="that it puts before each document")
+
+    @model_validator(mode="after")
+    def _classes_of_classifiers(self) -> Base:
+        if (self.classes > 0) != (self.auto_class == "AutoModelForSequenceClassification"):
+            raise ValueError(f"{self.auto_class} with {self.classes} classes")
+        return self
 
     def located(self, *, trust_remote_code: bool) -> ModelSource:
         """Where to load it from, in float32, in which a certificate is computed."""
@@ -90,13 +107,13 @@ class Manifest(Strict):
 
     format: str
     study: str
-    trial: int
+    trial: int = Field(ge=0)
     metric: str
-    score: float
-    score_se: float | None
-    trainable_parameters: int
-    settings: dict[str, float]
-    ranks: dict[str, int]
+    score: FiniteFloat
+    score_se: FiniteFloat | None
+    trainable_parameters: int = Field(ge=0)
+    settings: dict[str, FiniteFloat]
+    ranks: dict[str, NonNegativeInt]
     base: Base
     versions: dict[str, str]
     weights: dict[str, str] = Field(description="SHA-256 of the files that hold tensors, by path")
@@ -129,6 +146,7 @@ class Manifest(Strict):
             InputError: there is none, or it is damaged.
         """
         path = folder / FILE
+        _check_files(folder)
         try:
             return cls.model_validate_json(path.read_bytes())
         except OSError:

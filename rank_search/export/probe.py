@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from rank_search.export.manifest import AutoClass, Base
     from rank_search.models.retriever import Retriever
 
+LONGEST = 32  # tokens of a text
+LEAST_EFFECT = 1e-4  # of the output; below it, a wrong scale looks like rounding
 FILE = "certificate/reference.safetensors"  # not beside a model's weights, as servers load all that lie there
 
 # Of several lengths, so that padding counts too; prose, a question, code, digits, other scripts.
@@ -78,7 +80,7 @@ class Change:
 
     def of_output(self, found: Tensor) -> float:
         """The largest difference from the adapter's outputs, as a part of the largest of these."""
-        return _largest(found - self.adapted) / _largest(self.adapted)
+        return _largest(found - self.adapted) / max(_largest(self.adapted), torch.finfo(torch.float32).tiny)
 
     @property
     def effect(self) -> float:
@@ -124,9 +126,32 @@ class Reference(Change):
         """
         path = folder / FILE
         try:
-            return cls(**load_file(path))
-        except (OSError, SafetensorError, TypeError) as error:
+            reference = cls(**load_file(path))
+            reference.check()
+        except (OSError, SafetensorError, TypeError, ValueError) as error:
             raise InputError(f"is damaged or missing ({error}); export again", file=str(path)) from None
+        return reference
+
+    def check(self) -> None:
+        """Checks that `save` could have written it.
+
+        Raises:
+            ValueError: it could not.
+        """
+        if self.ids.dtype != torch.int64 or self.ids.dim() != 2 or self.ids.shape[1] > LONGEST or not len(self.ids):
+            raise ValueError(f"ids are {self.ids.dtype} {tuple(self.ids.shape)}")
+        # Texts are padded at the end, and none is empty.
+        lengths = self.mask.sum(1, keepdim=True) if self.mask.shape == self.ids.shape else torch.zeros(1)
+        if (lengths < 1).any() or not self.mask.equal((torch.arange(self.ids.shape[1]) < lengths).to(self.mask)):
+            raise ValueError("the mask is not one of texts")
+        if (self.base_vectors is None) != (self.adapted_vectors is None):
+            raise ValueError("vectors are there with the adapter or without it, not both")
+        for change in filter(None, (self, self.vectors)):
+            base, adapted = change.base, change.adapted
+            if base.shape != adapted.shape or base.dim() != 2 or not base.numel():
+                raise ValueError(f"outputs are {tuple(base.shape)} and {tuple(adapted.shape)}")
+            if not (base.isfinite().all() and adapted.isfinite().all() and change.effect >= LEAST_EFFECT):
+                raise ValueError("the adapter has no effect on the outputs")
 
 
 def _largest(tensor: Tensor) -> float:
@@ -134,9 +159,9 @@ def _largest(tensor: Tensor) -> float:
 
 
 def tokens(tokenizer: PreTrainedTokenizerBase) -> tuple[Tensor, Tensor]:
-    """The texts as ids and mask, each ``[texts, length]``, padded at the end, at most 32 tokens."""
+    """The texts as ids and mask, each ``[texts, length]``, padded at the end, at most `LONGEST` tokens."""
     encoded = tokenizer(
-        list(TEXTS), padding=True, truncation=True, max_length=32, padding_side="right", return_tensors="pt"
+        list(TEXTS), padding=True, truncation=True, max_length=LONGEST, padding_side="right", return_tensors="pt"
     )
     return encoded["input_ids"], encoded["attention_mask"]
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from jinja2 import StrictUndefined, TemplateError
 from jinja2.sandbox import SandboxedEnvironment
 
+from rank_search.core.deadline import TemplateTimeout, template_deadline
 from rank_search.core.errors import InputError
 from rank_search.tasks.batching import tokenise
 
@@ -23,6 +24,7 @@ _REQUEST = """Answer the question in a few words from the context.
 Context: {{ context }}
 
 Question: {{ question }}"""
+_SECONDS = 10  # for one prompt, which takes a few milliseconds
 _PLAIN = _REQUEST + "\n\nAnswer:"
 
 
@@ -94,7 +96,15 @@ class PromptBuilder:
             return tokenise(self._tokenizer, [text], 2**31)[0][0]
         # The chat template adds the special tokens.
         messages = [{"role": "user", "content": text}]
-        whole = self._tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+        try:
+            with template_deadline(_SECONDS):
+                whole = self._tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+        except TemplateTimeout:
+            raise InputError(
+                f"the chat template in the model's files does not end within {_SECONDS} s; correct it, or write "
+                "task.template",
+                field="model.source",
+            ) from None
         ids: list[int] = self._tokenizer(whole, add_special_tokens=False)["input_ids"]
         return ids
 
@@ -104,7 +114,10 @@ def _template(text: str, passages: int) -> Template:
     environment = SandboxedEnvironment(undefined=StrictUndefined, keep_trailing_newline=True)
     try:
         template = environment.from_string(text)
-        template.render(question="", passages=[""] * passages, context="")
+        with template_deadline(_SECONDS):
+            template.render(question="", passages=[""] * passages, context="")
+    except TemplateTimeout:
+        raise InputError(f"does not end within {_SECONDS} s; write shorter loops", field="task.template") from None
     except (TemplateError, ArithmeticError, TypeError, ValueError) as error:
         raise InputError(
             f"{error}; write a Jinja template that uses question, passages or context", field="task.template"

@@ -53,9 +53,9 @@ def test_update_of_an_unknown_module_is_a_refusal(base) -> None:
 
 
 def test_differences_are_parts_of_the_largest_change_and_of_the_largest_output(tmp_path) -> None:
-    reference = Reference(torch.tensor([1.0, 2.0]), torch.tensor([1.5, 4.0]), IDS, MASK)
-    assert reference.difference(torch.tensor([1.5, 4.5])) == 0.25
-    assert reference.of_output(torch.tensor([1.5, 4.5])) == 0.125
+    reference = Reference(torch.tensor([[1.0, 2.0]]), torch.tensor([[1.5, 4.0]]), IDS, MASK)
+    assert reference.difference(torch.tensor([[1.5, 4.5]])) == 0.25
+    assert reference.of_output(torch.tensor([[1.5, 4.5]])) == 0.125
     assert reference.effect == 0.5
     reference.save(tmp_path)
     assert torch.equal(Reference.load(tmp_path).adapted, reference.adapted)

@@ -2,6 +2,7 @@ import pytest
 
 from rank_search.config import GenerationConfig
 from rank_search.core.errors import InputError
+from rank_search.tasks import prompts
 from rank_search.tasks.prompts import PromptBuilder
 from tests.tasks.conftest import tokenizer
 
@@ -82,3 +83,18 @@ def test_prompt_fits_the_model_whatever_the_passages() -> None:
 def test_wrong_template_is_refused(template, expected) -> None:
     with pytest.raises(InputError, match=rf"task\.template: .*{expected}"):
         prompter(template=template)
+
+
+@pytest.mark.parametrize("place", ["model", "study file"])
+def test_endless_templates_are_refused(monkeypatch, place) -> None:
+    """A model from elsewhere may bring one in its files."""
+    monkeypatch.setattr(prompts, "_SECONDS", 0.2)
+    endless = "{% for i in range(99999) %}" * 5 + "x" + "{% endfor %}" * 5
+    made = tokenizer()
+    if place == "model":
+        made.chat_template = endless
+        with pytest.raises(InputError, match=r"model\.source: the chat template .* does not end within 0.2 s"):
+            PromptBuilder(answer_config(), made, 256)
+    else:
+        with pytest.raises(InputError, match=r"task\.template: does not end within 0.2 s"):
+            PromptBuilder(answer_config(template=endless), made, 256)
