@@ -211,7 +211,7 @@ def _check_others(content: dict[str, Any]) -> None:
     Raises:
         ValueError: one has not.
     """
-    defaults = LoraConfig().to_dict()
+    defaults = LoraConfig().to_dict()  # type: ignore[no-untyped-call]
     for name in defaults.keys() & content.keys() - AdapterSettings.model_fields.keys() - _FREE:
         if content[name] != json.loads(json.dumps(defaults[name], default=str)):
             raise ValueError(f"{name} is {content[name]!r:.60}, which no export writes")

@@ -305,9 +305,8 @@ def merged(base: LoadedBase, adapter: Path) -> PreTrainedModel:
     return model.merge_and_unload()  # type: ignore[no-any-return]
 
 
-def _untie_output(model: PreTrainedModel, adapter: Path) -> None:
-    output: Any = model.get_output_embeddings()
-    embeddings: Any = model.get_input_embeddings()
+def _untie_output(model: Any, adapter: Path) -> None:
+    output, embeddings = model.get_output_embeddings(), model.get_input_embeddings()
     adapted = [model.get_submodule(name) for name in Adapter.load(adapter).factors]
     if not any(module is output for module in adapted) or output.weight is not embeddings.weight:
         return

@@ -7,7 +7,7 @@ header of 40 bytes can promise, keeps it busy for ever. The layout is llama.cpp'
 from __future__ import annotations
 
 import struct
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -82,5 +82,5 @@ class _Header:
             raise ValueError(f"a value of {count:,} bytes ends after the file's {self._size:,}")
         self._file.seek(place)
 
-    def _read(self, layout: str) -> tuple[int, ...]:
+    def _read(self, layout: str) -> tuple[Any, ...]:
         return struct.unpack(layout, self._file.read(struct.calcsize(layout)))
