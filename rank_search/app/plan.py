@@ -42,6 +42,7 @@ class Estimate:
         head_parameters: trained in every trial, beside the adapters'.
         cut: kind of text → how many were cut, of how many.
         warnings: what the data or the models leave open.
+        data_notes: what was left out of the data, and which texts several parts hold.
         trials: how many trials are planned in the space.
         baselines: how many baselines outside it are trained, and how many are scored alone.
         verdict_trainings: fresh trainings for the verdict, at most.
@@ -58,6 +59,7 @@ class Estimate:
     head_parameters: int
     cut: Mapping[str, tuple[int, int]]
     warnings: tuple[str, ...]
+    data_notes: tuple[str, ...]
     trials: int
     baselines: tuple[int, int]
     verdict_trainings: int
@@ -98,6 +100,7 @@ def estimate_study(config: StudyConfig) -> Estimate:
         head_parameters=head_parameters(task),
         cut=task.cut,
         warnings=(*task.warnings, *_machine_warnings(load)),
+        data_notes=task.data_notes,
         trials=config.search.trials,
         baselines=(len(rivals.all) - len(rivals.truncations), len(rivals.truncations)),
         verdict_trainings=_COMPARED * config.search.verdict_seeds,

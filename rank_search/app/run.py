@@ -18,6 +18,8 @@ from rank_search.app.loading import left_out_lines, load_study_task, new_metadat
 from rank_search.app.scheduling import make_schedule
 from rank_search.app.time_left import whole_study
 from rank_search.app.verdict import check_trained, is_measured, measure_on_test, train_afresh
+from rank_search.app.verdict import is_measured, measure_on_test, train_afresh
+from rank_search.core.errors import printable
 from rank_search.core.files import write_text
 from rank_search.core.job import no_callback
 from rank_search.models.library_logs import silence_library_logs
@@ -96,6 +98,7 @@ def run_study(
     for line in left_out_lines(space):
         console.print(line, markup=False)
     check(config.study, known.metadata if known is not None else given)
+    _print_data_notes(task, console)
     with closing(make_executor(config, task, space)) as executor:
         if config.search.strategy == "nested" or config.search.pack not in (1, "auto"):
             executor.check_packs()
@@ -212,6 +215,9 @@ def _trackers(study: Study, config: StudyConfig, console: Console) -> Trackers:
 def _print_warnings(task: Task, console: Console) -> None:
     for warning in task.warnings:
         console.print(warning, markup=False)
+def _print_data_notes(task: Task, console: Console) -> None:
+    for note in task.data_notes:
+        console.print(printable(note), markup=False)
     for kind, (cut, total) in task.cut.items():
         if cut:
             console.print(

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from rank_search.cli.options import DEMO, ConfigArgument, JsonOption, SetOption
 from rank_search.cli.output import finite_or_none, format_billions, print_json, print_table
+from rank_search.core.errors import printable
 
 if TYPE_CHECKING:
     from rank_search.app.plan import Estimate
@@ -42,6 +43,7 @@ def _content(estimate: Estimate) -> dict[str, Any]:
         "head_parameters": estimate.head_parameters,
         "cut": {kind: list(counts) for kind, counts in estimate.cut.items()},
         "warnings": list(estimate.warnings),
+        "data_notes": list(estimate.data_notes),
         "least_parameters": space.least_parameters,
         "most_parameters": space.most_parameters,
         "trials": estimate.trials,
@@ -79,6 +81,8 @@ def _print_cost(estimate: Estimate, steps: int) -> None:
         print(f"and {estimate.head_parameters:,} parameters of the head, which are trained in every trial")
     for warning in estimate.warnings:
         print(warning)
+    for note in estimate.data_notes:
+        print(printable(note))
     for kind, (cut, total) in estimate.cut.items():
         if cut:
             print(f"{cut:,} of {total:,} {kind} are longer than the study file or the model allows, and are cut")

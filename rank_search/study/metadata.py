@@ -42,6 +42,8 @@ class StudyMetadata:
         data_fingerprint: changes with any text or split.
         model_fingerprint: changes with the base model's weights.
         environment: machine and versions that the study was started on.
+        data_notes: what was left out of the data, and which texts several parts hold; empty where a version kept the
+            study that did not say.
         schema: version of what is kept.
     """
 
@@ -55,6 +57,7 @@ class StudyMetadata:
     data_fingerprint: str
     model_fingerprint: str
     environment: Mapping[str, Any]
+    data_notes: tuple[str, ...] = ()
     schema: int = SCHEMA
 
     def write(self, study: Study) -> None:
@@ -89,12 +92,14 @@ class StudyMetadata:
         Raises:
             KeyError: something is missing.
         """
+        kept = {"data_notes": (), **content}
         return cls(
             **{
-                **{field.name: content[field.name] for field in fields(cls)},
+                **{field.name: kept[field.name] for field in fields(cls)},
                 "space": Space.from_json(content["space"]),
                 "head": tuple(content["head"]),
                 "classes": tuple(content["classes"]),
+                "data_notes": tuple(kept["data_notes"]),
                 "cut": {kind: tuple(counts) for kind, counts in content["cut"].items()},
             }
         )

@@ -113,6 +113,10 @@ class Task(Protocol):
         """A digest that changes with any text or split of the data."""
 
     @property
+    def data_notes(self) -> tuple[str, ...]:
+        """Sentences for the user: what was left out of the data, and how many texts several parts hold."""
+
+    @property
     def cut(self) -> Mapping[str, tuple[int, int]]:
         """Kind of text → (number of texts that were truncated to the model's limit, number of all texts)."""
 

@@ -101,6 +101,11 @@ class ClassificationTask:
         """A digest that changes with any text or split of the data."""
         return self._data.fingerprint
 
+    @property
+    def data_notes(self) -> tuple[str, ...]:
+        """What was left out of the data, and which texts several parts hold."""
+        return self._data.notes
+
     def training_batches(self, steps: int, seed: int, *, augmented: bool = False) -> Iterator[ClassificationBatch]:
         """Yields shuffled texts; a batch holds texts of similar length."""
         tokens, labels = self._tokens["train"], self._labels["train"]

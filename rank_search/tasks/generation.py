@@ -91,6 +91,11 @@ class GenerationTask:
         """A digest that changes with any text or split of the data."""
         return self._data.fingerprint
 
+    @property
+    def data_notes(self) -> tuple[str, ...]:
+        """What was left out of the data, and which texts several parts hold."""
+        return self._data.notes
+
     def training_batches(self, steps: int, seed: int, *, augmented: bool = False) -> Iterator[AnswerBatch]:
         """Yields shuffled questions with their first right answer; augmentation changes the questions."""
         encoded = self._encoded["train"]

@@ -109,6 +109,11 @@ class RagTask:
         """A digest that changes with any text or split of the data."""
         return self._data.fingerprint
 
+    @property
+    def data_notes(self) -> tuple[str, ...]:
+        """What was left out of the data, and which texts several parts hold."""
+        return self._data.notes
+
     def training_batches(self, steps: int, seed: int, *, augmented: bool = False) -> Iterator[RagBatch]:
         """Yields shuffled questions; augmentation changes the questions for the retriever and the generator."""
         lengths = [len(example) for example in self._encoded]

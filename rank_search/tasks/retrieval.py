@@ -108,6 +108,11 @@ class RetrievalTask:
         """A digest that changes with any text or split of the data."""
         return self._data.fingerprint
 
+    @property
+    def data_notes(self) -> tuple[str, ...]:
+        """What was left out of the data, and which texts several parts hold."""
+        return self._data.notes
+
     def training_batches(self, steps: int, seed: int, *, augmented: bool = False) -> Iterator[RetrievalBatch]:
         """Yields shuffled pairs; a batch holds documents of similar length, then queries of similar length."""
         tokens = self._tokens["train"]

@@ -20,6 +20,7 @@ def estimate(**changes) -> Estimate:
         "head_parameters": 0,
         "cut": {},
         "warnings": (),
+        "data_notes": (),
         "trials": 10,
         "baselines": (2, 3),
         "verdict_trainings": 8,
@@ -116,6 +117,7 @@ def test_truncations_are_scored_and_not_trained(planned) -> None:
 def test_what_it_says_of_the_study_is_read_off_task_and_space(planned, small_task, small_space) -> None:
     found = planned.estimate(study="mine")
     assert (found.study, found.space, found.head_parameters, found.cut) == ("mine", small_space, 0, small_task.cut)
+    assert found.data_notes == small_task.data_notes == ()
 
 
 def test_nothing_is_written_and_the_model_stays_as_it_is(small_task, small_space, tmp_path, monkeypatch) -> None:

@@ -62,6 +62,7 @@ class Machine:
             head=(),
             classes=(),
             cut={"queries": (3, 40), "documents": (0, 40)},
+            data_notes=("2 of 40 texts of test are in train too",),
             data_fingerprint="data",
             fingerprint="model",
             size=lambda _split: 10,
@@ -124,10 +125,11 @@ def test_a_run_leaves_trials_and_what_the_verdict_rests_on(machine) -> None:
     assert "s since the start of this process" in machine.printed.splitlines()[-1]
 
 
-def test_texts_that_are_cut_are_told_before_training(machine) -> None:
+def test_texts_that_are_cut_or_in_two_parts_are_told_before_training(machine) -> None:
     machine.run()
     lines = machine.printed.splitlines()
-    assert lines[0] == "3 of 40 queries are longer than the study file or the model allows, and are cut"
+    assert lines[0] == "2 of 40 texts of test are in train too"
+    assert lines[1] == "3 of 40 queries are longer than the study file or the model allows, and are cut"
     assert not any("documents" in line for line in lines)
 
 

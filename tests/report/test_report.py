@@ -58,11 +58,13 @@ def test_page_shows_the_examples_of_the_test_split(bench, tmp_path) -> None:
 def test_page_tells_of_head_settings_and_cut_texts(bench, tmp_path) -> None:
     space = dataclasses.replace(SPACE, joint={"alpha": JointSetting(1, 16, 4, log=True)})
     bench.search(6, space=space)
-    kept = dataclasses.replace(metadata(space), head=("classifier",), head_parameters=1234, cut={"texts": (5, 90)})
+    said = {"head": ("classifier",), "head_parameters": 1234, "cut": {"texts": (5, 90)}, "data_notes": ("2 <are> out",)}
+    kept = dataclasses.replace(metadata(space), **said)
     summary = write_report(dataclasses.replace(bench.handle(space), metadata=kept), tmp_path / "report")
     page = " ".join((tmp_path / "report" / "index.html").read_text().split())
     assert "also trains the 1,234 parameters of the head (classifier)" in page
     assert "5 of 90 texts are longer" in page
+    assert "<p>Data: 2 &lt;are&gt; out.</p>" in page
     assert f"Searched beside the ranks: alpha {summary.chosen.settings['alpha']:.4g}." in page
 
 
