@@ -43,7 +43,7 @@ def load_answered(settings: AnswerConfig) -> Splits[AnsweredQuestion]:
         cells = zip(
             text_column(rows, columns.question, "question"),
             column(rows, columns.answers, "answers"),
-            _passages(rows, columns.context),
+            passage_column(rows, columns.context),
             strict=True,
         )
         found = [
@@ -62,8 +62,12 @@ def load_answered(settings: AnswerConfig) -> Splits[AnsweredQuestion]:
     )
 
 
-def _passages(rows: Sequence[Row], name: str) -> list[str]:
-    """The passages; instruction data such as Alpaca's has none in most rows."""
+def passage_column(rows: Sequence[Row], name: str) -> list[str]:
+    """The column of the passages.
+
+    Raises:
+        InputError: it is missing, or rows have no passage in it; instruction data such as Alpaca's has none in most.
+    """
     empty = sum(is_empty(row.get(name)) for row in rows) if name in rows[0] else 0
     if empty:
         raise InputError(

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from huggingface_hub import hf_hub_download
+from huggingface_hub.errors import EntryNotFoundError
 
 from rank_search.core.errors import InputError
 from rank_search.core.extras import MODULES, require_extra
@@ -77,6 +78,19 @@ def locate(config: ModelSource) -> ModelLocation:
     if config.sha256 is not None:
         _check_sha256(folder / (gguf_file or "model.safetensors"), config.sha256)
     return ModelLocation(str(folder), gguf_file)
+
+
+def has_file(config: ModelSource, name: str) -> bool:
+    """Whether a model has a file of this name; of a hub id, the file is downloaded."""
+    located = locate(config)
+    folder = Path(located.path_or_id)
+    if folder.is_dir():
+        return (folder / name).is_file()
+    try:
+        hf_hub_download(located.path_or_id, name, revision=config.revision)
+    except (OSError, EntryNotFoundError):
+        return False
+    return True
 
 
 def _split_gguf_file(source: str) -> tuple[str, str | None]:
