@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rank_search.core.errors import InputError
+from rank_search.core.files import local_path
 from rank_search.data.beir import is_beir, judged_parts
 from rank_search.data.folders import DataFile, part_names
 from rank_search.data.tables import hub_splits, is_saved, saved_splits
@@ -72,7 +73,7 @@ def likely_parts(data: str) -> LikelyParts:
 
 def _names(data: str) -> list[str]:
     """The names of all parts; empty where the data has no parts that have names."""
-    folder = Path(data).expanduser()
+    folder = local_path(data, "--data")
     if folder.is_file():
         return []
     if is_beir(folder):

@@ -16,13 +16,16 @@ class DataConfig(Section):
     """The source of the examples; a plain text is short for ``source``."""
 
     source: str = Field(
-        description="file (JSONL, CSV, TSV, Parquet, SQuAD JSON), folder of such files, BEIR folder, hub id, "
-        f"or {STDLIB} (only for retrieval: code search over the running interpreter's library)"
+        description="file (JSONL, CSV, TSV, Parquet, SQuAD JSON), folder of such files, BEIR folder, folder that "
+        f"save_to_disk wrote, hub id, or {STDLIB} (only for retrieval: code search over the running interpreter's "
+        "library)"
     )
     config: str | None = Field(None, description="configuration of a hub data set")
     revision: str | None = Field(None, description="branch, tag or commit of a hub data set")
     train: str = Field(
-        "train", description="training data: split of a hub data set, file in a folder, or qrels of a BEIR folder"
+        "train",
+        description="training data: split of a hub data set, file in a folder, name before the shards' numbers, or "
+        "qrels of a BEIR folder",
     )
     validation: str | None = Field(
         None, description="validation data, named in the same way. Default: split off from train"

@@ -1,4 +1,4 @@
-"""Atomic writing of files and folders: a process that is killed leaves no half-written file behind."""
+"""Paths that users name, and atomic writing: a process that is killed leaves no half-written file behind."""
 
 from __future__ import annotations
 
@@ -9,13 +9,29 @@ import os
 import shutil
 from contextlib import contextmanager, suppress
 from glob import escape
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rank_search.core.errors import InputError
 from rank_search.core.processes import is_left_over, unique_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
+
+
+def local_path(source: str, field: str) -> Path:
+    """The path that a setting names, with ``~`` for the home folder; there may be nothing.
+
+    Raises:
+        InputError: no file can have such a name.
+    """
+    try:
+        path = Path(source).expanduser()
+        path.exists()
+    except (OSError, RuntimeError) as error:  # RuntimeError: ~name of a user that does not exist
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise InputError(f"{source[:80]!r} can't be a path ({reason}); check it", field=field) from None
+    return path
 
 
 def sha256(path: Path) -> str:

@@ -56,9 +56,11 @@ def read_tsv(content: str, file: str) -> list[Row]:
 
 def _check_joined_lines(records: list[Record], plain: list[Record], file: str) -> None:
     """Refuses rows over several lines if each of the lines is a whole row without its quotation marks."""
-    columns = len(records[0].fields) if records else 0
+    if not records:
+        return
+    columns = len(records[0].fields)
     whole = {record.line for record in plain if len(record.fields) == columns}
-    ends = [record.line for record in records[1:]] + [plain[-1].line + 1 if plain else 1]
+    ends = [record.line for record in records[1:]] + [plain[-1].line + 1]
     for record, end in zip(records, ends, strict=True):
         if columns > 1 and end - record.line > 1 and whole.issuperset(range(record.line, end)):
             raise InputError(

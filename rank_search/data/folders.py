@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rank_search.core.errors import InputError, did_you_mean
+from rank_search.core.files import local_path
 from rank_search.data.files import file_format, is_compressed
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def part_files(folder: Path, name: str, field: str) -> list[Path]:
     Raises:
         InputError: there is no such part, several files could be meant, or a shard is missing.
     """
-    if (folder / name).is_file():
+    if local_path(str(folder / name), field).is_file():
         check_whole(folder / name, field)
         return [folder / name]
     kinds: dict[tuple[Path, str | None], list[DataFile]] = defaultdict(list)

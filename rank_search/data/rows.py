@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rank_search.core.errors import InputError, did_you_mean
+from rank_search.core.files import local_path
 from rank_search.data.files import file_format, read_file
 from rank_search.data.folders import check_whole, part_files
 from rank_search.data.limits import LONGEST_TEXT
@@ -43,7 +44,7 @@ def read_rows(data: DataConfig, part: str) -> list[Row]:
         InputError: the part can't be found or read, or is empty.
     """
     name = getattr(data, part)
-    source = Path(data.source).expanduser()
+    source = local_path(data.source, "task.data.source")
     if source.is_file() or source.is_dir():
         _check_no_hub_fields(data)
     if source.is_file():

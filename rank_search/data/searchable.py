@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,6 +12,7 @@ from scipy.sparse.csgraph import connected_components
 
 from rank_search.config.tasks import STDLIB
 from rank_search.core.errors import InputError
+from rank_search.core.files import local_path
 from rank_search.data.beir import is_beir, read_corpus, read_judgements
 from rank_search.data.judged import check_all_right
 from rank_search.data.rows import text_column
@@ -22,6 +22,7 @@ from rank_search.data.stdlib import load_stdlib_pairs
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     from rank_search.config import RetrievalConfig
     from rank_search.data.rows import Row
@@ -103,7 +104,7 @@ def load_searchable(settings: RetrievalConfig) -> SearchData:
         return SearchData(train, validation, test)
     if settings.data.source.startswith("builtin:"):
         raise InputError(f"{settings.data.source!r} is not built in; write {STDLIB}", field="task.data.source")
-    folder = Path(settings.data.source).expanduser()
+    folder = local_path(settings.data.source, "task.data.source")
     if is_beir(folder):
         return _load_beir(folder, settings)
     return _load_rows(settings)

@@ -20,7 +20,7 @@ from huggingface_hub.errors import EntryNotFoundError
 
 from rank_search.core.errors import InputError
 from rank_search.core.extras import MODULES, require_extra
-from rank_search.core.files import sha256
+from rank_search.core.files import local_path, sha256
 
 if TYPE_CHECKING:
     from rank_search.config import ModelConfig, ModelSource
@@ -58,7 +58,7 @@ def locate(config: ModelSource) -> ModelLocation:
     if source.startswith("package:"):
         folder = _package_folder(source)
     else:
-        folder = Path(source).expanduser()
+        folder = local_path(source, "model.source")
         if not folder.is_dir():
             if not _HUB_ID.fullmatch(source):
                 raise InputError(

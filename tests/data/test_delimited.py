@@ -69,6 +69,10 @@ def test_broken_csv_names_its_line(content, expected) -> None:
         read_csv(content, "a.csv")
 
 
+def test_empty_files_have_no_rows() -> None:
+    assert [read_csv("", "a.csv"), read_tsv("", "a.tsv"), read_tsv("a\tb\n", "a.tsv")] == [[], [], []]
+
+
 def test_long_fields_are_read() -> None:
     limit = csv.field_size_limit()
     assert len(read_csv(f"text\n{'a' * 500_000}\n", "a.csv")[0]["text"]) == 500_000

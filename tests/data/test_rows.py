@@ -115,6 +115,15 @@ def test_path_that_does_not_exist(source) -> None:
         read_rows(data(source), "train")
 
 
+@pytest.mark.parametrize("source", ["a" * 5000, "a/" * 3000, "~no-such-user/rows.csv"])
+def test_what_can_be_no_path_is_refused(tmp_path, source) -> None:
+    with pytest.raises(InputError, match=r"task\.data\.source: '.*' can't be a path \(.*\); check it") as raised:
+        read_rows(data(source), "train")
+    assert len(str(raised.value)) < 250
+    with pytest.raises(InputError, match=r"task\.data\.train: '.*' can't be a path \(File name too long\); check it"):
+        read_rows(data(tmp_path, train="a" * 5000), "train")
+
+
 def hub(script: str, **environment) -> str:
     lines = "from rank_search.config import DataConfig\nfrom rank_search.data.rows import read_rows\n" + script
     result = subprocess.run(
