@@ -94,7 +94,8 @@ def _texts(path: Path) -> dict[str, str]:
     texts: dict[str, str] = {}
     for number, row in enumerate(read_jsonl(path), start=1):
         name, title, text = row.get("_id"), row.get("title") or "", row.get("text")
-        if name is None or not (is_text(title) and is_text(text)):
+        known_id = is_text(name) or (isinstance(name, int) and not isinstance(name, bool))
+        if not (known_id and is_text(title) and is_text(text)):
             raise InputError(f"object {number} lacks _id, or its title or text is not text; fix it", file=str(path))
         if str(name) in texts:
             raise InputError(f"object {number} repeats the _id {name!r}; remove one of them", file=str(path))

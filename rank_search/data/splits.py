@@ -132,45 +132,63 @@ def split(
     Raises:
         InputError: a part is empty, or most texts of a given part are in another given part too.
     """
-    data = settings.data
     given = {part: found.examples for part, found in parts.items()}
     check_overlaps({part: [text(example) for example in examples] for part, examples in given.items()})
-    groups = _shuffled_groups(given["train"], group, data.seed)
     sizes = {"validation": settings.validation_size, "test": settings.test_size}
+    drawn = _draw(given, settings.data, sizes, group, keep_in_train)
+    for part in PARTS:
+        if not drawn[part]:
+            raise InputError(
+                f"{part} is empty: the data has {len(given['train'])} training rows in "
+                f"{len(set(map(group, given['train'])))} groups to split; add data, or name a {part} part",
+                field="task.data",
+            )
+    return Splits(
+        train=tuple(drawn["train"]),
+        validation=tuple(drawn["validation"]),
+        test=tuple(drawn["test"]),
+        notes=(
+            *(f"{part}: {note}" for part, found in parts.items() for note in found.notes),
+            *_unused(given, drawn, sizes),
+            *map(str, overlaps({part: [text(example) for example in examples] for part, examples in drawn.items()})),
+        ),
+    )
+
+
+def _draw(
+    given: Mapping[str, list[Example]],
+    data: DataConfig,
+    sizes: Mapping[str, int],
+    group: Callable[[Example], str],
+    keep_in_train: Callable[[Example], str] | None,
+) -> dict[str, list[Example]]:
+    """The examples of every part; sizes are the maxima of those that are held out."""
+    groups = _shuffled_groups(given["train"], group, data.seed)
     held_out: dict[str, list[Example]] = {}
     for part, size in sizes.items():
         if part in given:
-            drawn = [example for members in _shuffled_groups(given[part], group, data.seed) for example in members]
-            held_out[part] = drawn[:size]
+            shuffled = [example for members in _shuffled_groups(given[part], group, data.seed) for example in members]
+            held_out[part] = shuffled[:size]
         else:
             share = max(1, round(data.held_out * len(given["train"])))
             held_out[part], groups = _take_groups(groups, min(size, share))
     train = [example for members in groups for example in members]
     if keep_in_train is not None:
         train += _move_back(train, held_out, given, keep_in_train)
-    chosen = {"train": train, **held_out}
-    for part, examples in chosen.items():
-        if not examples:
-            raise InputError(
-                f"{part} is empty: the data has {len(given['train'])} training rows in "
-                f"{len(_shuffled_groups(given['train'], group, data.seed))} groups to split; add data, or name a "
-                f"{part} part",
-                field="task.data",
-            )
-    shared = overlaps({part: [text(example) for example in examples] for part, examples in chosen.items()})
-    notes = [f"{part}: {note}" for part, found in parts.items() for note in found.notes]
-    notes += [*_unused(given, chosen), *map(str, shared)]
-    return Splits(tuple(chosen["train"]), tuple(chosen["validation"]), tuple(chosen["test"]), tuple(notes))
+    return {"train": train, **held_out}
 
 
-def _unused(given: Mapping[str, list[Example]], chosen: Mapping[str, list[Example]]) -> list[str]:
+def _unused(
+    given: Mapping[str, list[Example]], drawn: Mapping[str, list[Example]], sizes: Mapping[str, int]
+) -> list[str]:
     """Sentences about given examples that no part uses."""
     notes = []
     for part, examples in given.items():
-        drawn = [part, *(other for other in PARTS if other not in given)] if part == "train" else [part]
-        used = sum(len(chosen[other]) for other in drawn)
-        if used < len(examples):
-            notes.append(f"{len(examples) - used:,} of {len(examples):,} examples of {part} are not used")
+        sources = [part, *(other for other in PARTS if other not in given)] if part == "train" else [part]
+        unused = len(examples) - sum(len(drawn[other]) for other in sources)
+        reason = f"task.{part}_size is {sizes[part]}" if part in sizes else "their group is too large to be held out"
+        if unused:
+            notes.append(f"{unused:,} of {len(examples):,} examples of {part} are not used: {reason}")
     return notes
 
 

@@ -67,6 +67,7 @@ def test_wrong_judgements(beir, file, line, expected) -> None:
         ({"_id": "d50", "text": ["a", "list"]}, "object 51 lacks _id, or its title or text is not text; fix it"),
         ({"_id": "d50", "title": 3, "text": "fine"}, "object 51 lacks _id, or its title or text is not text; fix it"),
         ({"_id": "d50", "text": "cut \ud83d"}, "object 51 lacks _id, or its title or text is not text; fix it"),
+        ({"_id": {"number": 50}, "text": "fine"}, "object 51 lacks _id, or its title or text is not text; fix it"),
         ({"text": "nameless"}, "object 51 lacks _id, or its title or text is not text; fix it"),
     ],
 )

@@ -145,11 +145,14 @@ def test_test_data_that_is_the_validation_data_is_refused(tmp_path) -> None:
 def test_what_is_not_used_is_counted(tmp_path) -> None:
     parts = {name: [Item(f"{name}{i}", i) for i in range(50)] for name in ("train", "validation", "test")}
     assert split_items(parts, settings()).notes == ()
-    assert split_items(parts, settings(test_size=30)).notes == ("20 of 50 examples of test are not used",)
+    assert split_items(parts, settings(test_size=30)).notes == (
+        "20 of 50 examples of test are not used: task.test_size is 30",
+    )
     large = [Item(f"g{i}", j) for i in range(3) for j in range(40)]  # a group is larger than a part may be
     found = split_items({"train": large}, settings())
     used = len(found.train) + len(found.validation) + len(found.test)
-    assert found.notes == (f"{120 - used} of 120 examples of train are not used",)
+    reason = "their group is too large to be held out"
+    assert found.notes == (f"{120 - used} of 120 examples of train are not used: {reason}",)
 
 
 def test_error_about_a_row_names_its_file(tmp_path) -> None:
