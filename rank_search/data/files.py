@@ -111,7 +111,10 @@ def read_jsonl(path: Path) -> Iterator[Row]:
         if isinstance(row, dict):
             yield row
         elif line.strip():
-            raise InputError(f'line {number} is not a JSON object; write {{"column": value}}', file=str(path))
+            raise InputError(
+                f'line {number} is not a JSON object; write {{"column": value}}, or name a list of objects .json',
+                file=str(path),
+            )
 
 
 def _read_json(path: Path) -> list[Row]:

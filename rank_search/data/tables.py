@@ -77,7 +77,8 @@ def _without_dictionaries(table: Any) -> Any:
 
 def is_saved(folder: Path) -> bool:
     """Whether ``save_to_disk`` of the datasets library wrote a folder."""
-    return (folder / "dataset_dict.json").is_file() or (folder / "state.json").is_file()
+    single = (folder / "state.json").is_file() and (folder / "dataset_info.json").is_file()
+    return single or (folder / "dataset_dict.json").is_file()
 
 
 def saved_splits(folder: Path) -> list[str]:

@@ -7,7 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from rank_search.core.files import atomic_file, atomic_folder, sha256, write_text
+from rank_search.core.errors import InputError
+from rank_search.core.files import atomic_file, atomic_folder, local_path, sha256, write_text
+
+
+def test_paths_that_users_name(monkeypatch, tmp_path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert local_path("~/data", "some.field") == tmp_path / "data"
+    assert local_path("someone/some-data", "some.field") == Path("someone/some-data")
+    for wrong in ("a" * 300, "~no-such-user/data"):
+        with pytest.raises(InputError, match=r"^some\.field: '.*' can't be a path \(.*\); check it$"):
+            local_path(wrong, "some.field")
 
 
 def test_sha256_is_that_of_the_bytes(tmp_path) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from huggingface_hub.errors import EntryNotFoundError
 from transformers import (
     AutoModel,
 )
@@ -15,7 +16,7 @@ from rank_search.core.errors import InputError
 from rank_search.core.files import sha256
 from rank_search.models.load import skeleton
 from rank_search.models.retriever import load_retriever
-from rank_search.models.source import ModelLocation, choose_device, fingerprint, locate
+from rank_search.models.source import ModelLocation, choose_device, fingerprint, has_file, locate
 from tests.bench import EMBEDDED
 
 pytestmark = pytest.mark.training
@@ -72,6 +73,20 @@ def test_wrong_checksum_is_refused(tmp_path) -> None:
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(InputError, match=r"model\.safetensors is missing"):
         locate(config(str(tmp_path), sha256=SHA256))
+
+
+def test_file_of_a_folder_and_of_a_hub_id(tmp_path, monkeypatch) -> None:
+    assert has_file(ModelConfig(source=EMBEDDED), "modules.json")
+    assert not has_file(ModelConfig(source=EMBEDDED), "modules.yaml")
+
+    def download(_name, file, revision):
+        if (file, revision) != ("modules.json", "main"):
+            raise EntryNotFoundError(file)
+        return str(tmp_path / file)
+
+    monkeypatch.setattr("rank_search.models.source.hf_hub_download", download)
+    assert has_file(ModelConfig(source="some/model", revision="main"), "modules.json")
+    assert not has_file(ModelConfig(source="some/model", revision="main"), "other.json")
 
 
 def test_absent_device_is_refused(monkeypatch) -> None:
