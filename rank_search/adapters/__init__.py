@@ -7,7 +7,15 @@ from rank_search.adapters.lora import adalora_config, base_models, lora_config, 
 from rank_search.adapters.members import AdapterInit, Member, TrainableParameters
 from rank_search.adapters.pack import Pack, packed
 from rank_search.adapters.rows import UnpackableError
-from rank_search.adapters.saving import ADAPTER, Adapter, Adapters, adapter_folder, head_weights, lora_factors
+from rank_search.adapters.saving import (
+    ADAPTER,
+    Adapter,
+    Adapters,
+    adapter_folder,
+    head_weights,
+    lora_factors,
+    saved_ranks,
+)
 from rank_search.adapters.scale import lora_scale, module_scale
 from rank_search.adapters.spectrum import Spectrum
 from rank_search.adapters.support import check_exportable, unsupported_modules
@@ -40,6 +48,7 @@ __all__ = [
     "packed",
     "padded",
     "restored",
+    "saved_ranks",
     "stored_transposed",
     "unsupported_modules",
 ]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 from peft import LoraConfig
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
 from rank_search.core.errors import InputError
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 ADAPTER = "default"  # PEFT's name for the one adapter in a model
 WEIGHTS = "adapter_model.safetensors"
 _BASE = "base_model.model."  # PEFT's prefix of the base model's names
+_A = ".lora_A.weight"
 
 
 @dataclass(frozen=True)
@@ -115,6 +116,23 @@ class Adapters:
         with atomic_folder(folder, replace=True) as partial:
             for prefix, adapter in self.by_prefix.items():
                 adapter.save(adapter_folder(partial, prefix))
+
+
+def saved_ranks(folder: Path) -> dict[str, int]:
+    """Module → rank of the adapters in a trial's folder, under the study's names; only the files' heads are read.
+
+    Raises:
+        SafetensorError: a file is damaged.
+    """
+    ranks = {}
+    for file in sorted(folder.rglob(WEIGHTS)):
+        prefix = "".join(f"{part}." for part in file.parent.relative_to(folder).parts)
+        with safe_open(file, "pt") as tensors:
+            for name in tensors.keys():  # noqa: SIM118  it is no dictionary
+                if name.endswith(_A):
+                    module = prefix + name.removeprefix(_BASE).removesuffix(_A)
+                    ranks[module] = int(tensors.get_slice(name).get_shape()[0])
+    return ranks
 
 
 def adapter_folder(folder: Path, prefix: str) -> Path:

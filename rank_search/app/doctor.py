@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-import shutil
+import os
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -13,14 +14,20 @@ from sqlalchemy import create_engine, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from rank_search.core.errors import InputError, RankSearchError
+from rank_search.core.job import no_callback
+from rank_search.core.processes import is_in_use
 from rank_search.study.faults import is_unreachable
 from rank_search.study.folder import StudyFolder
 from rank_search.study.handle import Study
-from rank_search.study.leases import is_live
+from rank_search.study.leases import is_live, part_leases
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
+
+    from rank_search.study.record import TrialRecord
+
+_FEW = 3  # trials whose files may lie here without a record
 
 
 @dataclass(frozen=True)
@@ -43,21 +50,32 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class _Fixable:
+class _Problem:
+    """A finding, and the file or folder that a fix moves out of the way; None where only a person can fix it."""
+
     finding: Finding
-    apply_fix: Callable[[], Any] = lambda: None
+    path: Path | None = None
 
 
 def examine(
-    study: str, storage: str | None, fingerprints: Callable[[Study], tuple[str, str]], *, fix: bool
+    study: str,
+    storage: str | None,
+    fingerprints: Callable[[Study], tuple[str, str]],
+    *,
+    fix: bool,
+    on_fix: Callable[[Finding], Any] = no_callback,
 ) -> list[Finding]:
     """Looks at the database, files, leases and fingerprints of a study.
+
+    With ``fix`` it looks, and acts, while no driver can work on the study. It deletes nothing: what is damaged, or
+    belongs to no trial, goes to the folder's ``quarantine/``.
 
     Args:
         study: its name under ``studies/``, or the path of its folder.
         storage: URL of another storage than the study's own SQLite file.
         fingerprints: of the data and the base model as they are now; may raise what loading them raises.
-        fix: whether to fix what is safe to fix: to remove what is damaged, or belongs to no trial.
+        fix: whether to fix what is safe to fix.
+        on_fix: called with each finding before it is fixed.
 
     Returns:
         What is wrong.
@@ -68,32 +86,50 @@ def examine(
     """
     folder = StudyFolder.named(study)
     if storage is None and (damage := _database_damage(folder)):
-        return [Finding(str(folder.path / "study.db"), f"{damage}; restore it from a copy")]
+        return [Finding(str(folder.database), f"{damage}; restore it from a copy")]
     opened = Study.open(study, storage)
-    finished = _finished(opened)
-    found = [*_trials(opened), *_files(opened), *_facts(opened, fingerprints)]
-    if not fix:
-        return [problem.finding for problem in found]
-    with folder.locked(shared=opened.is_shared), opened.lock.acquired():
-        if opened.is_running() or _finished(opened) != finished:
+    found = _fixed(opened, on_fix) if fix else [problem.finding for problem in _problems(opened)]
+    return [*found, *_facts(opened, fingerprints)]
+
+
+def _fixed(study: Study, on_fix: Callable[[Finding], Any]) -> list[Finding]:
+    """Fixes what is safe to fix, while no other process works on the study.
+
+    Raises:
+        RankSearchError: one does.
+    """
+    folder, found = study.folder, []
+    with folder.locked(), study.lock.acquired():  # export --retrain holds the first, drivers one or the other
+        if study.is_running():
             raise RankSearchError(f"{folder.path}: a run of this study is at work; stop it, or leave out --fix")
-        return [_fixed(problem) for problem in found]
+        for problem in _problems(study):
+            finding = problem.finding
+            if problem.path is not None and os.path.lexists(
+                problem.path
+            ):  # else it went with the folder that it was in
+                on_fix(finding)
+                folder.move_to_quarantine(problem.path)
+                finding = replace(finding, fixed=True)
+            found.append(finding)
+    return found
 
 
-def _finished(study: Study) -> int:
-    return sum(trial.state.is_finished() for trial in study.trials())
+def _problems(study: Study) -> list[_Problem]:
+    return [*_attributes(study), *_trials(study), *_orphans(study), *_files(study)]
 
 
-def _fixed(problem: _Fixable) -> Finding:
-    if not problem.finding.fix:
-        return problem.finding
-    problem.apply_fix()
-    return replace(problem.finding, fixed=True)
+def _attributes(study: Study) -> Iterator[_Problem]:
+    """What the study keeps beside its trials and its metadata."""
+    for read in (lambda: study.pack, lambda: study.nested_cost, lambda: part_leases(study.optuna_study)):
+        try:
+            read()
+        except InputError as error:
+            yield _Problem(Finding(study.database, str(error)))
 
 
 def _database_damage(folder: StudyFolder) -> str:
     """What SQLite says of the file's structure; empty where it is sound."""
-    if not (folder.path / "study.db").is_file():
+    if not folder.database.is_file():
         return ""
     engine = create_engine(folder.url)
     try:
@@ -101,83 +137,114 @@ def _database_damage(folder: StudyFolder) -> str:
             (answer,) = connection.execute(text("PRAGMA integrity_check(1)")).scalars()
     except SQLAlchemyError as error:
         if is_unreachable(error):
-            raise RankSearchError(f"{folder.path / 'study.db'}: another process keeps it locked; stop that") from None
+            raise RankSearchError(f"{folder.database}: another process keeps it locked; stop that") from None
         return "it is damaged, or no SQLite file"
     finally:
         engine.dispose()
     return "" if answer == "ok" else f"SQLite says: {' '.join(str(answer).split())}"
 
 
-def _trials(study: Study) -> Iterator[_Fixable]:
-    """Running trials that no process works on, and complete ones whose files are not as they were recorded."""
+def _trials(study: Study) -> Iterator[_Problem]:
+    """Damaged records, running trials that no process works on, and files that are not as they were recorded."""
     folder = study.folder
-    for trial in study.trials():
+    records, damaged = study.readable_trials()
+    for error in damaged.values():
+        yield _Problem(Finding(error.file or study.database, str(InputError(error.problem, field=error.field))))
+    for trial in records:
         name = f"trial {trial.number}"
         if trial.state == TrialState.RUNNING and not is_live(trial.attributes.lease):
-            yield _Fixable(Finding(name, "its driver is dead; the next run takes it over", harmless=True))
+            yield _Problem(Finding(name, "its driver is dead; the next run takes it over", harmless=True))
         if trial.state != TrialState.COMPLETE:
             continue
         try:
             result = folder.read_result(trial.number)
         except RankSearchError:
-            yield from _removable(folder.result(trial.number), "it is damaged; its per-example scores are lost")
+            yield _movable(study, folder.result(trial.number), "it is damaged; its per-example scores are lost")
             continue
         if not result:
             problem = "its per-example scores are gone, so its place on the front is less certain than it was"
-            yield _Fixable(Finding(name, problem))
-        if folder.adapter(trial.number).is_dir():
-            try:
-                folder.check_adapter(trial.number)
-            except InputError as error:
-                problem, _, _ = error.problem.partition(";")
-                again = f"export --trial {trial.number} --to peft --retrain makes it again"
-                yield from _removable(folder.adapter(trial.number), f"{problem}; {again}")
+            yield _Problem(Finding(name, problem))
+        if folder.adapter(trial.number).is_dir() and (problem := _problem_of_adapter(folder, trial)):
+            again = f"export --trial {trial.number} --to peft --retrain makes it again"
+            yield _movable(study, folder.adapter(trial.number), f"{problem}; {again}")
 
 
-def _files(study: Study) -> Iterator[_Fixable]:
-    """Files that belong to no complete trial, that a killed process left, or that can't be read."""
+def _problem_of_adapter(folder: StudyFolder, trial: TrialRecord) -> str:
+    """What is wrong with the saved adapter of a complete trial; empty where nothing is."""
+    try:
+        folder.check_adapter(trial.number)
+    except InputError as error:
+        return error.problem.partition(";")[0]
+    from rank_search.adapters import saved_ranks  # loads torch
+
+    with suppress(SafetensorError):  # else it was trained so, as its digest says
+        ranks = saved_ranks(folder.adapter(trial.number))
+        if trial.rank_map is not None and ranks != trial.rank_map.adapted:
+            return "its ranks are not those of the trial's record"
+    return ""
+
+
+def _orphans(study: Study) -> Iterator[_Problem]:
+    """Adapters and results that belong to no finished trial.
+
+    A few are what failures and kills leave. Where there are many, the database has lost trials, and these files may be
+    all that is left of them.
+    """
     folder = study.folder
-    trials = study.trials()
-    finished = {trial.number for trial in trials if trial.state in {TrialState.COMPLETE, TrialState.PRUNED}}
-    at_work = {trial.number for trial in trials if not trial.state.is_finished()}
-    for number, path in folder.adapters().items():
-        if number not in finished | at_work:
-            yield from _removable(path, "it belongs to no finished trial")
-    for path in sorted((folder.path / "results").glob("*.json")):
-        if path.stem.isdecimal() and int(path.stem) not in finished | at_work:
-            yield from _removable(path, "it belongs to no finished trial")
+    records, damaged = study.readable_trials()
+    failed = {trial.number for trial in records if trial.state == TrialState.FAIL}
+    known = {*(trial.number for trial in records), *damaged} - failed
+    results = (path for path in sorted((folder.path / "results").glob("*.json")) if path.stem.isdecimal())
+    files = [*sorted(folder.adapters().items()), *((int(path.stem), path) for path in results)]
+    orphans = [(number, path) for number, path in files if number not in known]
+    numbers = sorted({number for number, _ in orphans})
+    if len(numbers) <= _FEW:
+        yield from (_movable(study, path, "it belongs to no finished trial") for _, path in orphans)
+        return
+    problem = (
+        f"it knows no finished trial of {len(numbers)} whose files are here ({numbers[0]} to {numbers[-1]}), so it may "
+        "have lost them; restore it from a copy, or move these files out of adapters/ and results/ yourself"
+    )
+    yield _Problem(Finding(study.database, problem))
+
+
+def _files(study: Study) -> Iterator[_Problem]:
+    """Files that a killed process left, or that can't be read."""
+    folder = study.folder
     for path in sorted(folder.path.rglob(".*.partial")):
-        yield from _removable(path, "a killed process left it")
+        is_ours = "quarantine" not in path.relative_to(folder.path).parts
+        if is_ours and not is_in_use(path.name.removesuffix(".partial").rpartition(".")[2]):
+            yield _movable(study, path, "a killed process left it")
     again = "the next run makes it again"
     for path in [folder.path / "test.json", *sorted((folder.path / "confirmations").glob("*.json"))]:
         if path.is_file() and not _is_json(path):
-            yield from _removable(path, f"it is damaged; {again}")
+            yield _movable(study, path, f"it is damaged; {again}")
     if folder.super_adapter.is_file() and not _is_safetensors(folder.super_adapter):
-        yield from _removable(folder.super_adapter, f"it is damaged; {again}")
+        yield _movable(study, folder.super_adapter, f"it is damaged; {again}")
 
 
-def _facts(study: Study, fingerprints: Callable[[Study], tuple[str, str]]) -> Iterator[_Fixable]:
+def _facts(study: Study, fingerprints: Callable[[Study], tuple[str, str]]) -> Iterator[Finding]:
     """Data and base model, if they are not those that the study was started with."""
     try:
         data, model = fingerprints(study)
     except (RankSearchError, OSError) as error:
-        yield _Fixable(Finding("data and base model", f"can't be loaded: {error}"))
+        yield Finding("data and base model", f"can't be loaded: {error}")
         return
     if data != study.metadata.data_fingerprint:
-        yield _Fixable(Finding("task.data", "is not what the study was started with; restore it to go on"))
+        yield Finding("task.data", "is not what the study was started with; restore it to go on")
     if model != study.metadata.model_fingerprint:
-        yield _Fixable(Finding("model.source", "is not what the study was started with; restore it to go on"))
+        yield Finding("model.source", "is not what the study was started with; restore it to go on")
 
 
-def _removable(path: Path, problem: str) -> Iterator[_Fixable]:
-    remove = shutil.rmtree if path.is_dir() else type(path).unlink
-    yield _Fixable(Finding(str(path), problem, "remove it"), lambda: remove(path))
+def _movable(study: Study, path: Path, problem: str) -> _Problem:
+    place = study.folder.quarantine(path).relative_to(study.folder.path)
+    return _Problem(Finding(str(path), problem, f"move it to {place}"), path)
 
 
 def _is_json(path: Path) -> bool:
     try:
         json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
     return True
 

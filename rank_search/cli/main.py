@@ -41,18 +41,18 @@ def main() -> None:
         app()
     except RankSearchError as error:
         _fail(str(error), 2 if isinstance(error, InputError) else 1)
-    except OSError as error:  # a full disk, a folder that may not be written
-        _fail(printable(str(error)), 1)
     except Exception as error:
         from rank_search.study.faults import out_of_service
 
-        if (outage := out_of_service(error)) is None:
-            raise
-        _fail(str(outage), 1)
+        if (outage := out_of_service(error)) is not None:  # a full disk, a folder that may not be written
+            _fail(str(outage), 1)
+        if isinstance(error, OSError):
+            _fail(str(error), 1)
+        raise
 
 
 def _fail(message: str, exit_status: int) -> None:
-    print(f"rank_search: {message}", file=sys.stderr)
+    print(f"rank_search: {printable(message)}", file=sys.stderr)
     sys.exit(exit_status)
 
 

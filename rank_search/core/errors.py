@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 from difflib import get_close_matches
+from reprlib import Repr
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
@@ -73,13 +74,31 @@ class InputError(RankSearchError):
         return printable(": ".join(part for part in (self.file, self.field, self.problem) if part))
 
 
-_PASSWORD = re.compile(r"(:/{1,2}[^/@:\s]*:)[^@\s]+@")  # in a URL, also where the URL was read as a path
+_BOUNDED = Repr()
+_BOUNDED.maxstring = _BOUNDED.maxother = 120
+_BOUNDED.maxlong = 60
+_BOUNDED.maxlist = _BOUNDED.maxtuple = _BOUNDED.maxdict = 8
+_LONGEST_LINE = 200
+# In a URL, also where the URL was read as a path: before the host, or among its options.
+_PASSWORD = re.compile(r"(:/{1,2}[^/@:\s]*:)\S+@|(?i:(\bpassword=))[^&\s'\"]+")
 
 
 def printable(text: str) -> str:
     """A text as one printable line, with passwords masked and control characters escaped."""
     line = "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
-    return _PASSWORD.sub(r"\1***@", line)
+    return _PASSWORD.sub(lambda found: f"{found[1]}***@" if found[1] else f"{found[2]}***", line)
+
+
+def echo(value: object) -> str:
+    """A value as a message shows it: its ``repr``, cut where it is long."""
+    return _BOUNDED.repr(value)
+
+
+def first_line(error: Exception) -> str:
+    """An exception's type, and the first line of its message, cut where it is long."""
+    line = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+    name = type(error).__name__
+    return f"{name}: {line[:_LONGEST_LINE]}" if line else name
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

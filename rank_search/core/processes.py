@@ -29,9 +29,19 @@ def unique_name() -> str:
 
 def is_left_over(name: str) -> bool:
     """Whether a name that `unique_name` made is one of a process of this host that lives no more."""
+    return (pid := _pid_here(name)) is not None and not psutil.pid_exists(pid)
+
+
+def is_in_use(name: str) -> bool:
+    """Whether a name that `unique_name` made is one of a process of this host that lives."""
+    return (pid := _pid_here(name)) is not None and psutil.pid_exists(pid)
+
+
+def _pid_here(name: str) -> int | None:
+    """The pid in a name that a process of this host made; None in other names."""
     digest, _, rest = name.partition("-")
     pid = rest.partition("-")[0]
-    return digest == _host_digest() and pid.isdecimal() and not psutil.pid_exists(int(pid))
+    return int(pid) if digest == _host_digest() and pid.isdecimal() else None
 
 
 @cache

@@ -66,6 +66,8 @@ def out_of_service(error: Exception) -> OutOfService | None:
         cause = (error.__cause__ or error) if isinstance(error, StorageInternalError) else error
         driver_error = cause.orig if isinstance(cause, DBAPIError) else None
         reason = driver_error if isinstance(driver_error, sqlite3.Error) else _name(driver_error or cause)
+        if isinstance(driver_error, sqlite3.DatabaseError) and "malformed" in str(driver_error):
+            return OutOfService(f"the storage is damaged ({reason}); restore it from a copy")
         what = f"the storage failed ({reason})"
     else:
         return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import shlex
 import shutil
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
+from pydantic import BaseModel
 
 from rank_search.core.errors import InputError, RankSearchError
 from rank_search.core.files import sha256, write_text
@@ -28,7 +30,7 @@ class StudyFolder:
 
     ``study.yaml`` the frozen config; ``results/N.json`` per-example values and losses of trial N;
     ``adapters/N/`` its adapter; ``test.json`` the chosen map and its rivals on the test split; ``confirmations/``
-    their fresh trainings for the verdict.
+    their fresh trainings for the verdict; ``quarantine/`` what `doctor --fix` moved out of the way.
     """
 
     path: Path
@@ -46,7 +48,12 @@ class StudyFolder:
     @property
     def url(self) -> str:
         """Storage URL of the folder's own database."""
-        return f"sqlite:///{self.path / 'study.db'}"
+        return f"sqlite:///{self.database}"
+
+    @property
+    def database(self) -> Path:
+        """File of the folder's own database."""
+        return self.path / "study.db"
 
     @property
     def name_in_commands(self) -> str:
@@ -117,10 +124,22 @@ class StudyFolder:
         """The nested super-adapter."""
         return self.path / "nested.safetensors"
 
+    def quarantine(self, path: Path) -> Path:
+        """Where `move_to_quarantine` would move one of the study's files or folders."""
+        wanted = self.path / "quarantine" / path.relative_to(self.path)
+        numbered = (wanted.with_name(f"{wanted.name}.{count}") for count in itertools.count(1))
+        return next(place for place in itertools.chain([wanted], numbered) if not os.path.lexists(place))
+
+    def move_to_quarantine(self, path: Path) -> None:
+        """Moves one of the study's files or folders out of the way; a link is moved, not what it leads to."""
+        place = self.quarantine(path)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.move(path, place)
+
     def keep_adapters(self, trials: Collection[int]) -> None:
         """Removes the adapters of all other trials."""
         for number, folder in self.adapters().items():
-            if number not in trials:
+            if number not in trials and not folder.is_symlink():  # a link is the user's own, and can't be removed so
                 shutil.rmtree(folder)
 
     def write_result(self, trial: int, result: Mapping[str, Any]) -> None:
@@ -128,8 +147,12 @@ class StudyFolder:
         write_text(self.result(trial), json.dumps(result))
 
     def read_result(self, trial: int) -> dict[str, Any]:
-        """What `write_result` kept; empty when there is nothing."""
-        return _read_json(self.result(trial))
+        """What `write_result` kept; empty when there is nothing.
+
+        Raises:
+            RankSearchError: it is damaged.
+        """
+        return _read_json(self.result(trial), _Result)
 
     def write_test(self, trials: Mapping[str, int], test: Mapping[str, Any]) -> None:
         """Keeps what saved adapters did on the test split.
@@ -142,7 +165,7 @@ class StudyFolder:
 
     def read_test(self, trials: Mapping[str, int]) -> dict[str, Any]:
         """What `write_test` kept; empty when there is nothing, or only for other trials."""
-        test = _read_json(self.path / "test.json")
+        test = _read_json(self.path / "test.json", _Test)
         return test if test.get("trials") == trials else {}
 
     def write_confirmation(self, name: str, number: int, result: Mapping[str, Any]) -> None:
@@ -151,7 +174,7 @@ class StudyFolder:
 
     def read_confirmation(self, name: str, number: int) -> dict[str, Any]:
         """What `write_confirmation` kept; empty when there is nothing."""
-        return _read_json(self._confirmation(name, number))
+        return _read_json(self._confirmation(name, number), _Confirmation)
 
     def read_confirmations(self, name: str) -> list[dict[str, Any]]:
         """All that `write_confirmation` kept under a name, in order of their number."""
@@ -194,13 +217,45 @@ class StudyFolder:
             lock.release()
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+class _Result(BaseModel):
+    """What ``results/N.json`` may hold."""
+
+    values: dict[str, list[float]] = {}
+    losses: list[float] = []
+    adapter: dict[str, str] = {}
+    retrained: float = 0.0
+
+
+class _Confirmation(BaseModel):
+    """What a file of ``confirmations/`` may hold."""
+
+    seed: int = 0
+    data_seed: int = 0
+    values: dict[str, list[float]] = {}
+    seconds: float = 0.0
+    reason: str = ""
+
+
+class _Test(BaseModel):
+    """What ``test.json`` may hold."""
+
+    trials: dict[str, int] = {}
+    values: dict[str, list[float]] = {}
+    metrics: dict[str, dict[str, float]] = {}
+    examples: list[dict[str, Any]] = []
+
+
+def _read_json(path: Path, kind: type[BaseModel]) -> dict[str, Any]:
+    """The content of a file of this kind; empty where there is none.
+
+    Raises:
+        RankSearchError: it is damaged.
+    """
     if not path.is_file():
         return {}
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(content, dict):
-            raise ValueError
-    except ValueError:
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        kind.model_validate(content)
+    except (ValueError, RecursionError):
         raise RankSearchError(f"{path}: is damaged; restore it, or remove it to do without") from None
     return content

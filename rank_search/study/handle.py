@@ -7,16 +7,18 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from optuna.trial import TrialState
+from pydantic import PositiveInt, TypeAdapter
 
 from rank_search.config import recorded
-from rank_search.core.errors import InputError, did_you_mean
+from rank_search.core.errors import InputError, did_you_mean, first_line
 from rank_search.study.folder import StudyFolder
 from rank_search.study.leases import is_live, part_leases
 from rank_search.study.lock import ExclusiveLock
-from rank_search.study.metadata import StudyMetadata
+from rank_search.study.metadata import StudyMetadata, study_attribute
 from rank_search.study.migration import migrate
-from rank_search.study.record import TrialRecord, read_now
-from rank_search.study.storage import find_study, is_shared, study_names
+from rank_search.study.optuna_compat import readable
+from rank_search.study.record import TrialRecord, damaged, read_now
+from rank_search.study.storage import explained, find_study, is_shared, study_names
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
 
 _PACK = "pack"
 _NESTED = "nested"
+_Pack = TypeAdapter(PositiveInt)
+_Cost = TypeAdapter(dict[str, float])
 
 
 @dataclass(frozen=True)
@@ -58,9 +62,16 @@ class Study:
             InputError: there is none, its files belong to another study, or another version of this package keeps it
                 in a form that can't be migrated.
         """
+        if "://" in study:  # and may hold a password, so it is not repeated
+            raise InputError("is a storage's URL; name the study, and give the URL as --storage", field="STUDY")
         folder = StudyFolder.named(study)
         if (found := cls.find(folder, storage)) is not None:
             return found
+        if storage is None and folder.database.is_file():
+            raise InputError(
+                "holds no study yet: restore it from a copy, or run the study again if it was stopped as it started",
+                file=str(folder.database),
+            )
         siblings = [path.parent.name for path in folder.path.parent.glob("*/study.db")]
         others = set(study_names(folder, storage) if storage else siblings) - {folder.name}
         raise InputError(f"no study {folder.name!r}; {did_you_mean(folder.name, others)}", field="STUDY")
@@ -74,8 +85,10 @@ class Study:
         """
         if (found := find_study(folder, storage)) is None:
             return None
-        found = migrate(found, folder, storage)
-        if (metadata := StudyMetadata.read(found)) is None:
+        with explained(folder, storage):
+            found = migrate(found, folder, storage)
+            metadata = StudyMetadata.read(found)
+        if metadata is None:
             return None
         folder.check_owner(metadata.identity)
         return cls(found, metadata, folder, storage)
@@ -126,15 +139,37 @@ class Study:
         return ExclusiveLock(self.storage or self.folder.url, self.name)
 
     def trials(self) -> list[TrialRecord]:
-        """The records of all its trials, in order of their number."""
+        """The records of all its trials, in order of their number.
+
+        Raises:
+            InputError: one is damaged.
+        """
+        records, problems = self.readable_trials()
+        for problem in problems.values():
+            raise problem
+        return records
+
+    def readable_trials(self) -> tuple[list[TrialRecord], dict[int, InputError]]:
+        """The records of the trials whose record is sound; and number of each other trial → what is wrong with it."""
+        trials, broken = readable(self.optuna_study)
+        problems = {number: damaged(number, f"can't be read ({first_line(broken[number])})") for number in broken}
         records = []
-        for trial in self.optuna_study.get_trials(deepcopy=False):
+        for trial in trials:
             if (record := self._finished.get(trial.number)) is None:
-                record = TrialRecord.read(trial, self.space)
+                try:
+                    record = TrialRecord.read(trial, self.space)
+                except InputError as error:
+                    problems[trial.number] = error
+                    continue
                 if record.state.is_finished():
                     self._finished[trial.number] = record
             records.append(record)
-        return records
+        return records, {number: problems[number].in_file(self.database) for number in sorted(problems)}
+
+    @property
+    def database(self) -> str:
+        """Where its trials are kept, as messages name it."""
+        return str(self.folder.database) if self.storage is None else "--storage"
 
     def trial(self, number: int) -> TrialRecord:
         """The record of one trial.
@@ -165,15 +200,15 @@ class Study:
 
     def is_running(self) -> bool:
         """Whether some living driver is at work on a trial, or on another part of the study, now."""
-        running = (record for record in self.trials() if record.state == TrialState.RUNNING)
+        records, _ = self.readable_trials()
+        running = (record for record in records if record.state == TrialState.RUNNING)
         leases = [*part_leases(self.optuna_study).values(), *(record.attributes.lease for record in running)]
         return any(is_live(lease) for lease in leases)
 
     @property
     def pack(self) -> int | None:
         """How many maps are trained at once, where ``search.pack: auto`` has found it."""
-        pack: int | None = self.optuna_study.user_attrs.get(_PACK)
-        return pack
+        return study_attribute(self.optuna_study, _PACK, _Pack)
 
     def keep_pack(self, pack: int) -> None:
         """Keeps what ``search.pack: auto`` has found, as proposals depend on it."""
@@ -182,8 +217,7 @@ class Study:
     @property
     def nested_cost(self) -> dict[str, float]:
         """What nested scores have cost (`NestedScores.cost`); empty without them."""
-        cost: dict[str, float] = self.optuna_study.user_attrs.get(_NESTED, {})
-        return cost
+        return study_attribute(self.optuna_study, _NESTED, _Cost) or {}
 
     def keep_nested_cost(self, cost: Mapping[str, Any]) -> None:
         """Keeps what nested scores have cost."""

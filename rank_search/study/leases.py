@@ -11,16 +11,17 @@ import time
 import uuid
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import psutil
+from pydantic import TypeAdapter
 
 from rank_search.core.processes import host
+from rank_search.study.metadata import study_attribute
 from rank_search.study.optuna_compat import stored
-from rank_search.study.record import TrialAttributes, keep
+from rank_search.study.record import Lease, TrialAttributes, keep
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from types import TracebackType
 
     import optuna
@@ -30,10 +31,11 @@ if TYPE_CHECKING:
 
 _PREFIX = "lease:"  # of the study's attributes that hold leases of its parts
 _DURATION = 600.0  # seconds a lease lasts when its process, on another host, says nothing; longer than its patience
+_LEASE: TypeAdapter[Lease] = TypeAdapter(Lease)
 _RENEWALS = 5  # a duration
 
 
-def is_live(lease: Mapping[str, Any] | None) -> bool:
+def is_live(lease: Lease | None) -> bool:
     """Whether the holder of a lease may still be at work.
 
     On this host the process itself is looked at (pid and start time, as pids come round again), so a
@@ -116,11 +118,11 @@ class Leases:
         """Whether the trial is still this driver's, who may have been silent for too long."""
         return trial.number in self._held and self.is_ours(_lease_of(trial))
 
-    def is_ours(self, lease: Mapping[str, Any] | None) -> bool:
+    def is_ours(self, lease: Lease | None) -> bool:
         """Whether a lease is this driver's."""
         return lease is not None and lease["driver"] == self._driver
 
-    def _new(self) -> dict[str, Any]:
+    def _new(self) -> Lease:
         process = psutil.Process(os.getpid())
         return {
             "driver": self._driver,
@@ -148,19 +150,23 @@ class _Part:
     name: str
 
     @property
-    def lease(self) -> dict[str, Any] | None:
+    def lease(self) -> Lease | None:
         return part_leases(self.study).get(self.name)
 
-    def write(self, lease: Mapping[str, Any] | None) -> None:
+    def write(self, lease: Lease | None) -> None:
         self.study.set_user_attr(f"{_PREFIX}{self.name}", lease)
 
 
-def part_leases(study: optuna.Study) -> dict[str, dict[str, Any] | None]:
-    """Part of a study that one driver does for all → its lease."""
-    attributes = study.user_attrs
-    return {name.removeprefix(_PREFIX): lease for name, lease in attributes.items() if name.startswith(_PREFIX)}
+def part_leases(study: optuna.Study) -> dict[str, Lease | None]:
+    """Part of a study that one driver does for all → its lease.
+
+    Raises:
+        InputError: a lease is damaged.
+    """
+    names = [name for name in study.user_attrs if name.startswith(_PREFIX)]
+    return {name.removeprefix(_PREFIX): study_attribute(study, name, _LEASE) for name in names}
 
 
-def _lease_of(held: Trial | _Part) -> Mapping[str, Any] | None:
+def _lease_of(held: Trial | _Part) -> Lease | None:
     """A lease as it is in the storage now; another driver may have taken it."""
     return held.lease if isinstance(held, _Part) else TrialAttributes.read(stored(held)).lease

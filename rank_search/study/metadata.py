@@ -11,9 +11,11 @@ import platform
 from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
-from rank_search.core.errors import InputError
+from pydantic import BaseModel, Field, NonNegativeInt, PositiveInt, TypeAdapter, ValidationError
+
+from rank_search.core.errors import InputError, echo
 from rank_search.core.space import Space
 from rank_search.study.storage import refuse_other_objectives
 
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from optuna import Study
+
+T = TypeVar("T")
 
 ATTRIBUTE = "rank_search"
 SCHEMA = 2  # of this and of the trials' records; rank_search.study.migration describes schema 1
@@ -78,7 +82,7 @@ class StudyMetadata:
             return None
         if schema_of(study) == SCHEMA:
             with suppress(KeyError):
-                return cls.from_json(content)
+                return cls.from_json(_checked(content))
         raise InputError(
             f"the study {study.study_name!r} was started by rank_search {version_of(study)}, which keeps studies in "
             "another form; use that version, or start a study of another name",
@@ -126,9 +130,81 @@ def version_of(study: Study) -> str:
 
 
 def schema_of(study: Study) -> int | None:
-    """The version of what an Optuna study keeps; None where it was never started."""
+    """The version of what an Optuna study keeps; None where it was never started.
+
+    Raises:
+        InputError: what it keeps is damaged.
+    """
     content = study.user_attrs.get(ATTRIBUTE)
-    return None if content is None else int(content.get("schema", 1))
+    if content is None:
+        return None
+    if not isinstance(content, dict) or not isinstance(schema := content.get("schema", 1), int):
+        raise _damaged(ATTRIBUTE, content)
+    return schema
+
+
+def study_attribute(study: Study, name: str, kind: TypeAdapter[T]) -> T | None:
+    """An attribute of an Optuna study, checked to be of a type; None where it has none of that name.
+
+    Raises:
+        InputError: it is of another type.
+    """
+    if (value := study.user_attrs.get(name)) is None:
+        return None
+    try:
+        return kind.validate_python(value)
+    except ValidationError:
+        raise _damaged(name, value) from None
+
+
+class _KeptSpace(BaseModel):
+    """What of a space in JSON must be there, of which type."""
+
+    shapes: dict[str, tuple[PositiveInt, PositiveInt]] = Field(min_length=1)
+    dimensions: dict[str, Annotated[list[str], Field(min_length=1)]] = Field(min_length=1)
+    ladder: list[NonNegativeInt] = Field(min_length=1)
+    joint: dict[str, dict[str, float]]
+    transposed: list[str]
+
+
+class _Kept(BaseModel):
+    """What of a study's metadata in JSON must be there, of which type."""
+
+    identity: str
+    config: dict[str, Any]
+    space: _KeptSpace
+    head: list[str]
+    head_parameters: NonNegativeInt
+    classes: list[str]
+    cut: dict[str, tuple[NonNegativeInt, NonNegativeInt]]
+    data_fingerprint: str
+    model_fingerprint: str
+    environment: dict[str, Any]
+
+
+def _checked(content: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The content, in which what is there is of its type.
+
+    Raises:
+        InputError: it is not.
+        KeyError: something is missing.
+    """
+    try:
+        _Kept.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        if first["type"] == "missing":
+            raise KeyError(*first["loc"]) from None
+        raise _damaged(".".join(map(str, first["loc"])), first["input"]) from None
+    config = content["config"]
+    for section, key in (("task", "metric"), ("task", "kind"), ("model", "source")):
+        if not isinstance(value := dict(config.get(section) or {}).get(key), str):
+            raise _damaged(f"config.{section}.{key}", value)
+    return content
+
+
+def _damaged(field: str, value: object) -> InputError:
+    return InputError(f"is {echo(value)}, which is never written; restore the database from a copy", field=field)
 
 
 def environment(device: str) -> dict[str, Any]:

@@ -6,24 +6,51 @@ field of `TrialAttributes`, so that optuna-dashboard and others show them by nam
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from optuna.trial import TrialState
-from pydantic import BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, FiniteFloat, NonNegativeInt, ValidationError
 
-from rank_search.core.candidate import Candidate, Recipe
-from rank_search.core.errors import FailureKind
+from rank_search.core.candidate import SETS_RANKS, Candidate, Recipe
+from rank_search.core.errors import FailureKind, InputError, echo
 from rank_search.core.ranks import RankMap
-from rank_search.core.rivals import SEARCH, Kind, Rival
+from rank_search.core.rivals import KINDS, SEARCH, Kind, Rival
 from rank_search.study.optuna_compat import stored
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from optuna.trial import FrozenTrial, Trial
 
     from rank_search.core.space import Space
+
+
+Seconds = Annotated[FiniteFloat, Field(ge=0)]
+Ranks = Mapping[str, NonNegativeInt]
+
+
+class _LeaseFields(BaseModel):
+    """Who is at work on a trial, or on another part of a study; see `rank_search.study.leases`."""
+
+    model_config = ConfigDict(strict=True)
+
+    driver: str
+    host: str
+    pid: int
+    started: float
+    expires: float
+
+
+def _checked_lease(lease: dict[str, Any]) -> dict[str, Any]:
+    _LeaseFields.model_validate(lease)
+    return lease
+
+
+Lease = Annotated[dict[str, Any], AfterValidator(_checked_lease)]
 
 
 class TrialAttributes(BaseModel):
@@ -58,33 +85,47 @@ class TrialAttributes(BaseModel):
         lease: who holds it; see `rank_search.study.leases`.
     """
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
 
     kind: Kind = SEARCH
     recipe: Recipe = "scratch"
-    requested_ranks: Mapping[str, int] | None = None
-    source: int | None = None
-    budget: int | None = None
+    requested_ranks: Ranks | None = None
+    source: NonNegativeInt | None = None
+    budget: NonNegativeInt | None = None
     energy: float | None = None
-    batch_order: int = 0
+    batch_order: NonNegativeInt = 0
     nested_score: float | None = None
 
-    ranks: Mapping[str, int] | None = None
-    seed: int | None = None
-    seconds: float | None = None
+    ranks: Ranks | None = None
+    seed: NonNegativeInt | None = None
+    seconds: Seconds | None = None
     score_se: float | None = None
     metrics: Mapping[str, float] = {}
-    rungs: Mapping[int, float] = {}
+    rungs: Mapping[Annotated[int, Field(strict=False)], float] = {}  # JSON's keys are texts
     failure: FailureKind | None = None
     reason: str | None = None
 
     attempts: int = 0
-    lease: Mapping[str, Any] | None = None
+    lease: Lease | None = None
 
     @classmethod
     def read(cls, trial: Trial | FrozenTrial) -> TrialAttributes:
-        """The attributes of a trial as it was when it was read."""
-        return cls.model_validate(trial.user_attrs)
+        """The attributes of a trial as it was when it was read.
+
+        Raises:
+            InputError: one is of a type that is never written.
+        """
+        try:
+            return cls.model_validate(trial.user_attrs)
+        except ValidationError as error:
+            first = error.errors()[0]
+            names = ".".join(str(part) for part in first["loc"])
+            raise damaged(trial.number, f"{names} is {echo(first['input'])}: {first['msg'].lower()}") from None
+
+
+def damaged(trial: int, problem: str) -> InputError:
+    """The error about a trial whose record is not as this package writes it; whoever reads it adds the database."""
+    return InputError(f"{problem}; restore the database from a copy", field=f"trial {trial}")
 
 
 def keep(trial: Trial, **attributes: Any) -> None:
@@ -161,17 +202,33 @@ class TrialRecord:
 
     @classmethod
     def read(cls, trial: FrozenTrial, space: Space) -> TrialRecord:
-        """The record of a trial that Optuna keeps."""
+        """The record of a trial that Optuna keeps.
+
+        Raises:
+            InputError: it is not as this package writes it.
+        """
         attributes = TrialAttributes.read(trial)
         # What is enqueued is kept there by Optuna until it is drawn.
-        proposal = {**trial.system_attrs.get("fixed_params", {}), **trial.params}
+        enqueued = {} if trial.state == TrialState.COMPLETE else trial.system_attrs.get("fixed_params", {})
+        proposal = {**enqueued, **trial.params}
+        if problem := _problem_of_request(attributes, proposal, space):
+            raise damaged(trial.number, problem)
+        record = cls._of(trial, attributes, proposal, space)
+        if record.is_complete and (problem := _problem_of_result(record, trial.values or [], space)):
+            raise damaged(trial.number, problem)
+        return record
+
+    @classmethod
+    def _of(
+        cls, trial: FrozenTrial, attributes: TrialAttributes, proposal: Mapping[str, float], space: Space
+    ) -> TrialRecord:
         return cls(
             number=trial.number,
             state=trial.state,
             proposal=proposal,
             candidate=_candidate(attributes, proposal, space),
             attributes=attributes,
-            score=trial.values[0] if trial.state == TrialState.COMPLETE else None,
+            score=trial.values[0] if trial.state == TrialState.COMPLETE and trial.values else None,
             started=trial.datetime_start,
             finished=trial.datetime_complete,
         )
@@ -207,6 +264,42 @@ class TrialRecord:
     def label(self) -> str:
         """What it is, in words."""
         return self.rival.label if self.rival else f"trial {self.number}"
+
+
+def _problem_of_request(attributes: TrialAttributes, proposal: Mapping[str, float], space: Space) -> str:
+    """What of what was asked for contradicts itself or the space; empty where nothing does."""
+    for name, ranks in {"requested_ranks": attributes.requested_ranks, "ranks": attributes.ranks}.items():
+        if unknown := set(ranks or ()) - space.shapes.keys():
+            return f"{name} has {echo(min(unknown))}, which is no module of the study"
+    for name in space.dimensions.keys() & proposal.keys():
+        if proposal[name] not in range(len(space.ladder)):
+            return f"{name} is {echo(proposal[name])}, which is no place on a ladder of {len(space.ladder)} ranks"
+    if attributes.requested_ranks is None:
+        return (
+            ""
+            if attributes.kind not in KINDS.values()
+            else f"kind is {attributes.kind!r}, but requested_ranks is missing"
+        )
+    if attributes.kind not in KINDS.values():
+        return f"kind is {attributes.kind!r}, which no trial with requested_ranks has"
+    if attributes.recipe == "truncate" and (attributes.source is None or attributes.budget is attributes.energy):
+        return "recipe is 'truncate', but source, or budget and energy, are missing"
+    return "" if attributes.requested_ranks else "requested_ranks is empty"
+
+
+def _problem_of_result(record: TrialRecord, values: Sequence[float], space: Space) -> str:
+    """What of a complete trial's result is missing, or contradicts the rest; empty where nothing does."""
+    attributes = record.attributes
+    if record.candidate is None or record.rank_map is None:
+        return "its parameters are missing"
+    if attributes.recipe in SETS_RANKS and attributes.ranks is None:
+        return f"ranks is missing, which the recipe {attributes.recipe!r} sets"
+    if attributes.seconds is None:
+        return "seconds is missing"
+    parameters = space.parameters(record.rank_map)
+    if len(values) != 2 or not math.isfinite(values[0]) or values[1] != parameters:
+        return f"its values are {echo(list(values))}, not a score and {parameters}, the parameters of its ranks"
+    return ""
 
 
 def read_now(trial: Trial, space: Space) -> TrialRecord:

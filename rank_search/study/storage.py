@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -10,14 +12,16 @@ import psutil
 from optuna.storages import RDBStorage
 from sqlalchemy import create_engine, inspect
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import IntegrityError, ProgrammingError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, IntegrityError, ProgrammingError, SQLAlchemyError
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random
 
-from rank_search.core.errors import InputError
+from rank_search.core.errors import InputError, OutOfService, first_line
 from rank_search.core.extras import require_extra
-from rank_search.study.faults import out_of_service
+from rank_search.study.optuna_compat import UNREADABLE
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from sqlalchemy.engine import URL
 
     from rank_search.study.folder import StudyFolder
@@ -56,7 +60,11 @@ def parsed(url: str) -> URL:
     try:
         return make_url(url)
     except (SQLAlchemyError, ValueError) as error:  # such as a port that is no number
-        raise _unusable(error) from None
+        # No part of it is repeated, as it may hold a password.
+        problem = (
+            f"is no storage URL ({type(error).__name__}); write one such as postgresql+psycopg://USER@HOST/DATABASE"
+        )
+        raise InputError(problem, field="--storage") from None
 
 
 def check_storage(folder: StudyFolder, storage: str | None) -> None:
@@ -125,7 +133,28 @@ def find_study(folder: StudyFolder, storage: str | None) -> optuna.Study | None:
     name = names[0] if storage is None and len(names) == 1 else folder.name
     if name not in names:
         return None
-    return optuna.load_study(storage=open_storage(storage or folder.url), study_name=name)
+    with explained(folder, storage):
+        return optuna.load_study(storage=open_storage(storage or folder.url), study_name=name)
+
+
+@contextmanager
+def explained(folder: StudyFolder, storage: str | None) -> Iterator[None]:
+    """Makes an InputError, which names the database, of what Optuna raises at values that it can't have written.
+
+    Raises:
+        InputError: the record is damaged, or the one that was raised inside.
+    """
+    database = str(folder.database) if storage is None else "--storage"
+    try:
+        yield
+    except InputError as error:
+        about_input = error.field is not None and (error.field == "STUDY" or error.field.startswith("--"))
+        raise error if about_input else error.in_file(database) from None
+    except UNREADABLE as error:
+        raise InputError(
+            f"the record of the study can't be read ({first_line(error)}); restore the database from a copy",
+            file=database,
+        ) from None
 
 
 def study_names(folder: StudyFolder, storage: str | None) -> list[str]:
@@ -140,11 +169,13 @@ def study_names(folder: StudyFolder, storage: str | None) -> list[str]:
             # Opening a file that is missing, or is not Optuna's, would create tables in it.
             if not file.is_file() or not inspect(create_engine(address)).has_table("studies"):
                 return []
-        return [name for name in optuna.get_all_study_names(open_storage(url)) if not name.endswith(BESIDE)]
+        with explained(folder, storage):
+            names = optuna.get_all_study_names(open_storage(url))
+        return [name for name in names if not name.endswith(BESIDE)]
     except SQLAlchemyError as error:
         if storage is None:
-            raise InputError("is damaged, or no SQLite file; restore it", file=str(folder.path / "study.db")) from None
-        raise _unusable(error) from None
+            raise InputError("is damaged, or no SQLite file; restore it", file=str(folder.database)) from None
+        raise _unusable(error, url) from None
 
 
 def open_storage(url: str) -> RDBStorage:
@@ -166,13 +197,31 @@ def open_storage(url: str) -> RDBStorage:
     )
     try:
         return again(lambda: RDBStorage(url, engine_kwargs=connect))
+    except RuntimeError:  # Optuna's, at tables of another version of it
+        raise InputError(
+            f"its tables are of another version of Optuna than {optuna.__version__}, which is installed; install the "
+            "newest Optuna, or upgrade older tables by: optuna storage upgrade --storage URL",
+            file=_sqlite_file(url) or "--storage",
+        ) from None
     except (ImportError, SQLAlchemyError) as error:
-        full = out_of_service(error) if "disk is full" in str(error) else None  # SQLite's words
-        raise full or _unusable(error) from None
+        raise _unusable(error, url) from None
 
 
-def _unusable(error: Exception) -> InputError:
-    """No part of the URL is repeated, as it may hold a password."""
-    return InputError(
-        f"can't be opened ({type(error).__name__}); fix the URL, or install its driver", field="--storage"
-    )
+def _unusable(error: Exception, url: str) -> InputError | OutOfService:
+    """What to say of a storage that can't be opened."""
+    if not (file := _sqlite_file(url)):  # no part of the URL is repeated, as it may hold a password
+        problem = f"can't be opened ({type(error).__name__}); fix the URL, or install its driver"
+        return InputError(problem, field="--storage")
+    # SQLite can't make its journal on a full disk, and then says no more than that it can't open the database.
+    if "disk is full" in str(error) or not shutil.disk_usage(Path(file).absolute().parent).free:
+        return OutOfService(
+            f"{file}: the disk is full; nothing that was recorded is lost: make room, then run the same command again"
+        )
+    reason = error.orig if isinstance(error, DBAPIError) else type(error).__name__
+    return InputError(f"can't be opened ({reason}); check that its folder can be read and written", file=file)
+
+
+def _sqlite_file(url: str) -> str:
+    """The file of an SQLite database; empty for other databases."""
+    address = parsed(url)
+    return str(address.database or ":memory:") if address.get_backend_name() == "sqlite" else ""

@@ -3,12 +3,16 @@ import json
 import shutil
 
 import pytest
+import torch
 from optuna.trial import TrialState
+from safetensors.torch import save_file
 
 from rank_search.app.doctor import examine
 from rank_search.core.errors import InputError, RankSearchError
+from rank_search.core.files import atomic_file
+from rank_search.study.handle import Study
 from rank_search.study.storage import create_study
-from tests.bench import Landscape, Saving, metadata
+from tests.bench import SPACE, Landscape, Saving, metadata
 from tests.search.test_loop import Killed, forget_lease
 
 pytestmark = pytest.mark.slow
@@ -31,7 +35,7 @@ def test_sound_study_has_no_findings(bench, study) -> None:
     assert examined(bench) == []
 
 
-def test_orphans_and_left_overs_are_found_and_removed(bench, study) -> None:
+def test_orphans_and_left_overs_are_found_and_put_in_quarantine(bench, study) -> None:
     shutil.copytree(bench.folder.adapter(1), bench.folder.adapter(99))
     bench.folder.write_result(98, {"losses": []})
     left = bench.folder.path / "results" / ".0003.json.partial"
@@ -42,9 +46,77 @@ def test_orphans_and_left_overs_are_found_and_removed(bench, study) -> None:
     assert all(finding.fixed for finding in examined(bench, fix=True))
     assert examined(bench) == []
     assert bench.folder.adapter(1).is_dir()
+    quarantined = bench.folder.path / "quarantine"
+    assert (quarantined / "adapters" / "0099" / "adapter_model.safetensors").read_bytes() == b"adapter"
+    assert {path.name for path in (quarantined / "results").iterdir()} == {"0098.json", left.name}
+    bench.folder.write_result(98, {"losses": [1.0]})
+    examined(bench, fix=True)
+    assert (quarantined / "results" / "0098.json.1").is_file(), "the one that is there stays"
 
 
-def test_edited_adapter_is_removed_and_its_trial_named(bench, study) -> None:
+def test_files_of_many_trials_without_a_record_stay_where_they_are(bench, study) -> None:
+    """A database that was restored from an old copy: the files may be all that is left of its trials."""
+    for number in range(20, 24):
+        shutil.copytree(bench.folder.adapter(1), bench.folder.adapter(number))
+    left = bench.folder.path / "results" / ".0003.json.partial"
+    left.write_text("{")
+    found = examined(bench, fix=True)
+    assert [finding.fixed for finding in found] == [False, True]
+    assert found[0].where == str(bench.folder.database)
+    assert "no finished trial of 4 whose files are here (20 to 23), so it may have lost them" in found[0].problem
+    assert all(bench.folder.adapter(number).is_dir() for number in range(20, 24))
+    assert not left.exists()
+
+
+def test_link_is_moved_and_not_what_it_leads_to(bench, study, tmp_path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes").touch()
+    bench.folder.adapter(99).symlink_to(tmp_path / "mine")
+    (found,) = examined(bench, fix=True)
+    assert found.fixed
+    assert (bench.folder.path / "quarantine" / "adapters" / "0099").is_symlink()
+    assert (tmp_path / "mine" / "notes").exists()
+
+
+def test_each_act_is_said_before_it_is_done_and_what_came_meanwhile_is_seen(bench, study, monkeypatch) -> None:
+    """It looks when no other process can write, so it does not act on what it saw before."""
+    shutil.copytree(bench.folder.adapter(1), bench.folder.adapter(99))
+    acts = []
+
+    def act(finding) -> None:
+        acts.append((finding.where, bench.folder.adapter(99).exists()))
+        with pytest.raises(RankSearchError, match="another run"), bench.folder.locked():
+            pass
+
+    examine(str(bench.folder.path), None, lambda _: AS_BEGUN, fix=True, on_fix=act)
+    assert acts == [(str(bench.folder.adapter(99)), True)]
+
+
+def test_what_a_living_process_writes_is_no_left_over(bench, study) -> None:
+    with atomic_file(bench.folder.result(3)) as partial:
+        partial.write_text("{}")
+        assert examined(bench) == []
+
+
+def test_adapter_whose_ranks_are_not_those_of_the_record_is_found(bench, study) -> None:
+    """As one that was trained again after its recipe had set its ranks."""
+    weights = {f"base_model.model.{name}.lora_A.weight": torch.zeros(8, 10) for name in SPACE.shapes}
+    save_file(weights, bench.folder.adapter(2) / "adapter_model.safetensors")
+    kept = bench.folder.read_result(2)
+    bench.folder.write_result(2, {**kept, "adapter": bench.folder.adapter_digests(2)})
+    (found,) = examined(bench)
+    assert found.where == str(bench.folder.adapter(2))
+    assert found.problem.startswith(
+        "its ranks are not those of the trial's record; export --trial 2 --to peft --retrain"
+    )
+    ranks = Study.open(str(bench.folder.path)).trial(2).rank_map.adapted
+    weights = {f"base_model.model.{name}.lora_A.weight": torch.zeros(rank, 10) for name, rank in ranks.items()}
+    save_file(weights, bench.folder.adapter(2) / "adapter_model.safetensors")
+    bench.folder.write_result(2, {**kept, "adapter": bench.folder.adapter_digests(2)})
+    assert examined(bench) == []
+
+
+def test_edited_adapter_is_put_in_quarantine_and_its_trial_named(bench, study) -> None:
     (bench.folder.adapter(2) / "adapter_model.safetensors").write_bytes(b"edited")
     (found,) = examined(bench)
     assert found.where == str(bench.folder.adapter(2))

@@ -22,8 +22,9 @@ def left_over(bench, monkeypatch):
 def test_problem_is_shown_then_fixed_then_gone(bench, left_over) -> None:
     study = str(bench.folder.path)
     problem = f"{left_over}: a killed process left it"
-    assert in_process("doctor", study) == (1, f"{problem} (with --fix: remove it)\n", "")
-    assert in_process("doctor", study, "--fix") == (0, f"{problem} (fixed: remove it)\n", "")
+    move = "move it to quarantine/results/.0001.json.partial"
+    assert in_process("doctor", study) == (1, f"{problem} (with --fix: {move})\n", "")
+    assert in_process("doctor", study, "--fix") == (0, f"{problem} (now: {move})\n", "")
     assert in_process("doctor", study) == (0, f"{study}: nothing is wrong\n", "")
 
 
@@ -35,10 +36,12 @@ def test_json_is_one_object_and_nothing_else(bench, left_over) -> None:
     assert finding == {
         "where": str(left_over),
         "problem": "a killed process left it",
-        "fix": "remove it",
+        "fix": "move it to quarantine/results/.0001.json.partial",
         "fixed": False,
         "harmless": False,
     }
-    left_over.unlink()
+    status, out, said = in_process("doctor", study, "--json", "--fix")
+    assert (status, json.loads(out)["findings"]) == (0, [finding | {"fixed": True}])
+    assert said.startswith(f"{left_over}: a killed process left it (now: move it"), "before it is done"
     status, out, said = in_process("doctor", study, "--json")
     assert (status, json.loads(out), said) == (0, {"findings": []}, "")

@@ -60,7 +60,7 @@ def test_studies_of_one_name_are_told_apart(summaries) -> None:
 def test_page_shows_all_studies(summaries, browser, tmp_path) -> None:
     out = tmp_path / "reports" / "both"
     write_comparison([summaries[0], with_other_data(summaries[1])], out)
-    assert {path.name for path in out.iterdir()} == {"index.html", "fronts.png"}
+    assert {path.name for path in out.iterdir()} == {"index.html", "fronts.png", "manifest.json"}
     with opened(browser, out / "index.html") as found:
         legend = found.page.locator("#fronts .legendtext").all_text_contents()
         assert legend == ["first", "first, uniform ranks", "second", "second, uniform ranks"]

@@ -12,7 +12,7 @@ from rank_search.core.rivals import EVA, SEARCH, UNIFORM, Rival
 from rank_search.search.kept_adapters import KeptAdapters
 from rank_search.study.handle import Study
 from rank_search.study.record import TrialRequest
-from tests.bench import SPACE, metadata, study_config
+from tests.bench import SPACE, metadata, recorded, study_config
 from tests.search.test_schedule import ALL
 
 UNIFORM_TRIAL, RIVAL, LIKELY, AT_LEAST, UNLIKELY, FAILED = range(6)
@@ -42,9 +42,10 @@ def add(study: Study, request: TrialRequest, score: float | None = 0.5) -> None:
     for name in {} if request.rival else SPACE.dimensions:
         trial.suggest_int(name, 0, 3)
     study.folder.adapter(trial.number).mkdir(parents=True)
-    study.optuna_study.tell(
-        trial, None if score is None else [score, 1], state=TrialState.FAIL if score is None else None
-    )
+    if score is None:
+        study.optuna_study.tell(trial, state=TrialState.FAIL)
+    else:
+        recorded(study, trial.number, score)
 
 
 def kept_of(study: Study, repeats: int = 0, probability=PROBABILITY) -> KeptAdapters:

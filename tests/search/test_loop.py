@@ -13,7 +13,7 @@ from rank_search.core.space import JointSetting, Space
 from rank_search.executors.protocol import Serial
 from rank_search.search.queue import MAX_ATTEMPTS
 from rank_search.study.folder import StudyFolder
-from tests.bench import SPACE, Bench, Landscape, table_of
+from tests.bench import SPACE, Bench, Landscape, recorded, table_of
 
 pytestmark = pytest.mark.slow
 
@@ -151,7 +151,7 @@ def test_trial_of_a_living_driver_is_left_alone_and_waited_for(bench, monkeypatc
 
     def sleep(_seconds):
         finished.append(others.trials)
-        others.tell(2, [0.5, others.trials[0].values[1] + 1])
+        recorded(bench.handle(), 2)
 
     monkeypatch.setattr("rank_search.search.loop.time.sleep", sleep)
     executor = Landscape()

@@ -12,7 +12,7 @@ from rank_search.search.queue import MAX_ATTEMPTS, TrialQueue
 from rank_search.study.handle import Study
 from rank_search.study.leases import Leases, is_live
 from rank_search.study.record import TrialAttributes, keep
-from tests.bench import SPACE, Bench, study_config
+from tests.bench import SPACE, Bench, recorded, study_config
 from tests.search.test_loop import forget_lease
 
 pytestmark = pytest.mark.slow
@@ -33,7 +33,7 @@ class Driver:
 
     def tell(self, *numbers: int) -> None:
         for number in numbers:
-            self.study.optuna_study.tell(number, [0.5, number])
+            recorded(self.study, number)
 
     def attributes(self, number: int) -> TrialAttributes:
         return TrialAttributes.read(self.study.optuna_study.trials[number])

@@ -24,7 +24,7 @@ from rank_search.study.folder import StudyFolder
 from rank_search.study.handle import Study
 from rank_search.study.leases import Leases
 from rank_search.study.record import TrialAttributes, TrialRecord, TrialRequest
-from tests.bench import SPACE, Bench, Landscape, metadata
+from tests.bench import SPACE, Bench, Landscape, metadata, recorded
 from tests.search.test_loop import Killed
 
 FIRST, *_, LAST = SPACE.shapes
@@ -186,9 +186,9 @@ def test_what_is_no_fault_of_the_trial_leaves_it_running(study, error, raised) -
 @pytest.mark.parametrize("failed", [False, True])
 def test_what_another_driver_recorded_stays_as_it_is(study, failed) -> None:
     begun = started(study)
-    study.optuna_study.tell(0, [0.75, 40.0])
+    recorded(study, 0, 0.75)
     assert not begun.recorded(TrainingFailed("late") if failed else None)
-    assert (begun.record.score, begun.record.attributes) == (0.75, TrialAttributes(kind=SEARCH))
+    assert (begun.record.score, begun.record.attributes) == (0.75, TrialAttributes(kind=SEARCH, seconds=0.01))
     assert study.folder.adapters() == {}
 
 
@@ -197,7 +197,7 @@ def test_what_another_driver_recorded_meanwhile_stays_as_it_is(study, error) -> 
     begun, recorder = started(study), TrialRecorder(study)
 
     def save(_folder) -> None:
-        study.optuna_study.tell(0, [0.75, 40.0])
+        recorded(study, 0, 0.75)
         if error is not None:
             raise error
 

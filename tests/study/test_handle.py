@@ -16,7 +16,7 @@ from rank_search.study.leases import Leases
 from rank_search.study.metadata import StudyMetadata
 from rank_search.study.record import TrialRequest, keep
 from rank_search.study.storage import DIRECTIONS, create_study
-from tests.bench import SPACE, metadata, study_config
+from tests.bench import SPACE, metadata, recorded, study_config
 
 LARGEST = SPACE.uniform(4)
 
@@ -33,14 +33,16 @@ def complete(study: Study, score: float) -> int:
     trial = study.optuna_study.ask()
     for name in SPACE.dimensions:
         trial.suggest_int(name, 0, 3)
-    study.optuna_study.tell(trial, [score, 10])
+    recorded(study, trial.number, score)
     return trial.number
 
 
 def test_study_that_was_made_but_never_started_counts_as_none(bench) -> None:
     bench.study()
     assert Study.find(bench.folder) is None
-    with pytest.raises(InputError, match=r"^STUDY: no study 'small'"):
+    with pytest.raises(
+        InputError, match=r"study\.db: holds no study yet: restore it from a copy, or run the study again"
+    ):
         Study.open(str(bench.folder.path))
 
 
@@ -167,7 +169,7 @@ def test_study_runs_while_a_living_driver_holds_a_trial_or_a_part(study) -> None
     assert not study.is_running(), "a trial of a driver that died"
     leases.acquire(trial)
     assert study.is_running()
-    study.optuna_study.tell(trial, [0.5, 10])
+    study.optuna_study.tell(trial, state=TrialState.FAIL)
     assert not study.is_running(), "its lease means nothing now"
     with leases:
         leases.acquire_part(study.optuna_study, "verdict")

@@ -2,10 +2,11 @@
 
 import contextlib
 import sqlite3
+from types import SimpleNamespace
 
 import pytest
 
-from rank_search.core.errors import InputError
+from rank_search.core.errors import InputError, OutOfService
 from rank_search.study.folder import StudyFolder
 from rank_search.study.handle import Study
 from rank_search.study.storage import create_study, find_study, is_shared
@@ -29,7 +30,7 @@ def test_foreign_and_damaged_databases_are_left_alone(bench) -> None:
     file = bench.folder.path / "study.db"
     for content in (b"", sqlite_file(bench.folder.path / "foreign.db")):
         file.write_bytes(content)
-        with pytest.raises(InputError, match="no study 'small'"):
+        with pytest.raises(InputError, match=r"study\.db: holds no study yet: restore it from a copy, or run"):
             Study.open(str(bench.folder.path))
         assert file.read_bytes() == content
     file.write_bytes(b"no database at all, but long enough to have a header" * 9)
@@ -45,9 +46,38 @@ def sqlite_file(path) -> bytes:
 
 
 @pytest.mark.parametrize(
-    "url", ["postgresql+absent://user:secret@127.0.0.1/db", "no url: secret", "sqlite:////absent/secret/x.db"]
+    ("url", "problem"),
+    [
+        ("postgresql+absent://user:secret@127.0.0.1/db", "can't be opened"),
+        ("postgresql+absent://127.0.0.1/db?user=me&password=secret", "can't be opened"),
+        ("no url: secret", "is no storage URL"),
+    ],
 )
-def test_storage_that_can_not_be_opened_never_shows_its_password(bench, url) -> None:
-    with pytest.raises(InputError, match=r"--storage: can't be opened") as raised:
+def test_storage_that_can_not_be_opened_never_shows_its_password(bench, url, problem) -> None:
+    with pytest.raises(InputError, match=f"^--storage: {problem}") as raised:
         create_study(bench.folder, url)
     assert "secret" not in str(raised.value)
+
+
+def test_url_in_the_place_of_a_study_is_told_without_its_password() -> None:
+    with pytest.raises(InputError, match=r"^STUDY: is a storage's URL; .* as --storage$"):
+        Study.open("postgresql://me:secret@host/db")
+
+
+def test_file_that_can_not_be_opened_is_named(bench, monkeypatch) -> None:
+    """No --storage was given, so none is to be fixed."""
+    (bench.folder.path / "study.db").mkdir()
+    with pytest.raises(InputError, match=r"small/study\.db: can't be opened \(unable to open database file\); check"):
+        create_study(bench.folder, None)
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=0))
+    with pytest.raises(OutOfService, match=r"small/study\.db: the disk is full; .* make room"):
+        create_study(bench.folder, None)
+
+
+def test_tables_of_another_version_of_optuna_are_told(bench) -> None:
+    bench.open()
+    with contextlib.closing(sqlite3.connect(bench.folder.path / "study.db")) as connection:
+        connection.execute("update alembic_version set version_num = 'v99.0.0'")
+        connection.commit()
+    with pytest.raises(InputError, match=r"study\.db: its tables are of another version of Optuna than .*; install"):
+        Study.open(str(bench.folder.path))
