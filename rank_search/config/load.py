@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+import itertools
+import math
+from collections import Counter
 from typing import TYPE_CHECKING, Any, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
 from rank_search.config.study import StudyConfig
-from rank_search.core.errors import InputError, did_you_mean
+from rank_search.core.errors import InputError, did_you_mean, echo
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
     from pydantic_core import ErrorDetails
+
+
+_LARGEST_FILE = 2**20  # bytes; study files have some 2,000
+_MOST_VALUES = 100_000  # of a study file, aliases counted as often as they are used
+_DEEPEST = 100  # brackets in brackets
+_TOO_DEEP = "it is nested too deeply"
+_LONGEST_REASON, _LONGEST_KEY = 300, 100  # characters that a message repeats
 
 
 def load_config(path: Path, overrides: Sequence[str] = ()) -> StudyConfig:
@@ -29,7 +39,7 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> StudyConfig:
     try:
         return StudyConfig.model_validate(settings)
     except ValidationError as error:
-        field, problem = _explain(error)
+        field, problem = explain(error)
         raise InputError(problem, field=field, file=source_of(field, path, overrides)) from None
 
 
@@ -38,24 +48,62 @@ class _Loader(yaml.SafeLoader):
 
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
         node = super().compose_mapping_node(anchor)
-        keys = [key.value for key, _ in node.value]
-        if repeated := [key for key in keys if keys.count(key) > 1]:
-            raise yaml.MarkedYAMLError(problem=f"{repeated[0]!r} is written twice", problem_mark=node.start_mark)
+        keys = Counter(key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode))
+        if repeated := [key for key, count in keys.items() if count > 1]:
+            raise yaml.MarkedYAMLError(problem=f"{echo(repeated[0])} is written twice", problem_mark=node.start_mark)
+        return node
+
+    def fetch_flow_collection_start(self, token: Any) -> None:
+        if self.flow_level >= _DEEPEST:  # each bracket takes PyYAML as long as all that are open
+            raise yaml.MarkedYAMLError(problem=_TOO_DEEP)
+        super().fetch_flow_collection_start(token)
+
+    def get_single_node(self) -> yaml.Node | None:
+        node = super().get_single_node()
+        if node is not None and _size(node, {}) > _MOST_VALUES:
+            raise yaml.MarkedYAMLError(problem=f"its aliases stand for more than {_MOST_VALUES:,} values")
         return node
 
 
+def _size(node: yaml.Node, sizes: dict[int, float]) -> float:
+    """How many values a node holds, those that its aliases stand for included; infinity where it holds itself."""
+    if (known := sizes.get(id(node))) is not None:
+        return known
+    sizes[id(node)] = math.inf  # found again below itself
+    inner = node.value if not isinstance(node, yaml.ScalarNode) else []
+    parts = itertools.chain.from_iterable(inner) if isinstance(node, yaml.MappingNode) else inner
+    sizes[id(node)] = 1 + sum(_size(part, sizes) for part in parts)
+    return sizes[id(node)]
+
+
 def _parse(text: str) -> Any:
-    return yaml.load(text, _Loader)  # noqa: S506  # _Loader is a safe loader
+    """The value of a YAML text.
+
+    Raises:
+        ValueError: it is none, in one line.
+    """
+    try:
+        return yaml.load(text, _Loader)  # noqa: S506  # _Loader is a safe loader
+    except RecursionError:
+        raise ValueError(_TOO_DEEP) from None
+    except Exception as error:  # PyYAML lets out what Python raises at a wrong date, or a number of 5,000 digits
+        reason = " ".join(str(error).split())
+        raise ValueError(reason if len(reason) <= _LONGEST_REASON else f"{reason[:_LONGEST_REASON]}…") from None
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
-        settings = _parse(path.read_text(encoding="utf-8"))
+        with path.open("rb") as file:
+            content = file.read(_LARGEST_FILE + 1)
+        if len(content) > _LARGEST_FILE:
+            raise InputError(f"is larger than {_LARGEST_FILE // 2**20} MiB; name a study file", file=str(path))
+        settings = _parse(content.decode("utf-8"))
     except FileNotFoundError:
         raise InputError("no such file; name a study file, or leave it out to run the demo", file=str(path)) from None
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"can't be read ({error}); give a UTF-8 YAML file", file=str(path)) from None
-    except yaml.YAMLError as error:
+        reason = error.strerror if isinstance(error, OSError) else error.reason
+        raise InputError(f"can't be read ({reason}); give a UTF-8 YAML file", file=str(path)) from None
+    except ValueError as error:
         raise InputError(f"is not YAML ({error}); fix the syntax", file=str(path)) from None
     if not isinstance(settings, dict):
         raise InputError("holds no settings; it must be a YAML mapping with study, model and task", file=str(path))
@@ -66,7 +114,7 @@ def _apply(override: str, settings: dict[str, Any]) -> None:
     """Writes one ``a.b=value`` into the settings."""
     field, equals, text = override.partition("=")
     if not equals or not field:
-        raise InputError(f"{override!r} must read section.field=value, such as search.trials=40", file="--set")
+        raise InputError(f"{echo(override)} must read section.field=value, such as search.trials=40", file="--set")
     *sections, last = field.split(".")
     target = settings
     for section in sections:
@@ -78,8 +126,9 @@ def _apply(override: str, settings: dict[str, Any]) -> None:
         target = inner
     try:
         target[last] = _parse(text)
-    except yaml.YAMLError:
-        raise InputError(f"{text!r} is not a YAML value; fix the syntax", field=field, file="--set") from None
+    except ValueError as error:
+        problem = f"{echo(text)} is not a YAML value ({error}); fix the syntax"
+        raise InputError(problem, field=field, file="--set") from None
 
 
 def source_of(field: str, path: Path, overrides: Sequence[str]) -> str:
@@ -93,7 +142,7 @@ def _one_contains_the_other(field: str, other: str) -> bool:
     return f"{field}.".startswith(f"{other}.") or f"{other}.".startswith(f"{field}.")
 
 
-def _explain(error: ValidationError) -> tuple[str, str]:
+def explain(error: ValidationError) -> tuple[str, str]:
     """The dotted field and the problem, in one line, of the first error."""
     # A misspelt key causes both an unknown and a missing key, and the unknown key explains the error better.
     first = min(error.errors(), key=lambda item: item["type"] != "extra_forbidden")
@@ -108,7 +157,7 @@ def _explain(error: ValidationError) -> tuple[str, str]:
 
 def _keys(location: Sequence[str | int]) -> list[str]:
     """The keys of the study file that lead to an error, without the names that pydantic gives to union members."""
-    path = [str(part) for part in location]
+    path = [str(part)[:_LONGEST_KEY] for part in location]
     if path[:1] == ["task"] and len(path) > 1:
         del path[1]  # the kind of task
     return [part for part in path if not part.startswith(("literal[", "tuple["))]
@@ -125,16 +174,16 @@ def _problem(error: ErrorDetails, path: list[str]) -> str:  # noqa: PLR0911  # o
             return "is missing; add it"
         case "union_tag_invalid" | "union_tag_not_found":
             kinds = [name for section in _sections(StudyConfig.model_fields["task"]) if (name := _kind(section))]
-            if "kind" not in value:
+            if not isinstance(value, dict) or "kind" not in value:
                 return f"is missing; write one of {', '.join(kinds)}"
-            return f"{value['kind']!r} is wrong: {did_you_mean(str(value['kind']), kinds)}"
+            return f"{echo(value['kind'])} is wrong: {did_you_mean(str(value['kind'])[:_LONGEST_KEY], kinds)}"
         case "value_error":
-            return f"{value!r} {error['ctx']['error']}"
+            return f"{echo(value)} {error['ctx']['error']}"
         case "model_type" | "model_attributes_type" if path != ["task"]:
-            return f"{value!r} is wrong: it must hold fields ({', '.join(_known_keys(path, kind))})"
+            return f"{echo(value)} is wrong: it must hold fields ({', '.join(_known_keys(path, kind))})"
         case "tuple_type":
-            return f"{value!r} is wrong: it must be a list"
-    return f"{value!r} is wrong: {error['msg'][0].lower()}{error['msg'][1:]}"
+            return f"{echo(value)} is wrong: it must be a list"
+    return f"{echo(value)} is wrong: {error['msg'][0].lower()}{error['msg'][1:]}"
 
 
 def _known_keys(path: Sequence[str], kind: str | None) -> list[str]:

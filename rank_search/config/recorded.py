@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from pydantic import ValidationError
+
+from rank_search.config.load import explain
 from rank_search.config.study import StudyConfig
 from rank_search.core.errors import InputError
 
@@ -25,8 +28,11 @@ def recorded(content: Mapping[str, Any], *, trust_code: bool = False) -> StudyCo
     Args:
         content: what `StudyConfig.frozen` returned.
         trust_code: the user said just now that the code that the record names may run, so these settings stay on.
+
+    Raises:
+        InputError: another version of this package wrote the settings, or they are damaged.
     """
-    config = StudyConfig.model_validate(content)
+    config = _validated(content)
     return config if trust_code else _without_code(config)
 
 
@@ -38,7 +44,7 @@ def refuse_model_code(content: Mapping[str, Any], *, trust_code: bool) -> None:
     Raises:
         InputError: a model runs Python code that comes with it, and the user does not trust it.
     """
-    for field, model in _models(StudyConfig.model_validate(content)).items():
+    for field, model in _models(_validated(content)).items():
         if model.trust_remote_code and not trust_code:
             raise InputError(
                 f"the record of the study wants to run Python code of the model {model.source!r}; if you trust that "
@@ -55,13 +61,26 @@ def refuse_code(content: Mapping[str, Any], *, trust_code: bool) -> None:
             user does not trust it.
     """
     refuse_model_code(content, trust_code=trust_code)
-    training = StudyConfig.model_validate(content).training
+    training = _validated(content).training
     if training.names_code and not trust_code:
         raise InputError(
             f"the record of the study wants to run the Python function {training.augmentation!r}; if you trust that "
             f"code, add {TRUST_OPTION}",
             field="training.augmentation",
         )
+
+
+def _validated(content: Mapping[str, Any]) -> StudyConfig:
+    """The settings, checked.
+
+    Raises:
+        InputError: another version of this package wrote them, or they are damaged.
+    """
+    try:
+        return StudyConfig.model_validate(content)
+    except ValidationError as error:
+        field, problem = explain(error)
+        raise InputError(f"of the study's record: {problem}", field=field) from None
 
 
 def _models(config: StudyConfig) -> dict[str, ModelSource]:

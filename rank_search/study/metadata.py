@@ -229,6 +229,7 @@ def refuse_change(kept: Any, given: Any, field: str = "") -> None:
             refuse_change(kept.get(name), given.get(name), f"{field}.{name}" if field else name)
     elif kept != given:
         raise InputError(
-            f"is {given!r}, but the study was started with {kept!r}; restore it, or give the study another name",
+            f"is {echo(given)}, but the study was started with {echo(kept)}; restore it, or give the study another "
+            "name",
             field=field,
         )

@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 
 import pytest
@@ -145,3 +146,77 @@ def test_wrong_tasks_data_and_joint_settings(tmp_path, override, expected) -> No
         load_config(written(tmp_path), [override])
     assert str(raised.value).startswith(expected)
     assert "\n" not in str(raised.value)
+
+
+BOMB = "a: &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"{b}: &{b} [{', '.join([f'*{a}'] * 10)}]\n" for a, b in zip("abcdefghi", "bcdefghij", strict=True)
+)
+MERGED = "a: &a {k: v}\n" + "".join(
+    f"{b}: &{b} {{<<: [{', '.join([f'*{a}'] * 10)}]}}\n" for a, b in zip("abcdefghi", "bcdefghij", strict=True)
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("2024-13-45", "month must be in 1..12"),
+        ("9" * 5000, "Exceeds the limit"),
+        ("[" * 3000 + "]" * 3000, "it is nested too deeply"),
+        ("{" * 3000, "it is nested too deeply"),
+        ("\n" + "- " * 3000, "it is nested too deeply"),
+        ("&a [*a]", "its aliases stand for more than 100,000 values"),
+        ("{? [1] : 2}", "found unhashable key"),
+        ("!!float 1e", "could not convert string to float"),
+        ("!!binary '\xe9'", "failed to convert base64 data"),
+    ],
+)
+def test_value_that_the_parser_stumbles_over_is_told_in_one_line(tmp_path, text, expected) -> None:
+    path = tmp_path / "study.yaml"
+    path.write_text(f"study: s\nseed: {text}\n", encoding="utf-8")
+    with pytest.raises(InputError, match=rf"study\.yaml: is not YAML \(.*{re.escape(expected)}") as of_file:
+        load_config(path)
+    with pytest.raises(
+        InputError, match=rf"^--set: seed: .* is not a YAML value \(.*{re.escape(expected)}"
+    ) as of_option:
+        load_config(written(tmp_path), [f"seed={text}"])
+    for raised in (of_file, of_option):
+        assert "\n" not in str(raised.value)
+        assert len(str(raised.value)) < 800
+
+
+@pytest.mark.parametrize("bomb", [BOMB, MERGED], ids=["aliases", "merge keys"])
+def test_aliases_that_stand_for_billions_of_values_are_refused_at_once(tmp_path, bomb) -> None:
+    path = tmp_path / "study.yaml"
+    path.write_text(bomb)
+    assert len(bomb) < 1000
+    with pytest.raises(InputError, match="its aliases stand for more than 100,000 values"):
+        load_config(path)
+
+
+def test_few_aliases_are_taken_as_yaml_means_them(tmp_path) -> None:
+    path = tmp_path / "study.yaml"
+    path.write_text("study: s\nmodel: {source: &source m}\ntask: {kind: retrieval, data: *source}\n")
+    assert load_config(path).task.data.source == "m"
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"seed": list(range(5_000))}, {"seed": "x" * 50_000}, {"x" * 50_000: 1}, {"task": {"kind": "x" * 50_000}}],
+    ids=["a list", "a text", "a key", "a kind"],
+)
+def test_what_is_repeated_of_the_input_is_short(tmp_path, settings) -> None:
+    with pytest.raises(InputError) as raised:
+        load_config(written(tmp_path, **settings))
+    assert len(str(raised.value)) < 800
+
+
+def test_file_that_never_ends_is_refused() -> None:
+    with pytest.raises(InputError, match="is larger than 1 MiB"):
+        load_config(Path("/dev/zero"))
+
+
+def test_many_keys_are_compared_in_no_time(tmp_path) -> None:
+    path = tmp_path / "study.yaml"
+    path.write_text("".join(f"k{i}: 1\n" for i in range(3_000)))
+    with pytest.raises(InputError, match="k0: unknown key"):
+        load_config(path)
