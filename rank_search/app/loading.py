@@ -13,15 +13,15 @@ from rank_search.core.errors import InputError
 from rank_search.core.rank_curve import RankCurve
 from rank_search.models.library_logs import silence_library_logs
 from rank_search.models.modules import build_space
-from rank_search.models.source import choose_device
-from rank_search.study.metadata import StudyMetadata, environment, refuse_change
+from rank_search.models.source import choose_device, settings_files
+from rank_search.study.metadata import StudyMetadata, environment, refuse_change, refuse_changed_settings
 from rank_search.tasks.calls import uncalled_modules
 from rank_search.tasks.load import load_skeleton, load_task
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from rank_search.config import StudyConfig
+    from rank_search.config import ModelSource, StudyConfig
     from rank_search.core.ranks import RankMap
     from rank_search.core.space import Space
     from rank_search.study.handle import Study
@@ -90,7 +90,17 @@ def new_metadata(config: StudyConfig, space: Space, task: Task) -> StudyMetadata
         data_fingerprint=task.data_fingerprint,
         model_fingerprint=task.fingerprint,
         environment=environment(str(choose_device(config.model))),
+        model_files=_model_files(config),
     )
+
+
+def _model_files(config: StudyConfig) -> dict[str, str]:
+    """SHA-256 of the files beside the weights of each base model, by field of the study file and path."""
+    retriever: ModelSource | None = getattr(config.task, "retriever", None)
+    models = {"model": config.model, **({"task.retriever": retriever} if retriever else {})}
+    return {
+        f"{field}: {name}": digest for field, model in models.items() for name, digest in settings_files(model).items()
+    }
 
 
 def head_parameters(task: Task) -> int:
@@ -101,10 +111,12 @@ def head_parameters(task: Task) -> int:
 def refuse_other(kept: StudyMetadata, given: StudyMetadata) -> None:
     """Checks that a study would go on with the settings, data, model and modules that it was started with.
 
+    Where the data and the model lie does not matter.
+
     Raises:
         InputError: naming the first field that differs.
     """
-    refuse_change(dict(kept.config), dict(given.config))
+    refuse_changed_settings(kept.config, given.config)
     refuse_change(kept.data_fingerprint, given.data_fingerprint, "task.data")
     refuse_change(kept.model_fingerprint, given.model_fingerprint, "model.source")
     if changed := sorted(kept.space.shapes.keys() ^ given.space.shapes.keys()):
@@ -114,6 +126,14 @@ def refuse_other(kept: StudyMetadata, given: StudyMetadata) -> None:
             "the study another name",
             field="space.targets",
         )
+    for file in sorted(kept.model_files.keys() & given.model_files.keys()):
+        if kept.model_files[file] != given.model_files[file]:
+            field, _, name = file.partition(": ")
+            raise InputError(
+                f"{name} of the model is not what it was when the study was started; restore it, or give the study "
+                "another name",
+                field=f"{field}.source",
+            )
 
 
 def fingerprints(study: Study, *, trust_code: bool = False) -> tuple[str, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -18,7 +18,6 @@ from rank_search.app.loading import left_out_lines, load_study_task, new_metadat
 from rank_search.app.scheduling import make_schedule
 from rank_search.app.time_left import whole_study
 from rank_search.app.verdict import check_trained, is_measured, measure_on_test, train_afresh
-from rank_search.app.verdict import is_measured, measure_on_test, train_afresh
 from rank_search.core.errors import printable
 from rank_search.core.files import write_text
 from rank_search.core.job import no_callback
@@ -31,7 +30,7 @@ from rank_search.study.folder import StudyFolder
 from rank_search.study.handle import Study
 from rank_search.study.leases import Leases
 from rank_search.study.lock import ExclusiveLock
-from rank_search.study.metadata import StudyMetadata, refuse_change
+from rank_search.study.metadata import StudyMetadata, has_moved, refuse_changed_settings
 from rank_search.study.nested_scores import NestedScores
 from rank_search.study.storage import check_storage, create_study, is_shared
 
@@ -80,8 +79,8 @@ def run_study(
     check_extras(config)
     folder = StudyFolder.named(config.study)
     if (known := Study.find(folder, storage)) is not None:
-        refuse_change(dict(known.metadata.config), config.frozen())
-        if _is_done(known, config):
+        refuse_changed_settings(known.metadata.config, config.frozen())
+        if not has_moved(known.metadata.config, config.frozen()) and _is_done(known, config):
             check_trained(known)
             _trackers(known, config, console).send()
             console.print(f"{config.study}: all {len(known.trials())} trials are finished; nothing to train")
@@ -115,6 +114,9 @@ def _started(config: StudyConfig, given: StudyMetadata, folder: StudyFolder, sto
             study = Study.start(optuna_study, given, folder, storage)
         else:
             refuse_other(metadata, given)
+            if has_moved(metadata.config, given.config):  # export and doctor look for data and model there from now on
+                metadata = replace(metadata, config=given.config)
+                metadata.write(optuna_study)
             study = Study(optuna_study, metadata, folder, storage)
         folder.claim(study.metadata.identity)
         write_text(folder.path / "study.yaml", config.to_yaml())
@@ -215,6 +217,8 @@ def _trackers(study: Study, config: StudyConfig, console: Console) -> Trackers:
 def _print_warnings(task: Task, console: Console) -> None:
     for warning in task.warnings:
         console.print(warning, markup=False)
+
+
 def _print_data_notes(task: Task, console: Console) -> None:
     for note in task.data_notes:
         console.print(printable(note), markup=False)

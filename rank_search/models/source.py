@@ -25,6 +25,12 @@ from rank_search.core.files import local_path, sha256
 if TYPE_CHECKING:
     from rank_search.config import ModelConfig, ModelSource
 
+# What says how a text becomes tokens, and these become vectors.
+_SETTINGS = (
+    *("config.json", "*/config.json", "modules.json", "sentence_bert_config.json", "config_sentence_transformers.json"),
+    *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "chat_template.jinja"),
+    *("vocab.txt", "vocab.json", "merges.txt", "*.model"),
+)
 _HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
 
 
@@ -139,6 +145,21 @@ def choose_device(config: ModelConfig) -> torch.device:
     if not available[config.device]:
         raise InputError(f"'{config.device}' is not available on this machine; write auto", field="model.device")
     return torch.device(config.device)
+
+
+def settings_files(config: ModelSource) -> dict[str, str]:
+    """SHA-256 of the files beside a model's weights by their path: configuration, tokenizer, pooling, prompts.
+
+    Of a hub id they are those that are in the hub's cache. A GGUF file holds all of it itself.
+    """
+    located = locate(config)
+    if located.gguf_file:
+        return {}
+    folder = Path(located.path_or_id)
+    if not folder.is_dir():
+        folder = Path(hf_hub_download(located.path_or_id, "config.json", revision=config.revision)).parent
+    paths = (path for pattern in _SETTINGS for path in sorted(folder.glob(pattern)))
+    return {path.relative_to(folder).as_posix(): sha256(path) for path in paths if path.is_file()}
 
 
 def fingerprint(located: ModelLocation, config: ModelSource) -> str:

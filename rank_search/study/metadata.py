@@ -6,10 +6,11 @@ with the study when its storage is moved.
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 from contextlib import suppress
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
@@ -28,6 +29,8 @@ T = TypeVar("T")
 
 ATTRIBUTE = "rank_search"
 SCHEMA = 2  # of this and of the trials' records; rank_search.study.migration describes schema 1
+_MODEL_PLACE = ("source", "revision", "sha256")
+_DATA_PLACE = ("source", "config", "revision", "train", "validation", "test")
 _PACKAGES = ("rank_search", "torch", "transformers", "peft", "sentence-transformers", "optuna", "botorch", "gpytorch")
 
 
@@ -48,6 +51,8 @@ class StudyMetadata:
         environment: machine and versions that the study was started on.
         data_notes: what was left out of the data, and which texts several parts hold; empty where a version kept the
             study that did not say.
+        model_files: file of a base model beside its weights, such as its tokenizer's → SHA-256; empty where an older
+            version of this package started the study.
         schema: version of what is kept.
     """
 
@@ -62,6 +67,7 @@ class StudyMetadata:
     model_fingerprint: str
     environment: Mapping[str, Any]
     data_notes: tuple[str, ...] = ()
+    model_files: Mapping[str, str] = field(default_factory=dict)
     schema: int = SCHEMA
 
     def write(self, study: Study) -> None:
@@ -96,10 +102,10 @@ class StudyMetadata:
         Raises:
             KeyError: something is missing.
         """
-        kept = {"data_notes": (), **content}
+        kept = {"data_notes": (), "model_files": {}, **content}
         return cls(
             **{
-                **{field.name: kept[field.name] for field in fields(cls)},
+                **{each.name: kept[each.name] for each in fields(cls)},
                 "space": Space.from_json(content["space"]),
                 "head": tuple(content["head"]),
                 "classes": tuple(content["classes"]),
@@ -180,6 +186,7 @@ class _Kept(BaseModel):
     data_fingerprint: str
     model_fingerprint: str
     environment: dict[str, Any]
+    model_files: dict[str, str] = {}
 
 
 def _checked(content: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -216,6 +223,36 @@ def environment(device: str) -> dict[str, Any]:
         "cpus": os.cpu_count(),
         "versions": {package: version(package) for package in _PACKAGES},
     }
+
+
+def has_moved(kept: Mapping[str, Any], given: Mapping[str, Any]) -> bool:
+    """Whether two settings name other places for the data or the base models."""
+    return _split(kept)[1] != _split(given)[1]
+
+
+def refuse_changed_settings(kept: Mapping[str, Any], given: Mapping[str, Any]) -> None:
+    """Checks that two settings are the same but for the places of data and base models.
+
+    What lies there is compared by its fingerprint: a study goes on with a copy of the same data or model.
+
+    Raises:
+        InputError: naming the first field that differs.
+    """
+    refuse_change(_split(kept)[0], _split(given)[0])
+
+
+def _split(config: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Settings without the places of data and base models, and these places by field."""
+    settings: dict[str, Any] = json.loads(json.dumps(config))
+    places: dict[str, Any] = {}
+    sections = {
+        "model": (settings.get("model"), _MODEL_PLACE),
+        "task.retriever": (settings.get("task", {}).get("retriever"), _MODEL_PLACE),
+        "task.data": (settings.get("task", {}).get("data"), _DATA_PLACE),
+    }
+    for name, (section, fields_) in sections.items():
+        places |= {f"{name}.{key}": section.pop(key, None) for key in fields_} if section else {}
+    return settings, places
 
 
 def refuse_change(kept: Any, given: Any, field: str = "") -> None:

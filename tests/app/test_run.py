@@ -1,6 +1,7 @@
 """A run from its first check to its last line, with an executor that scores maps by a formula."""
 
 import io
+import shutil
 from types import SimpleNamespace
 
 import pytest
@@ -11,15 +12,17 @@ from rich.console import Console
 from rank_search.app import run as runs
 from rank_search.app.run import run_study
 from rank_search.app.verdict import comparison_of
+from rank_search.config import ModelConfig
 from rank_search.core.errors import InputError, RankSearchError, SearchStopped, TrainingFailed
 from rank_search.core.evaluation import Evaluation
 from rank_search.core.job import no_callback
 from rank_search.core.space import Space
 from rank_search.executors.protocol import Serial
+from rank_search.models.source import locate
 from rank_search.study.folder import StudyFolder
 from rank_search.study.handle import Study
 from rank_search.study.leases import Leases
-from tests.bench import SPACE, Landscape, study_config
+from tests.bench import EMBEDDED, SPACE, Landscape, study_config
 from tests.search.test_nested import Scorer
 
 pytestmark = pytest.mark.slow
@@ -170,6 +173,24 @@ def test_changed_settings_are_refused_before_data_are_read(machine) -> None:
         machine.run(training={"steps": 4})
     assert machine.loaded == 1
     assert files(machine) == before
+
+
+def test_a_study_goes_on_with_the_same_data_and_model_elsewhere(machine, tmp_path) -> None:
+    """On another machine, or after its files were moved: what counts is what lies there."""
+    before = outcome(machine.run(task={"data": "old/pairs.jsonl"}))
+    copied = tmp_path / "copied"
+    shutil.copytree(locate(ModelConfig(source=EMBEDDED)).path_or_id, copied)
+    moved = {"task": {"data": "new/pairs.jsonl"}, "model": {"source": str(copied)}}
+    study = machine.run(**moved)
+    assert outcome(study) == before
+    kept = Study.open("small").config
+    assert (kept.task.data.source, kept.model.source) == ("new/pairs.jsonl", str(copied))
+    machine.run(**moved)
+    assert machine.printed.endswith("nothing to train\n"), "it is not read again once it is known there"
+    machine.run(**moved, search={"trials": 6})
+    (copied / "tokenizer_config.json").write_text("{}")
+    with pytest.raises(InputError, match=r"model\.source: tokenizer_config\.json of the model is not what it was"):
+        machine.run(**moved, search={"trials": 7})
 
 
 @pytest.mark.parametrize(("name", "field"), [("data_fingerprint", "task.data"), ("fingerprint", "model.source")])

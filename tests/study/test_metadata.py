@@ -16,7 +16,9 @@ from rank_search.study.metadata import (
     SCHEMA,
     StudyMetadata,
     environment,
+    has_moved,
     refuse_change,
+    refuse_changed_settings,
     schema_of,
     version_of,
 )
@@ -31,6 +33,7 @@ FULL = dataclasses.replace(
     cut={"texts": (1, 9)},
     data_notes=("a note",),
     environment={"versions": {"rank_search": "1.2.3"}},
+    model_files={"model: config.json": "0a"},
 )
 SETTINGS = st.recursive(
     st.none() | st.integers() | st.text(max_size=3) | st.lists(st.integers(), max_size=2),
@@ -138,3 +141,41 @@ def without_none(value):
         return value
     kept = {name: without_none(part) for name, part in value.items()}
     return {name: part for name, part in kept.items() if part is not None}
+
+
+PLACES = {
+    "model": {"source": "a", "revision": "main", "sha256": None, "dtype": "float32"},
+    "task": {"kind": "rag", "data": {"source": "a", "train": "x", "seed": 0}, "retriever": {"source": "a"}},
+}
+
+
+@pytest.mark.parametrize(
+    ("path", "moves"),
+    [
+        (("model", "source"), True),
+        (("model", "revision"), True),
+        (("model", "dtype"), False),
+        (("task", "data", "train"), True),
+        (("task", "data", "seed"), False),
+        (("task", "retriever", "source"), True),
+        (("task", "kind"), False),
+    ],
+)
+def test_places_of_data_and_models_may_change_and_nothing_else(path, moves) -> None:
+    given = json.loads(json.dumps(PLACES))
+    section = given
+    for name in path[:-1]:
+        section = section[name]
+    section[path[-1]] = "new"
+    assert has_moved(PLACES, given) is moves
+    if moves:
+        refuse_changed_settings(PLACES, given)
+    else:
+        with pytest.raises(InputError, match=rf"^{'.'.join(path)}: is 'new', but the study was started with"):
+            refuse_changed_settings(PLACES, given)
+
+
+def test_metadata_without_files_of_the_model_is_of_an_older_version() -> None:
+    content = json.loads(json.dumps(dataclasses.asdict(FULL)))
+    del content["model_files"]
+    assert StudyMetadata.from_json(content) == dataclasses.replace(FULL, model_files={})
