@@ -86,7 +86,7 @@ def new_metadata(config: StudyConfig, space: Space, task: Task) -> StudyMetadata
         head_parameters=head_parameters(task),
         classes=task.classes,
         cut=task.cut,
-        data_notes=task.data_notes,
+        notes=task.notes,
         data_fingerprint=task.data_fingerprint,
         model_fingerprint=task.fingerprint,
         environment=environment(str(choose_device(config.model))),

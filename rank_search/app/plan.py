@@ -41,8 +41,7 @@ class Estimate:
         space: the search space.
         head_parameters: trained in every trial, beside the adapters'.
         cut: kind of text → how many were cut, of how many.
-        warnings: what the data or the models leave open.
-        data_notes: what was left out of the data, and which texts several parts hold.
+        notes: what the data loses, what its parts share, what files leave open, and whether the machine was busy.
         trials: how many trials are planned in the space.
         baselines: how many baselines outside it are trained, and how many are scored alone.
         verdict_trainings: fresh trainings for the verdict, at most.
@@ -58,8 +57,7 @@ class Estimate:
     space: Space
     head_parameters: int
     cut: Mapping[str, tuple[int, int]]
-    warnings: tuple[str, ...]
-    data_notes: tuple[str, ...]
+    notes: tuple[str, ...]
     trials: int
     baselines: tuple[int, int]
     verdict_trainings: int
@@ -99,8 +97,7 @@ def estimate_study(config: StudyConfig) -> Estimate:
         space=space,
         head_parameters=head_parameters(task),
         cut=task.cut,
-        warnings=(*task.warnings, *_machine_warnings(load)),
-        data_notes=task.data_notes,
+        notes=(*task.notes, *_machine_notes(load)),
         trials=config.search.trials,
         baselines=(len(rivals.all) - len(rivals.truncations), len(rivals.truncations)),
         verdict_trainings=_COMPARED * config.search.verdict_seeds,
@@ -124,7 +121,7 @@ def _evaluation_seconds(task: Task) -> float:
     return min(seconds, timed()) if seconds < _QUICK_SECONDS else seconds
 
 
-def _machine_warnings(load: float) -> list[str]:
+def _machine_notes(load: float) -> list[str]:
     cores = psutil.cpu_count() or 1
     if load <= _BUSY_LOAD * cores:
         return []

@@ -93,11 +93,10 @@ def run_study(
         given = new_metadata(config, space, task)
         if known is not None:
             refuse_other(known.metadata, given)
-    _print_warnings(task, console)
     for line in left_out_lines(space):
         console.print(line, markup=False)
     check(config.study, known.metadata if known is not None else given)
-    _print_data_notes(task, console)
+    _print_notes(task, console)
     with closing(make_executor(config, task, space)) as executor:
         if config.search.strategy == "nested" or config.search.pack not in (1, "auto"):
             executor.check_packs()
@@ -214,13 +213,8 @@ def _trackers(study: Study, config: StudyConfig, console: Console) -> Trackers:
     return Trackers(config.trackers, study, partial(console.print, markup=False))
 
 
-def _print_warnings(task: Task, console: Console) -> None:
-    for warning in task.warnings:
-        console.print(warning, markup=False)
-
-
-def _print_data_notes(task: Task, console: Console) -> None:
-    for note in task.data_notes:
+def _print_notes(task: Task, console: Console) -> None:
+    for note in task.notes:
         console.print(printable(note), markup=False)
     for kind, (cut, total) in task.cut.items():
         if cut:

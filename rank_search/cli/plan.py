@@ -42,8 +42,7 @@ def _content(estimate: Estimate) -> dict[str, Any]:
         "space_size": finite_or_none(space.size),
         "head_parameters": estimate.head_parameters,
         "cut": {kind: list(counts) for kind, counts in estimate.cut.items()},
-        "warnings": list(estimate.warnings),
-        "data_notes": list(estimate.data_notes),
+        "notes": list(estimate.notes),
         "least_parameters": space.least_parameters,
         "most_parameters": space.most_parameters,
         "trials": estimate.trials,
@@ -79,9 +78,7 @@ def _print_space(study: str, space: Space) -> None:
 def _print_cost(estimate: Estimate, steps: int) -> None:
     if estimate.head_parameters:
         print(f"and {estimate.head_parameters:,} parameters of the head, which are trained in every trial")
-    for warning in estimate.warnings:
-        print(warning)
-    for note in estimate.data_notes:
+    for note in estimate.notes:
         print(printable(note))
     for kind, (cut, total) in estimate.cut.items():
         if cut:

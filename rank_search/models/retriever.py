@@ -98,7 +98,7 @@ class Retriever:
         document: how documents are put into it.
         similarity: how embeddings are compared.
         fingerprint: a digest of the weights.
-        warnings: what a user should know about the files.
+        notes: sentences for the user about what the files leave open.
     """
 
     encoder: SentenceEncoder
@@ -107,7 +107,7 @@ class Retriever:
     document: TextKind
     similarity: Similarity
     fingerprint: str
-    warnings: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def tokenizer(self) -> PreTrainedTokenizerBase:
@@ -186,7 +186,7 @@ def load_retriever(config: ModelSource, device: torch.device) -> Retriever:
         document=kinds["document"],
         similarity=_similarity(config, model),
         fingerprint=fingerprint(located, config),
-        warnings=tuple(_warnings(config, model, located)),
+        notes=tuple(_notes(config, model, located)),
     )
     _check_vectors(config, retriever, model)
     return retriever
@@ -243,7 +243,7 @@ def _similarity(config: ModelSource, model: Any) -> Similarity:
     return name
 
 
-def _warnings(config: ModelSource, model: Any, located: ModelLocation) -> list[str]:
+def _notes(config: ModelSource, model: Any, located: ModelLocation) -> list[str]:
     """What the prompts of a model leave open."""
     prompts = {name: text for name, text in model.prompts.items() if text}
     advice = "set model.query_prompt and model.document_prompt if it was trained with prompts"

@@ -309,7 +309,7 @@ def summary_json(summary: Summary) -> str:
         "test_metrics": summary.test.get("metrics", {}),
         "head_parameters": summary.metadata.head_parameters,
         "cut": dict(summary.metadata.cut),
-        "data_notes": list(summary.metadata.data_notes),
+        "notes": list(summary.metadata.notes),
         "importance": dict(summary.importance),
         "nested": dict(summary.nested),
         "trials": summary.trials[columns].to_dict(orient="records"),

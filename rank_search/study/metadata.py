@@ -49,7 +49,7 @@ class StudyMetadata:
         data_fingerprint: changes with any text or split.
         model_fingerprint: changes with the base model's weights.
         environment: machine and versions that the study was started on.
-        data_notes: what was left out of the data, and which texts several parts hold; empty where a version kept the
+        notes: what the data loses, what its parts share, what files leave open; empty where a version kept the
             study that did not say.
         model_files: file of a base model beside its weights, such as its tokenizer's → SHA-256; empty where an older
             version of this package started the study.
@@ -66,7 +66,7 @@ class StudyMetadata:
     data_fingerprint: str
     model_fingerprint: str
     environment: Mapping[str, Any]
-    data_notes: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
     model_files: Mapping[str, str] = field(default_factory=dict)
     schema: int = SCHEMA
 
@@ -102,14 +102,14 @@ class StudyMetadata:
         Raises:
             KeyError: something is missing.
         """
-        kept = {"data_notes": (), "model_files": {}, **content}
+        kept = {"notes": (), "model_files": {}, **content}
         return cls(
             **{
                 **{each.name: kept[each.name] for each in fields(cls)},
                 "space": Space.from_json(content["space"]),
                 "head": tuple(content["head"]),
                 "classes": tuple(content["classes"]),
-                "data_notes": tuple(kept["data_notes"]),
+                "notes": tuple(kept["notes"]),
                 "cut": {kind: tuple(counts) for kind, counts in content["cut"].items()},
             }
         )

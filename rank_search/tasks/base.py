@@ -113,16 +113,12 @@ class Task(Protocol):
         """A digest that changes with any text or split of the data."""
 
     @property
-    def data_notes(self) -> tuple[str, ...]:
-        """Sentences for the user: what was left out of the data, and how many texts several parts hold."""
+    def notes(self) -> tuple[str, ...]:
+        """Sentences for the user: what the data loses, what its parts share, what a model's files leave open."""
 
     @property
     def cut(self) -> Mapping[str, tuple[int, int]]:
         """Kind of text → (number of texts that were truncated to the model's limit, number of all texts)."""
-
-    @property
-    def warnings(self) -> tuple[str, ...]:
-        """What a user should know about the data or the models before a study starts."""
 
     def training_batches(self, steps: int, seed: int, *, augmented: bool = False) -> Iterator[Any]:
         """Yields ``steps`` batches, which depend only on the seed and not on the adapter.

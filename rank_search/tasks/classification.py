@@ -56,8 +56,6 @@ class ClassificationTask:
         InputError: a batch is larger than the training split.
     """
 
-    warnings: tuple[str, ...] = ()
-
     def __init__(
         self,
         settings: ClassificationConfig,
@@ -102,8 +100,8 @@ class ClassificationTask:
         return self._data.fingerprint
 
     @property
-    def data_notes(self) -> tuple[str, ...]:
-        """What was left out of the data, and which texts several parts hold."""
+    def notes(self) -> tuple[str, ...]:
+        """Sentences for the user: what the data loses, what its parts share, what a model's files leave open."""
         return self._data.notes
 
     def training_batches(self, steps: int, seed: int, *, augmented: bool = False) -> Iterator[ClassificationBatch]:

@@ -72,7 +72,6 @@ class GenerationTask:
         self._encoded = {part: self._encode(part) for part in PARTS}
         encoded = [example for part in PARTS for example in self._encoded[part]]
         self.cut: Mapping[str, tuple[int, int]] = {"passages": (truncated, len(corpus)), **count_cut(encoded)}
-        self.warnings = retriever.warnings if retriever else ()
 
     @property
     def backbone(self) -> nn.Module:
@@ -92,9 +91,9 @@ class GenerationTask:
         return self._data.fingerprint
 
     @property
-    def data_notes(self) -> tuple[str, ...]:
-        """What was left out of the data, and which texts several parts hold."""
-        return self._data.notes
+    def notes(self) -> tuple[str, ...]:
+        """Sentences for the user: what the data loses, what its parts share, what a model's files leave open."""
+        return (*self._data.notes, *(self._retriever.notes if self._retriever else ()))
 
     def training_batches(self, steps: int, seed: int, *, augmented: bool = False) -> Iterator[AnswerBatch]:
         """Yields shuffled questions with their first right answer; augmentation changes the questions."""

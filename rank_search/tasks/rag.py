@@ -97,7 +97,6 @@ class RagTask:
             "passages for the generator": (truncated, len(corpus)),
             **{f"training {kind}": counts for kind, counts in count_cut(self._encoded).items()},
         }
-        self.warnings = retriever.warnings
 
     @property
     def fingerprint(self) -> str:
@@ -110,9 +109,9 @@ class RagTask:
         return self._data.fingerprint
 
     @property
-    def data_notes(self) -> tuple[str, ...]:
-        """What was left out of the data, and which texts several parts hold."""
-        return self._data.notes
+    def notes(self) -> tuple[str, ...]:
+        """Sentences for the user: what the data loses, what its parts share, what a model's files leave open."""
+        return (*self._data.notes, *self._retriever.notes)
 
     def training_batches(self, steps: int, seed: int, *, augmented: bool = False) -> Iterator[RagBatch]:
         """Yields shuffled questions; augmentation changes the questions for the retriever and the generator."""

@@ -99,19 +99,14 @@ class RetrievalTask:
         return self._retriever.fingerprint
 
     @property
-    def warnings(self) -> tuple[str, ...]:
-        """What the embedder's files leave open."""
-        return self._retriever.warnings
-
-    @property
     def data_fingerprint(self) -> str:
         """A digest that changes with any text or split of the data."""
         return self._data.fingerprint
 
     @property
-    def data_notes(self) -> tuple[str, ...]:
-        """What was left out of the data, and which texts several parts hold."""
-        return self._data.notes
+    def notes(self) -> tuple[str, ...]:
+        """Sentences for the user: what the data loses, what its parts share, what a model's files leave open."""
+        return (*self._data.notes, *self._retriever.notes)
 
     def training_batches(self, steps: int, seed: int, *, augmented: bool = False) -> Iterator[RetrievalBatch]:
         """Yields shuffled pairs; a batch holds documents of similar length, then queries of similar length."""

@@ -19,8 +19,7 @@ def estimate(**changes) -> Estimate:
         "space": SPACE,
         "head_parameters": 0,
         "cut": {},
-        "warnings": (),
-        "data_notes": (),
+        "notes": (),
         "trials": 10,
         "baselines": (2, 3),
         "verdict_trainings": 8,
@@ -80,7 +79,7 @@ def test_a_busy_machine_is_told(planned, monkeypatch, load, is_told) -> None:
     monkeypatch.setattr(plan.psutil, "getloadavg", lambda: (load, 0.0, 0.0))
     monkeypatch.setattr(plan.psutil, "cpu_count", lambda: 2)
     told = "the machine was busy already (load 3.1 on 2 cores): a free one takes less time than this"
-    assert planned.estimate().warnings == ((told,) if is_told else ())
+    assert planned.estimate().notes == ((told,) if is_told else ())
 
 
 def test_a_long_training_is_judged_by_its_first_steps(planned, small_task, monkeypatch) -> None:
@@ -117,7 +116,7 @@ def test_truncations_are_scored_and_not_trained(planned) -> None:
 def test_what_it_says_of_the_study_is_read_off_task_and_space(planned, small_task, small_space) -> None:
     found = planned.estimate(study="mine")
     assert (found.study, found.space, found.head_parameters, found.cut) == ("mine", small_space, 0, small_task.cut)
-    assert found.data_notes == small_task.data_notes == ()
+    assert small_task.notes == ()
 
 
 def test_nothing_is_written_and_the_model_stays_as_it_is(small_task, small_space, tmp_path, monkeypatch) -> None:

@@ -65,7 +65,7 @@ class Machine:
             head=(),
             classes=(),
             cut={"queries": (3, 40), "documents": (0, 40)},
-            data_notes=("2 of 40 texts of test are in train too",),
+            notes=("2 of 40 texts of test are in train too",),
             data_fingerprint="data",
             fingerprint="model",
             size=lambda _split: 10,

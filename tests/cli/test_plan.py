@@ -16,8 +16,7 @@ ESTIMATE = Estimate(
     space=replace(SPACE, left_out={f"tower.{i}.w": "is never called for this task" for i in range(2)}),
     head_parameters=7,
     cut={"queries": (3, 40), "documents": (0, 40)},
-    warnings=("the embedder has no prompts",),
-    data_notes=("2 of 40 texts of test are in train too",),
+    notes=("2 of 40 texts of test are in train too",),
     trials=25,
     baselines=(2, 1),
     verdict_trainings=8,
@@ -49,10 +48,9 @@ def test_json_is_one_object_and_nothing_else(planned) -> None:
     content = json.loads(out)
     assert content["study"] == "mine"
     assert content["modules"] == {name: [10, 10 + i] for i, name in enumerate(SPACE.shapes)}
-    assert content["warnings"] == ["the embedder has no prompts"]
     assert content["left_out"] == dict.fromkeys(["tower.0.w", "tower.1.w"], "is never called for this task")
     assert content["space_size"] == 4**4
-    assert content["data_notes"] == ["2 of 40 texts of test are in train too"]
+    assert content["notes"] == ["2 of 40 texts of test are in train too"]
     assert content["baselines"] == {"trained": 2, "scored": 1}
     assert content["estimated_seconds"] == (25 + 2 + 8) * 22.0 + 2.0
 
@@ -65,7 +63,6 @@ def test_people_get_tables_and_sentences(planned) -> None:
     assert "and 7 parameters of the head" in out
     assert "3 of 40 queries are longer than" in out
     assert "documents are longer" not in out
-    assert "the embedder has no prompts\n" in out
     assert "2 of 40 texts of test are in train too\n" in out
     assert "a trial takes 22 s: 40 steps of 0.50 s, which is 12 GFLOP at 24 GFLOP a second" in out
     assert "25 trials, 2 baselines to train and 1 to score, 8 fresh trainings for the verdict: about 13 min" in out

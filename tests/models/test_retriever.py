@@ -212,7 +212,7 @@ def test_prompts_of_the_study_file_take_the_place_of_the_models(tmp_path) -> Non
 )
 def test_prompts_that_seem_to_be_missing_are_told(tmp_path, name, prompts, settings, warning) -> None:
     source = write_embedder(tmp_path / name, bert(), embedded_tokenizer(), Pooling(32), prompts=prompts)
-    found = load_retriever(config(str(source), **settings), CPU).warnings
+    found = load_retriever(config(str(source), **settings), CPU).notes
     assert warning is None if not found else warning in found[0]
 
 

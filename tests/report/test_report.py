@@ -58,7 +58,7 @@ def test_page_shows_the_examples_of_the_test_split(bench, tmp_path) -> None:
 def test_page_tells_of_head_settings_and_cut_texts(bench, tmp_path) -> None:
     space = dataclasses.replace(SPACE, joint={"alpha": JointSetting(1, 16, 4, log=True)})
     bench.search(6, space=space)
-    said = {"head": ("classifier",), "head_parameters": 1234, "cut": {"texts": (5, 90)}, "data_notes": ("2 <are> out",)}
+    said = {"head": ("classifier",), "head_parameters": 1234, "cut": {"texts": (5, 90)}, "notes": ("2 <are> out",)}
     kept = dataclasses.replace(metadata(space), **said)
     summary = write_report(dataclasses.replace(bench.handle(space), metadata=kept), tmp_path / "report")
     page = " ".join((tmp_path / "report" / "index.html").read_text().split())

@@ -132,11 +132,9 @@ def test_failures_have_a_reason_and_numbers_stay_json(bench) -> None:
 def test_json_says_what_is_trained_and_searched_beside_the_ranks(bench) -> None:
     space = replace(SPACE, joint={"alpha": JointSetting(1, 16, 4, log=True)})
     bench.search(6, space=space)
-    kept = replace(
-        metadata(space), head=("classifier",), head_parameters=1234, cut={"texts": (5, 90)}, data_notes=("a",)
-    )
+    kept = replace(metadata(space), head=("classifier",), head_parameters=1234, cut={"texts": (5, 90)}, notes=("a",))
     found = written(replace(bench.handle(space), metadata=kept))
-    assert (found["head_parameters"], found["cut"], found["data_notes"]) == (1234, {"texts": [5, 90]}, ["a"])
+    assert (found["head_parameters"], found["cut"], found["notes"]) == (1234, {"texts": [5, 90]}, ["a"])
     assert all(set(row["settings"]) == {"alpha"} for row in found["trials"])
     assert set(found["chosen"]["settings"]) == {"alpha"}
 

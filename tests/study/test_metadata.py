@@ -31,7 +31,7 @@ FULL = dataclasses.replace(
     head_parameters=7,
     classes=("no", "yes"),
     cut={"texts": (1, 9)},
-    data_notes=("a note",),
+    notes=("a note",),
     environment={"versions": {"rank_search": "1.2.3"}},
     model_files={"model: config.json": "0a"},
 )
@@ -57,9 +57,9 @@ def test_metadata_comes_back_as_it_was(study, kept) -> None:
 
 def test_metadata_of_a_version_that_kept_no_notes_on_data_is_read(study) -> None:
     content = dataclasses.asdict(FULL)
-    del content["data_notes"]
+    del content["notes"]
     study.set_user_attr(ATTRIBUTE, content)
-    assert StudyMetadata.read(study) == dataclasses.replace(FULL, data_notes=())
+    assert StudyMetadata.read(study) == dataclasses.replace(FULL, notes=())
 
 
 def test_metadata_survives_json_as_a_storage_keeps_it() -> None:
