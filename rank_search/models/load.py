@@ -265,7 +265,9 @@ def max_length(model: nn.Module, tokenizer: PreTrainedTokenizerBase) -> int:
     Tokenizers without a limit report 10^30.
     """
     settings: Any = model.config
-    positions = getattr(settings, "max_position_embeddings", None) or tokenizer.model_max_length
+    positions = getattr(settings, "max_position_embeddings", None) or 0
+    if positions < 1:  # XLNet, whose positions have no limit, says -1
+        positions = tokenizer.model_max_length
     for name, module in model.named_modules():
         # RoBERTa and related models start counting positions after the padding index.
         if name.endswith("position_embeddings") and isinstance(module, nn.Embedding) and module.padding_idx is not None:

@@ -65,7 +65,14 @@ def _study(family: Family, folder: Path) -> dict[str, Any]:
         "task": task,
         "space": {"ladder": [1, 2], "group_by": "layer"},
         "training": {"steps": 4, "batch_size": 4, "precision": "float32", "learning_rate": 1e-2},
-        "search": {"trials": 2, "sampler": "random", "repeats": 0, "baselines": [], "verdict_seeds": 0, "pack": 2},
+        "search": {
+            "trials": 2,
+            "sampler": "random",
+            "repeats": 0,
+            "baselines": [],
+            "verdict_seeds": 0,
+            "pack": family.pack,
+        },
     }
 
 

@@ -31,6 +31,7 @@ class Family:
         prefix: of the names of its classes in transformers.
         settings: of its configuration.
         suffix: of the class whose weights are saved.
+        pack: maps that are trained at once; some models do not keep several apart.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Family:
     prefix: str
     settings: dict[str, Any]
     suffix: str
+    pack: int = 2
 
     def write(self, folder: Path) -> None:
         """Writes configuration, weights and tokenizer."""
@@ -53,8 +55,8 @@ class Family:
         tokenizer.save_pretrained(folder)
 
 
-def _classifier(name: str, prefix: str, **settings: Any) -> Family:
-    return Family(name, "classification", prefix, settings, "ForSequenceClassification")
+def _classifier(name: str, prefix: str, pack: int = 2, **settings: Any) -> Family:
+    return Family(name, "classification", prefix, settings, "ForSequenceClassification", pack)
 
 
 def _embedder(name: str, prefix: str, suffix: str = "Model", **settings: Any) -> Family:
@@ -83,13 +85,13 @@ FAMILIES = (
     _classifier("xlm-roberta", "XLMRoberta", **_OFFSET),
     _classifier("distilbert", "DistilBert", dim=32, n_layers=2, n_heads=4, hidden_dim=48),
     _classifier("mpnet", "MPNet", **{**_SIZES, "max_position_embeddings": 130}),
-    _classifier("deberta-v2", "DebertaV2", **_SIZES, relative_attention=True, pos_att_type=["p2c", "c2p"]),
+    _classifier("deberta-v2", "DebertaV2", pack=1, **_SIZES, relative_attention=True, pos_att_type=["p2c", "c2p"]),
     _classifier("electra", "Electra", **_SIZES, embedding_size=16),
     _classifier("albert", "Albert", **_SIZES, embedding_size=16),
     _classifier("modernbert", "ModernBert", **_SIZES, cls_token_id=101, sep_token_id=102),
     _classifier("bart", "Bart", **_BART),
     _classifier("t5", "T5", **_ENCODER_DECODER),
-    _classifier("xlnet", "XLNet", d_model=32, n_layer=2, n_head=4, d_inner=48),
+    _classifier("xlnet", "XLNet", pack=1, d_model=32, n_layer=2, n_head=4, d_inner=48),
     _embedder("t5", "T5", **_ENCODER_DECODER),
     _embedder("mpnet", "MPNet", **{**_SIZES, "max_position_embeddings": 130}),
     _embedder("qwen3", "Qwen3", **_WIDE),

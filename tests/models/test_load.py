@@ -12,6 +12,8 @@ from transformers import (
     BertModel,
     RobertaConfig,
     RobertaModel,
+    XLNetConfig,
+    XLNetModel,
 )
 
 from rank_search.config import ModelConfig
@@ -107,6 +109,12 @@ def test_positions_of_roberta_start_after_padding() -> None:
     assert max_length(roberta, Tokenizer()) == 18
     roberta(torch.full((1, 18), 5))
     assert max_length(BertModel(BertConfig(max_position_embeddings=20, **sizes)), Tokenizer()) == 20
+
+
+def test_positions_without_a_limit_leave_that_of_the_tokenizer() -> None:
+    model = XLNetModel(XLNetConfig(d_model=32, n_layer=1, n_head=4, d_inner=48, vocab_size=64))
+    assert model.config.max_position_embeddings == -1
+    assert max_length(model, SimpleNamespace(model_max_length=512)) == 512
 
 
 @pytest.mark.training

@@ -127,7 +127,8 @@ def check_served(adapter: AdapterFiles) -> None:
     max_lora_rank(adapter.settings.top_rank)
     heads = adapter.settings.modules_to_save or []
     if set(heads) - {"classifier", "score"} or any(len(name.split(".")) != 2 for name in adapter.whole):
-        raise NotServed(f"takes no modules_to_save but a linear classifier or score, and this has {', '.join(heads)}")
+        layers = sorted({name.rpartition(".")[0] for name in adapter.whole})
+        raise NotServed(f"takes no modules_to_save but a linear classifier or score, and this has {', '.join(layers)}")
 
 
 def load_by_own_code(bundle: Bundle) -> AppliedUpdates:
