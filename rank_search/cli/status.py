@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from rank_search.cli.options import JsonOption, StorageOption, StudyArgument
 from rank_search.cli.output import print_json, print_table
 from rank_search.cli.study import open_study
+from rank_search.core.errors import printable
 
 if TYPE_CHECKING:
     from rank_search.app.status import StudyStatus
@@ -38,11 +39,11 @@ def _content(found: StudyStatus) -> dict[str, Any]:
 
 def _print(found: StudyStatus) -> None:
     counts = ", ".join(f"{count} {name.lower()}" for name, count in found.trials.items()) or "none"
-    print(f"{found.study}: {found.state}; trials: {counts}; hypervolume {found.hypervolume:,.1f}")
+    print(f"{printable(found.study)}: {found.state}; trials: {counts}; hypervolume {found.hypervolume:,.1f}")
     if found.failure_kinds:
         print("failures: " + ", ".join(f"{count} {kind}" for kind, count in found.failure_kinds.items()))
     for reason, count in found.failures.items():
-        print(f"failed {count} ×: {reason}")
+        print(f"failed {count} ×: {printable(reason)}")
     rows = [
         (
             str(trial.number),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from rank_search.adapters import Adapter, adapter_folder, compact, in_all_layers, padded
+from rank_search.adapters import Adapter, adapter_folder, compact, in_all_layers, padded, saved_ranks
 from rank_search.core.errors import InputError, RankSearchError
 from rank_search.data.splits import fingerprint as joint_fingerprint
 from rank_search.export.certificate import certified_labels, certify, measure_reference, prevents_export
@@ -112,6 +112,7 @@ def write_bundles(exported: ExportedTrial, form: str, out: Path, *, force: bool)
     """
     exported.refuse_untrusted_code()
     _check_unchanged(exported)
+    _check_ranks(exported)
     lines = []
     for part in exported.parts:
         folder = adapter_folder(out, part.prefix)
@@ -136,6 +137,20 @@ def _check_unchanged(exported: ExportedTrial) -> None:
             f"{' or '.join(repr(source.source) for source in sources)} has changed since the study started; "
             "restore it, or name its revision",
             field="model.source",
+        )
+
+
+def _check_ranks(exported: ExportedTrial) -> None:
+    """Checks that the saved adapter has the ranks that its record, and so the model card, states.
+
+    Raises:
+        RankSearchError: it has others.
+    """
+    number, folder = exported.trial.number, exported.folder
+    if exported.has_adapter and saved_ranks(folder.adapter(number)) != exported.rank_map.adapted:
+        raise RankSearchError(
+            f"trial {number}: its saved adapter has other ranks than its record; doctor --fix moves it away, then add "
+            "--retrain to train it again"
         )
 
 

@@ -191,9 +191,35 @@ def certify(
         base: its base model.
         reference: the outputs that they must reach.
         names: labels of the readers to try.
+
+    Raises:
+        InputError: the ranks or the parameters that the manifest, and so the model card, states are not the weights'.
     """
+    _check_stated(folder, manifest)
     bundle = Bundle(folder, base, reference)
     return tuple(_finding(reader, bundle, manifest) for reader in readers() if reader.label in names)
+
+
+def _check_stated(folder: Path, manifest: Manifest) -> None:
+    """Checks what a bundle states of its weights, where its format keeps each module's rank.
+
+    Raises:
+        InputError: the ranks, or the trainable parameters, are others.
+    """
+    if manifest.format not in {"peft", "compact"}:
+        return
+    file, factors = str(folder / FILE), Adapter.load(folder).factors
+    ranks = {name: len(a) for name, (a, _) in factors.items()}
+    stated = {name: rank for name, rank in manifest.ranks.items() if rank}
+    if wrong := sorted(name for name in ranks.keys() | stated.keys() if ranks.get(name) != stated.get(name)):
+        problem = (
+            f"says rank {stated.get(wrong[0], 0)}, but the weights have rank {ranks.get(wrong[0], 0)}; export again"
+        )
+        raise InputError(problem, file=file, field=f"ranks.{wrong[0]}")
+    parameters = sum(a.numel() + b.numel() for a, b in factors.values())
+    if parameters != manifest.trainable_parameters:
+        problem = f"says {manifest.trainable_parameters:,}, but the weights have {parameters:,}; export again"
+        raise InputError(problem, file=file, field="trainable_parameters")
 
 
 def _finding(reader: Reader, bundle: Bundle, manifest: Manifest) -> Finding:

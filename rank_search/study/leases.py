@@ -47,10 +47,15 @@ def is_live(lease: Lease | None) -> bool:
         return bool(lease["expires"] > time.time())
     try:
         process = psutil.Process(lease["pid"])
-        is_it = abs(process.create_time() - lease["started"]) < 1
+        is_it = abs(_started(process) - lease["started"]) < 1
         return bool(is_it and process.status() != psutil.STATUS_ZOMBIE)  # whose parent has not looked at its end
     except psutil.NoSuchProcess:
         return False
+
+
+def _started(process: psutil.Process) -> float:
+    """When a process was started, in seconds since the machine was: that changes with no clock."""
+    return process.create_time() - psutil.boot_time()
 
 
 class Leases:
@@ -128,7 +133,7 @@ class Leases:
             "driver": self._driver,
             "host": host(),
             "pid": process.pid,
-            "started": process.create_time(),
+            "started": _started(process),
             "expires": time.time() + _DURATION,
         }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -93,6 +94,23 @@ def test_what_was_kept_of_the_trial_stays_beside_the_new_score(study) -> None:
     assert (after["values"], after["losses"]) == (before["values"], before["losses"])
     study.folder.check_adapter(UNIFORM)  # the digests are those of the new weights
     assert f"trial 1 was trained again: {after['retrained']:.4f}, and {score:.4f} in the search" in said.getvalue()
+
+
+@pytest.mark.parametrize("difference", ["ranks", "score"])
+def test_training_that_comes_out_as_another_is_not_kept(study, monkeypatch, difference) -> None:
+    """As where a library, a device or a recipe has changed meanwhile."""
+    record = study.trial(EVA)
+    other = {"ranks": {**record.attributes.ranks, next(iter(study.space.shapes)): 3}} if difference == "ranks" else {}
+    score = record.score - 0.5 if difference == "score" else record.score
+    changed = replace(record, attributes=record.attributes.model_copy(update=other), score=score)
+    monkeypatch.setattr(Study, "trial", lambda _study, _number: changed)
+    before = study.folder.read_result(EVA)
+    digests = study.folder.adapter_digests(EVA)
+    with pytest.raises(
+        RankSearchError, match=r"trial 2 was trained again and came out as another: .* nothing was kept"
+    ):
+        retrain(study, EVA, Console(file=io.StringIO()))
+    assert (study.folder.read_result(EVA), study.folder.adapter_digests(EVA)) == (before, digests)
 
 
 def test_untrained_model_has_nothing_to_train(study) -> None:

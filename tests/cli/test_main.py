@@ -47,11 +47,20 @@ def test_unknown_option_is_refused(verb) -> None:
     assert said.splitlines()[-1].startswith("Error: ")
 
 
+AGAIN = "nothing that was recorded is lost: fix that, then run the same command to go on"
+
+
 @pytest.mark.parametrize(
     ("error", "status", "line"),
     [
         (InputError("is wrong", field="--rule"), 2, "--rule: is wrong"),
         (SearchStopped("too many trials failed"), 1, "too many trials failed"),
+        (
+            OSError(errno.ENOSPC, "No space left on device", "reports/small"),
+            1,
+            f"reports/small: the disk is full; {AGAIN}",
+        ),
+        (SearchStopped("it failed: \x1b[2J"), 1, r"it failed: \x1b[2J"),
         (IsADirectoryError(errno.EISDIR, "Is a directory", "a\nb"), 1, "[Errno 21] Is a directory: 'a\\nb'"),
     ],
 )

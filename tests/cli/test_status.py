@@ -23,6 +23,13 @@ def test_status_tells_failures_by_reason(bench, command) -> None:
     assert "failed 2 ×: boom" in result.stdout
 
 
+def test_control_characters_of_a_reason_do_not_reach_the_terminal(bench, command) -> None:
+    bench.search(6, Landscape({1: TrainingFailed("boom\x1b[2J\rall is well")}))
+    result = command("status", str(bench.folder.path))
+    assert r"failed 1 ×: boom\x1b[2J\rall is well" in result.stdout
+    assert "\x1b" not in result.stdout
+
+
 def test_kinds_of_failures_are_counted(bench) -> None:
     bench.search(6, Landscape({1: TrainingFailed("boom"), 3: TrainingFailed("no memory", "out of memory")}))
     _, out, _ = in_process("status", str(bench.folder.path))

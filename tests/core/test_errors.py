@@ -52,6 +52,8 @@ def test_printable_text_is_one_line_and_stays_the_same_when_repeated(text) -> No
         ("mysql+pymysql://user:s3:cret@host:3306/db", "mysql+pymysql://user:***@host:3306/db"),
         ("postgresql:/user:secret@host/db", "postgresql:/user:***@host/db"),  # a path that lost a slash
         ("postgresql://:secret@host/db", "postgresql://:***@host/db"),
+        ("postgresql://user:se@cret@host/db", "postgresql://user:***@host/db"),
+        ("postgresql://host/db?user=me&password=secret&x=1", "postgresql://host/db?user=me&password=***&x=1"),
         ("sqlite:///studies/demo/study.db", "sqlite:///studies/demo/study.db"),
     ],
 )

@@ -1,5 +1,6 @@
 import json
 import re
+from dataclasses import replace
 
 import pytest
 import torch
@@ -137,3 +138,27 @@ def test_adapter_that_changes_nothing_can_not_be_certified(exported_trial, tmp_p
     save_file(tensors, weights, metadata={"format": "pt"})
     with pytest.raises(RankSearchError, match="nothing can be certified"):
         write_export(exported, "peft", tmp_path / "out")
+
+
+@pytest.mark.parametrize("form", ["peft", "compact"])
+def test_card_that_states_other_ranks_than_the_weights_have_is_refused(exported_trial, tmp_path, form) -> None:
+    write_export(exported_trial("generation"), form, tmp_path / "out")
+    manifest = json.loads((tmp_path / "out" / "rank_search.json").read_text())
+    name = next(name for name, rank in manifest["ranks"].items() if rank)
+    rewrite(tmp_path / "out" / "rank_search.json", ranks={**manifest["ranks"], name: 7})
+    with pytest.raises(InputError, match=rf"ranks\.{re.escape(name)}: says rank 7, but the weights have rank"):
+        verify(tmp_path / "out", None)
+    rewrite(tmp_path / "out" / "rank_search.json", ranks=manifest["ranks"], trainable_parameters=800)
+    with pytest.raises(InputError, match="trainable_parameters: says 800, but the weights have"):
+        verify(tmp_path / "out", None)
+
+
+def test_adapter_of_other_ranks_than_its_record_is_not_exported(exported_trial, tmp_path) -> None:
+    """As one that was trained again after its recipe had set its ranks."""
+    exported = exported_trial("generation")
+    name = next(name for name, rank in exported.trial.ranks.items() if rank)
+    record = replace(exported, trial=replace(exported.trial, ranks={**exported.trial.ranks, name: 7}))
+    for form in ("peft", "merged"):
+        with pytest.raises(RankSearchError, match="its saved adapter has other ranks than its record"):
+            write_export(record, form, tmp_path / form)
+        assert not (tmp_path / form).exists()

@@ -63,7 +63,7 @@ def test_lease_of_a_living_process_is_live(trial, held) -> None:
 
 def test_lease_of_a_killed_process_is_free_at_once(held) -> None:
     process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
-    lease = {**held._new(), "pid": process.pid, "started": psutil.Process(process.pid).create_time()}
+    lease = {**held._new(), "pid": process.pid, "started": leases._started(psutil.Process(process.pid))}
     assert leases.is_live(lease)
     process.kill()
     process.wait()
@@ -72,6 +72,15 @@ def test_lease_of_a_killed_process_is_free_at_once(held) -> None:
 
 def test_pid_that_came_round_again_is_not_the_holder(held) -> None:
     assert not leases.is_live({**held._new(), "started": time.time() - 1e6})
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="patches psutil's Linux part")
+@pytest.mark.parametrize("seconds", [-7200, 7200])
+def test_living_driver_is_known_when_the_clock_is_set(monkeypatch, seconds) -> None:
+    """Linux works out from its clock when it was started, and so when each process was."""
+    lease, booted = Leases(NO_LOCK)._new(), psutil.boot_time()
+    monkeypatch.setattr("psutil._pslinux.boot_time", lambda: booted + seconds)
+    assert leases.is_live(lease)
 
 
 def test_lease_of_another_host_is_live_until_it_expires(held) -> None:
