@@ -10,16 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from optuna.trial import TrialState
 from safetensors import SafetensorError, safe_open
-from sqlalchemy import create_engine, text
-from sqlalchemy.exc import SQLAlchemyError
 
 from rank_search.core.errors import InputError, RankSearchError
 from rank_search.core.job import no_callback
 from rank_search.core.processes import is_in_use
-from rank_search.study.faults import is_unreachable
 from rank_search.study.folder import StudyFolder
 from rank_search.study.handle import Study
 from rank_search.study.leases import is_live, part_leases
+from rank_search.study.storage import database_damage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -85,7 +83,7 @@ def examine(
         RankSearchError: it is to be fixed, and a run is at work on it.
     """
     folder = StudyFolder.named(study)
-    if storage is None and (damage := _database_damage(folder)):
+    if storage is None and (damage := database_damage(folder, thorough=True)):
         return [Finding(str(folder.database), f"{damage}; restore it from a copy")]
     opened = Study.open(study, storage)
     found = _fixed(opened, on_fix) if fix else [problem.finding for problem in _problems(opened)]
@@ -125,23 +123,6 @@ def _attributes(study: Study) -> Iterator[_Problem]:
             read()
         except InputError as error:
             yield _Problem(Finding(study.database, str(error)))
-
-
-def _database_damage(folder: StudyFolder) -> str:
-    """What SQLite says of the file's structure; empty where it is sound."""
-    if not folder.database.is_file():
-        return ""
-    engine = create_engine(folder.url)
-    try:
-        with engine.connect() as connection:
-            (answer,) = connection.execute(text("PRAGMA integrity_check(1)")).scalars()
-    except SQLAlchemyError as error:
-        if is_unreachable(error):
-            raise RankSearchError(f"{folder.database}: another process keeps it locked; stop that") from None
-        return "it is damaged, or no SQLite file"
-    finally:
-        engine.dispose()
-    return "" if answer == "ok" else f"SQLite says: {' '.join(str(answer).split())}"
 
 
 def _trials(study: Study) -> Iterator[_Problem]:

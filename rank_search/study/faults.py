@@ -35,6 +35,7 @@ _DISK_FULL = "53100"  # of PostgreSQL's SQLSTATE
 # Of a file system that takes no more, or is gone; of a process or user that may do no more.
 _FULL = {errno.ENOSPC: "the disk is full", errno.EDQUOT: "the disk quota is used up", errno.EROFS: "is read-only"}
 _GONE = {errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.EMFILE, errno.ENFILE, errno.EACCES, errno.EPERM}
+_DAMAGED = re.compile(r"malformed|not a database|decode to UTF-8")  # SQLite's words, and those of its module
 _NO_MEMORY = re.compile(r"can't allocate memory|out of memory", re.IGNORECASE)
 
 
@@ -66,7 +67,7 @@ def out_of_service(error: Exception) -> OutOfService | None:
         cause = (error.__cause__ or error) if isinstance(error, StorageInternalError) else error
         driver_error = cause.orig if isinstance(cause, DBAPIError) else None
         reason = driver_error if isinstance(driver_error, sqlite3.Error) else _name(driver_error or cause)
-        if isinstance(driver_error, sqlite3.DatabaseError) and "malformed" in str(driver_error):
+        if isinstance(driver_error, sqlite3.DatabaseError) and _DAMAGED.search(str(driver_error)):
             return OutOfService(f"the storage is damaged ({reason}); restore it from a copy")
         what = f"the storage failed ({reason})"
     else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sqlite3
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -10,13 +11,14 @@ from typing import TYPE_CHECKING, Literal
 import optuna
 import psutil
 from optuna.storages import RDBStorage
-from sqlalchemy import create_engine, inspect
+from sqlalchemy import create_engine, inspect, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError, IntegrityError, ProgrammingError, SQLAlchemyError
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random
 
-from rank_search.core.errors import InputError, OutOfService, first_line
+from rank_search.core.errors import InputError, OutOfService, RankSearchError, first_line
 from rank_search.core.extras import require_extra
+from rank_search.study.faults import is_unreachable
 from rank_search.study.optuna_compat import UNREADABLE
 
 if TYPE_CHECKING:
@@ -128,6 +130,8 @@ def find_study(folder: StudyFolder, storage: str | None) -> optuna.Study | None:
     Raises:
         InputError: the storage can't be opened.
     """
+    if storage is None and (damage := database_damage(folder)):
+        raise InputError(f"{damage}; restore it from a copy", file=str(folder.database))
     names = study_names(folder, storage)
     # A copied or renamed folder holds one study, under its old name.
     name = names[0] if storage is None and len(names) == 1 else folder.name
@@ -135,6 +139,34 @@ def find_study(folder: StudyFolder, storage: str | None) -> optuna.Study | None:
         return None
     with explained(folder, storage):
         return optuna.load_study(storage=open_storage(storage or folder.url), study_name=name)
+
+
+def database_damage(folder: StudyFolder, *, thorough: bool = False) -> str:
+    """What is wrong with the structure of a folder's own SQLite file; empty where nothing is, or there is no file.
+
+    SQLite reads a table as far as it can, so rows of a damaged file may be missing without an error.
+
+    Args:
+        folder: the folder.
+        thorough: also look whether indices agree with their tables.
+
+    Raises:
+        RankSearchError: another process keeps the file locked.
+    """
+    if not folder.database.is_file():
+        return ""
+    engine = create_engine(folder.url, connect_args={"timeout": _SQLITE_WAIT})
+    try:
+        with engine.connect() as connection:
+            check = "integrity_check" if thorough else "quick_check"
+            (answer,) = connection.execute(text(f"PRAGMA {check}(1)")).scalars()
+    except (SQLAlchemyError, UnicodeDecodeError) as error:
+        if is_unreachable(error):
+            raise RankSearchError(f"{folder.database}: another process keeps it locked; stop that") from None
+        return "it is damaged, or no SQLite file"
+    finally:
+        engine.dispose()
+    return "" if answer == "ok" else f"it is damaged; SQLite says: {' '.join(str(answer).split())}"
 
 
 @contextmanager
@@ -167,14 +199,13 @@ def study_names(folder: StudyFolder, storage: str | None) -> list[str]:
             if storage and not file.absolute().parent.is_dir():
                 raise InputError(f"{str(file.parent)!r} is no folder; make it first", field="--storage")
             # Opening a file that is missing, or is not Optuna's, would create tables in it.
-            if not file.is_file() or not inspect(create_engine(address)).has_table("studies"):
-                return []
+            with explained(folder, storage):
+                if not file.is_file() or not inspect(create_engine(address)).has_table("studies"):
+                    return []
         with explained(folder, storage):
             names = optuna.get_all_study_names(open_storage(url))
         return [name for name in names if not name.endswith(BESIDE)]
     except SQLAlchemyError as error:
-        if storage is None:
-            raise InputError("is damaged, or no SQLite file; restore it", file=str(folder.database)) from None
         raise _unusable(error, url) from None
 
 
@@ -218,6 +249,8 @@ def _unusable(error: Exception, url: str) -> InputError | OutOfService:
             f"{file}: the disk is full; nothing that was recorded is lost: make room, then run the same command again"
         )
     reason = error.orig if isinstance(error, DBAPIError) else type(error).__name__
+    if isinstance(reason, sqlite3.DatabaseError) and not isinstance(reason, sqlite3.OperationalError):
+        return InputError("it is damaged, or no SQLite file; restore it from a copy", file=file)
     return InputError(f"can't be opened ({reason}); check that its folder can be read and written", file=file)
 
 

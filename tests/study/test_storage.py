@@ -34,7 +34,7 @@ def test_foreign_and_damaged_databases_are_left_alone(bench) -> None:
             Study.open(str(bench.folder.path))
         assert file.read_bytes() == content
     file.write_bytes(b"no database at all, but long enough to have a header" * 9)
-    with pytest.raises(InputError, match=r"study\.db: is damaged, or no SQLite file"):
+    with pytest.raises(InputError, match=r"study\.db: it is damaged, or no SQLite file; restore it from a copy"):
         Study.open(str(bench.folder.path))
 
 
@@ -81,3 +81,16 @@ def test_tables_of_another_version_of_optuna_are_told(bench) -> None:
         connection.commit()
     with pytest.raises(InputError, match=r"study\.db: its tables are of another version of Optuna than .*; install"):
         Study.open(str(bench.folder.path))
+
+
+def test_pages_of_zeros_are_no_missing_rows(bench) -> None:
+    """SQLite reads what is left of a table, and says nothing."""
+    bench.search(4)
+    content = bytearray(bench.folder.database.read_bytes())
+    size = int.from_bytes(content[16:18], "big")
+    for page in range(1, len(content) // size):
+        damaged = content.copy()
+        damaged[page * size : (page + 1) * size] = bytes(size)
+        bench.folder.database.write_bytes(damaged)
+        with contextlib.suppress(InputError):
+            assert len(Study.open(str(bench.folder.path)).trials()) == 4
