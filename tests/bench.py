@@ -16,6 +16,7 @@ import pandas as pd
 from rank_search.analysis.choice import DEFAULT_RULE, Rule, choose
 from rank_search.analysis.maps import probabilities, study_maps
 from rank_search.config import StudyConfig
+from rank_search.core.candidate import SETS_RANKS
 from rank_search.core.evaluation import Evaluation
 from rank_search.core.job import FineTuned, Job, Rungs, Stopped
 from rank_search.core.ranks import RankMap, Shape
@@ -223,8 +224,11 @@ def recorded(study: Study, number: int, score: float = 0.5) -> None:
     """Records a running trial as complete, as a recorder does."""
     trial = reopened(study.optuna_study, study.optuna_study.trials[number])
     keep(trial, seconds=0.01)
-    rank_map = study.read_now(trial).rank_map
+    record = study.read_now(trial)
+    rank_map = record.rank_map
     assert rank_map is not None
+    if record.attributes.recipe in SETS_RANKS:
+        keep(trial, ranks=dict(rank_map.ranks))
     study.optuna_study.tell(trial, [score, study.space.parameters(rank_map)])
 
 

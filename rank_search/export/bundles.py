@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from rank_search.adapters import Adapter, adapter_folder, compact, in_all_layers, padded, saved_ranks
+from rank_search.adapters import Adapter, adapter_folder, compact, in_all_layers, padded
 from rank_search.core.errors import InputError, RankSearchError
 from rank_search.data.splits import fingerprint as joint_fingerprint
 from rank_search.export.certificate import certified_labels, certify, measure_reference, prevents_export
@@ -112,7 +112,6 @@ def write_bundles(exported: ExportedTrial, form: str, out: Path, *, force: bool)
     """
     exported.refuse_untrusted_code()
     _check_unchanged(exported)
-    _check_ranks(exported)
     lines = []
     for part in exported.parts:
         folder = adapter_folder(out, part.prefix)
@@ -140,22 +139,24 @@ def _check_unchanged(exported: ExportedTrial) -> None:
         )
 
 
-def _check_ranks(exported: ExportedTrial) -> None:
+def _check_ranks(part: ModelPart) -> None:
     """Checks that the saved adapter has the ranks that its record, and so the model card, states.
 
     Raises:
+        InputError: the adapter is damaged.
         RankSearchError: it has others.
     """
-    number, folder = exported.trial.number, exported.folder
-    if exported.has_adapter and saved_ranks(folder.adapter(number)) != exported.rank_map.adapted:
+    ranks = {name: len(a) for name, (a, _) in Adapter.load(part.adapter).factors.items()}
+    if ranks != part.rank_map.adapted:
         raise RankSearchError(
-            f"trial {number}: its saved adapter has other ranks than its record; doctor --fix moves it away, then add "
-            "--retrain to train it again"
+            f"trial {part.exported.trial.number}: its saved adapter has other ranks than its record; doctor --fix "
+            "moves it away, then add --retrain to train it again"
         )
 
 
 def _write(part: ModelPart, form: str, folder: Path, *, force: bool) -> list[str]:
     exported = part.exported
+    _check_ranks(part)
     base = load_base(part.model, part.auto_class, len(exported.metadata.classes))
     reference = measure_reference(base, part.adapter, embedder=part.auto_class in EMBEDDERS)
     _WRITERS[form](part, base, folder)

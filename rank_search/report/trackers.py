@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import sys
 from contextlib import contextmanager, redirect_stdout, suppress
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
 
     from rank_search.study.handle import Study
     from rank_search.study.record import TrialRecord
+
+
+_SECRET = re.compile(r"(KEY|TOKEN|PASSWORD|SECRET)$", re.IGNORECASE)  # names of such variables end so
+_LEAST_SECRET = 6  # characters; a shorter value may be part of any word
 
 
 class Trackers:
@@ -94,7 +99,7 @@ class Trackers:
             with _unattended(self._place):
                 self._send_trial(name, trial, result)
         except Exception as error:
-            reason = printable(" ".join(f"{type(error).__name__}: {error}".split()))
+            reason = printable(_without_secrets(" ".join(f"{type(error).__name__}: {error}".split())))
             self._say(f"trackers: {name} gets no more trials in this run, which goes on ({reason})")
             self._names.remove(name)
             return False
@@ -118,6 +123,14 @@ class Trackers:
             tracker.log({**metrics, **known}, step=len(losses))
         finally:
             tracker.finish()
+
+
+def _without_secrets(text: str) -> str:
+    """A text in which what the environment keeps under a name such as ``WANDB_API_KEY`` is masked."""
+    secrets = [value for name, value in os.environ.items() if _SECRET.search(name) and len(value) >= _LEAST_SECRET]
+    for secret in sorted(secrets, key=len, reverse=True):
+        text = text.replace(secret, "***")
+    return text
 
 
 @contextmanager

@@ -206,6 +206,20 @@ def test_a_run_is_ended_whatever_happens_in_it(bench, monkeypatch) -> None:
     ]
 
 
+def test_token_in_a_trackers_complaint_is_masked(bench, monkeypatch) -> None:
+    from accelerate.tracking import TensorBoardTracker
+
+    def refuse(*_arguments, **_options):
+        raise PermissionError("401 for https://api.host/runs?key=local-4f1c0ffee5ec4e7 (local-4f1c0ffee5ec4e7)")
+
+    monkeypatch.setenv("WANDB_API_KEY", "local-4f1c0ffee5ec4e7")
+    monkeypatch.setenv("SOME_TOKEN", "for")  # too short to be looked for in words
+    monkeypatch.setattr(TensorBoardTracker, "log", refuse)
+    lines: list[str] = []
+    trackers(bench, "tensorboard", say=lines.append).send()
+    assert lines[0].endswith("(PermissionError: 401 for https://api.host/runs?key=*** (***))")
+
+
 def test_a_tracker_that_fails_is_named_once_and_gets_the_rest_later(bench, monkeypatch) -> None:
     lines: list[str] = []
     failing = trackers(bench, "mlflow", "tensorboard", say=lines.append)
