@@ -117,8 +117,9 @@ def _replace(folder: Path, new: Path, work: Path) -> None:
     """Puts a new folder in the place of an older one, which goes to ``work``."""
     for turn in itertools.count():
         old = work / f"old-{turn}"
-        with suppress(FileNotFoundError):
-            folder.rename(old)
+        if folder.exists():
+            with suppress(FileNotFoundError):  # another process has just moved it away
+                folder.rename(old)
         try:
             new.rename(folder)
         except OSError as error:

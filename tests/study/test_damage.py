@@ -9,6 +9,8 @@ import pytest
 from rank_search.study.handle import Study
 from tests.conftest import in_process
 
+pytestmark = pytest.mark.slow
+
 THIRD = "(select trial_id from trials where number = 3)"
 OF_3 = f"where trial_id = {THIRD}"
 
