@@ -63,8 +63,8 @@ def _embedder(name: str, prefix: str, suffix: str = "Model", **settings: Any) ->
     return Family(f"{name}-embedder", "retrieval", prefix, settings, suffix)
 
 
-def _decoder(name: str, prefix: str, suffix: str = "ForCausalLM", **settings: Any) -> Family:
-    return Family(name, "generation", prefix, settings, suffix)
+def _decoder(name: str, prefix: str, suffix: str = "ForCausalLM", pack: int = 2, **settings: Any) -> Family:
+    return Family(name, "generation", prefix, settings, suffix, pack)
 
 
 _ENCODER_DECODER = {"d_model": 32, "d_ff": 48, "num_layers": 2, "num_heads": 4, "d_kv": 8, "decoder_start_token_id": 0}
@@ -106,7 +106,7 @@ FAMILIES = (
     _decoder("gemma2", "Gemma2", **_WIDE, query_pre_attn_scalar=16),
     _decoder("gemma3", "Gemma3", **_WIDE, query_pre_attn_scalar=16),
     _decoder("phi", "Phi", **_SIZES),
-    _decoder("opt", "OPT", **_SIZES, ffn_dim=48, word_embed_proj_dim=32),
+    _decoder("opt", "OPT", pack=1, **_SIZES, ffn_dim=48, word_embed_proj_dim=32),
     _decoder("gpt-neox", "GPTNeoX", **_SIZES),
     _decoder("falcon", "Falcon", **_SIZES),
     _decoder("bloom", "Bloom", hidden_size=32, n_layer=2, n_head=4),
