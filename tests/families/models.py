@@ -47,7 +47,9 @@ class Family:
         tokenizer.eos_token, tokenizer.bos_token = tokenizer.sep_token, tokenizer.cls_token
         marks = {"pad_token_id": 0, "bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id}
         labels = {"num_labels": 3} if self.kind == "classification" else {}
-        config = getattr(transformers, f"{self.prefix}Config")
+        # Of families for images too, the part for texts.
+        part = "TextConfig" if hasattr(transformers, f"{self.prefix}TextConfig") else "Config"
+        config = getattr(transformers, f"{self.prefix}{part}")
         torch.manual_seed(0)
         settings = {"vocab_size": len(tokenizer), **marks, **labels, **self.settings}
         model = getattr(transformers, f"{self.prefix}{self.suffix}")(config(**settings))
