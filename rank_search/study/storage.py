@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import sqlite3
 from contextlib import contextmanager
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -230,7 +231,7 @@ def open_storage(url: str) -> RDBStorage:
         return again(lambda: RDBStorage(url, engine_kwargs=connect))
     except RuntimeError:  # Optuna's, at tables of another version of it
         raise InputError(
-            f"its tables are of another version of Optuna than {optuna.__version__}, which is installed; install the "
+            f"its tables are of another version of Optuna than {version('optuna')}, which is installed; install the "
             "newest Optuna, or upgrade older tables by: optuna storage upgrade --storage URL",
             file=_sqlite_file(url) or "--storage",
         ) from None
