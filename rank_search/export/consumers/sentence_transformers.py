@@ -30,14 +30,20 @@ def vectors_of_bundle(bundle: Bundle) -> Tensor:
 
 
 def _model(bundle: Bundle) -> Any:
-    """The merged embedder, or the base embedder with the adapter that it loads itself."""
+    """The merged embedder, or the base embedder with the adapter that it loads itself.
+
+    Raises:
+        Refused: the configuration of a merged embedder is not that of its base model.
+    """
     import torch
     from sentence_transformers import SentenceTransformer
 
+    from rank_search.export.merged_config import check_config
     from rank_search.models.retriever import sentence_transformer
 
     weights = {"dtype": torch.float32, "use_safetensors": True}
     if not (bundle.folder / "adapter_config.json").is_file():
+        check_config(bundle)
         return SentenceTransformer(str(bundle.folder), device="cpu", model_kwargs=weights)
     model = sentence_transformer(bundle.base.source, torch.device("cpu"), **weights)
     model.load_adapter(str(bundle.folder))
