@@ -296,7 +296,7 @@ def test_a_driver_waits_for_nested_scores_of_another(machine, monkeypatch) -> No
     waited = []
     monkeypatch.setattr(runs.time, "sleep", lambda seconds: waited.append(seconds) or other.release_part("nested"))
     config = study_config(search={"strategy": "nested", "nested": {"evaluations": 12}, "trials": TRIALS})
-    monkeypatch.setattr(runs, "refuse_change", lambda *_: None)  # the study has no nested scores yet
+    monkeypatch.setattr(runs, "refuse_changed_settings", lambda *_: None)  # the study has no nested scores yet
     monkeypatch.setattr(runs, "refuse_other", lambda *_: None)
     out = io.StringIO()
     (study.folder.path / "test.json").unlink()
