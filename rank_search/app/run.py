@@ -95,6 +95,8 @@ def run_study(
             refuse_other(known.metadata, given)
     for line in left_out_lines(space):
         console.print(line, markup=False)
+    if known is None:
+        folder.check_owner(given.identity)  # whose study.db may be gone
     check(config.study, known.metadata if known is not None else given)
     _print_notes(task, console)
     with closing(make_executor(config, task, space)) as executor:
