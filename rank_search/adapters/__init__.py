@@ -2,7 +2,7 @@
 
 from rank_search.adapters.eva import eva_directions, eva_init
 from rank_search.adapters.forms import compact, in_all_layers, padded
-from rank_search.adapters.loading import known_warnings, loaded, restored
+from rank_search.adapters.loading import known_warnings, loaded
 from rank_search.adapters.lora import adalora_config, base_models, lora_config, stored_transposed
 from rank_search.adapters.members import AdapterInit, Member, TrainableParameters
 from rank_search.adapters.pack import Pack, packed
@@ -47,7 +47,6 @@ __all__ = [
     "module_scale",
     "packed",
     "padded",
-    "restored",
     "saved_ranks",
     "stored_transposed",
     "unsupported_modules",

@@ -6,14 +6,14 @@ import warnings
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
-from peft import LoraConfig, PeftModel
+from peft import PeftModel
 
 from rank_search.adapters.lora import base_models
 from rank_search.adapters.saving import ADAPTER, adapter_folder
-from rank_search.models.modules import linear_modules
+from rank_search.models.restoring import restored
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
     from pathlib import Path
 
     from torch import nn
@@ -32,29 +32,14 @@ def loaded(backbone: nn.Module, folder: Path) -> Iterator[None]:
 
 @contextmanager
 def _loaded(model: nn.Module, folder: Path) -> Iterator[None]:
-    head = LoraConfig.from_pretrained(str(folder)).modules_to_save or ()
-    with restored(model, [*head, *linear_modules(model)]):  # PEFT leaves its layers behind if it raises
+    # PEFT leaves its layers behind if it raises, and its ``unload`` the trained copies of heads.
+    with restored(model):
         with known_warnings():
             peft_model = PeftModel.from_pretrained(model, folder, adapter_name=ADAPTER)
         try:
             yield
         finally:
             peft_model.unload()
-
-
-@contextmanager
-def restored(model: nn.Module, names: Sequence[str]) -> Iterator[None]:
-    """Puts a model's own modules back at the end.
-
-    PEFT's ``unload`` does not do so for heads: it leaves the trained copies in place.
-    """
-    originals = {name: model.get_submodule(name) for name in names}
-    try:
-        yield
-    finally:
-        for name, module in originals.items():
-            model.set_submodule(name, module)
-            module.requires_grad_(requires_grad=False)
 
 
 @contextmanager

@@ -102,9 +102,8 @@ def _fixed(study: Study, on_fix: Callable[[Finding], Any]) -> list[Finding]:
             raise RankSearchError(f"{folder.path}: a run of this study is at work; stop it, or leave out --fix")
         for problem in _problems(study):
             finding = problem.finding
-            if problem.path is not None and os.path.lexists(
-                problem.path
-            ):  # else it went with the folder that it was in
+            # What lies in a folder that was moved has gone with it.
+            if problem.path is not None and os.path.lexists(problem.path):
                 on_fix(finding)
                 folder.move_to_quarantine(problem.path)
                 finding = replace(finding, fixed=True)

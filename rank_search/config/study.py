@@ -81,7 +81,7 @@ class StudyConfig(Section):
                 raise ValueError(f"search.sampler: grid can't try every value of space.{name}; leave space.{name} out")
         if self.training.head_learning_rate is not None and self.task.kind != "classification":
             raise ValueError("training.head_learning_rate: only classifiers have a head; leave it out")
-        if self.task.kind != "retrieval" and (self.model.query_prompt or self.model.document_prompt) is not None:
+        if self.task.kind != "retrieval" and (self.model.query_prompt, self.model.document_prompt) != (None, None):
             raise ValueError("model.query_prompt: only sentence embedders have such prompts; leave it out")
         if self.space.augmentation and self.training.augmentation == "none":
             raise ValueError("space.augmentation: there is no augmentation to search; set training.augmentation")

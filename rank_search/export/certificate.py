@@ -100,12 +100,15 @@ def measure_reference(base: LoadedBase, adapter: Path, *, embedder: bool = False
     before = outputs_with(base, AppliedUpdates({}, head), ids, mask)
     with loaded(base.model, adapter):
         reference = Reference(before, outputs(base.model, ids, mask), ids, mask)
-    if not reference.effect >= LEAST_EFFECT:
-        raise RankSearchError(
-            f"the adapter changes outputs by {reference.effect:.1e} of the largest, too little to distinguish a "
-            "wrong scale from rounding; nothing can be certified"
-        )
-    return _with_vectors(reference, base, adapter) if embedder else reference
+    if embedder:
+        reference = _with_vectors(reference, base, adapter)
+    for change in filter(None, (reference, reference.vectors)):
+        if not change.effect >= LEAST_EFFECT:
+            raise RankSearchError(
+                f"the adapter changes outputs by {change.effect:.1e} of the largest, too little to distinguish a "
+                "wrong scale from rounding; nothing can be certified"
+            )
+    return reference
 
 
 def _with_vectors(reference: Reference, base: LoadedBase, adapter: Path) -> Reference:

@@ -246,7 +246,7 @@ def _similarity(config: ModelSource, model: Any) -> Similarity:
 def _notes(config: ModelSource, model: Any, located: ModelLocation) -> list[str]:
     """What the prompts of a model leave open."""
     prompts = {name: text for name, text in model.prompts.items() if text}
-    advice = "set model.query_prompt and model.document_prompt if it was trained with prompts"
+    advice = "set query_prompt and document_prompt beside its source if it was trained with prompts"
     if unused := sorted(prompts.keys() - {"query", "document"}):
         return [f"{config.source!r}: sentence-transformers does not use its prompt {unused[0]!r} for search; {advice}"]
     card = Path(located.path_or_id) / "README.md"

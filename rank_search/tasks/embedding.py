@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from rank_search.models.retriever import Retriever, TextKind
 
+_LARGE_SCALE = 5  # a factor that cosine similarities need, and that makes a loss of dot products all or nothing
 _PREPARED_TOGETHER = 256  # texts; the library pads them to the longest of them
 
 
@@ -107,3 +108,13 @@ def ranking_loss(
     similarities = query_vectors @ _vectors(retriever, documents, retriever.document, copies).mT
     logits = (similarities * scale).masked_fill(other_positives, -torch.inf)
     return -functional.log_softmax(logits, dim=-1).diagonal(dim1=1, dim2=2).mean(dim=1)
+
+
+def scale_notes(retriever: Retriever, scale: float) -> tuple[str, ...]:
+    """A sentence for the user if the factor in the loss does not suit the model's similarity."""
+    if retriever.similarity == "cosine" or scale < _LARGE_SCALE:
+        return ()
+    problem = (
+        f"the embedder compares by dot product, and task.similarity_scale {scale:g} is made for cosine similarities"
+    )
+    return (f"{problem}; 1 is usual for dot products",)

@@ -14,7 +14,7 @@ from rank_search.tasks.answering import AnswerBatch, Answerer, count_cut
 from rank_search.tasks.augmentation import augment_texts, load_augmentation
 from rank_search.tasks.base import BatchShape, Example, MarkedText, Output, examples_to_show
 from rank_search.tasks.batching import CALIBRATION_BATCHES, check_batch_size, training_indices
-from rank_search.tasks.embedding import encoder_inputs, ranking_loss, token_ids
+from rank_search.tasks.embedding import encoder_inputs, ranking_loss, scale_notes, token_ids
 from rank_search.tasks.generation import PARTS, mark_answer, score_answers
 from rank_search.tasks.passages import PassageRetriever
 from rank_search.tasks.prompts import PromptBuilder
@@ -111,7 +111,8 @@ class RagTask:
     @property
     def notes(self) -> tuple[str, ...]:
         """Sentences for the user: what the data loses, what its parts share, what a model's files leave open."""
-        return (*self._data.notes, *self._retriever.notes)
+        scale = scale_notes(self._retriever, self._settings.similarity_scale)
+        return (*self._data.notes, *self._retriever.notes, *scale)
 
     def training_batches(self, steps: int, seed: int, *, augmented: bool = False) -> Iterator[RagBatch]:
         """Yields shuffled questions; augmentation changes the questions for the retriever and the generator."""

@@ -15,7 +15,7 @@ from rank_search.core.evaluation import Evaluation
 from rank_search.tasks.augmentation import augment_texts, load_augmentation
 from rank_search.tasks.base import BatchShape, Example, MarkedText, Output, examples_to_show
 from rank_search.tasks.batching import CALIBRATION_BATCHES, check_batch_size, training_indices
-from rank_search.tasks.embedding import embed, encoder_inputs, ranking_loss, token_ids
+from rank_search.tasks.embedding import embed, encoder_inputs, ranking_loss, scale_notes, token_ids
 from rank_search.tasks.metrics import ndcg, recall, reciprocal_rank
 
 if TYPE_CHECKING:
@@ -106,7 +106,8 @@ class RetrievalTask:
     @property
     def notes(self) -> tuple[str, ...]:
         """Sentences for the user: what the data loses, what its parts share, what a model's files leave open."""
-        return (*self._data.notes, *self._retriever.notes)
+        scale = scale_notes(self._retriever, self._settings.similarity_scale)
+        return (*self._data.notes, *self._retriever.notes, *scale)
 
     def training_batches(self, steps: int, seed: int, *, augmented: bool = False) -> Iterator[RetrievalBatch]:
         """Yields shuffled pairs; a batch holds documents of similar length, then queries of similar length."""

@@ -20,11 +20,11 @@ from rank_search.adapters import (
     adalora_config,
     base_models,
     known_warnings,
-    restored,
     stored_transposed,
 )
 from rank_search.core.errors import TrainingFailed
 from rank_search.core.ranks import RankMap
+from rank_search.models.restoring import restored
 from rank_search.training.attention import eager_attention_if_short
 from rank_search.training.optimiser import AdapterOptimiser
 from rank_search.training.pack_training import not_finite, out_of_time
@@ -116,7 +116,7 @@ def _adalora_models(task: Task, job: Job, config: StudyConfig) -> Iterator[dict[
         models: dict[str, AdaLoraModel] = {}
         for prefix, model in base_models(task.backbone).items():
             ranks = job.rank_map.under(prefix)
-            stack.enter_context(restored(model, [*ranks.adapted, *task.head]))
+            stack.enter_context(restored(model))
             settings = adalora_config(
                 ranks,
                 config.adapter,

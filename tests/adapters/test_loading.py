@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from rank_search.adapters import loaded, packed, restored
+from rank_search.adapters import loaded, packed
 from rank_search.adapters.saving import WEIGHTS
 from rank_search.core.ranks import RankMap
 from tests.packs import SPACES, member, output
@@ -62,12 +62,3 @@ def test_each_base_model_gets_the_adapter_of_its_folder(tmp_path) -> None:
     with loaded(both, tmp_path / "a"):
         assert torch.equal(output(both["right"]), before)
         assert not torch.allclose(output(both["left"]), before, atol=1e-3)
-
-
-def test_restored_modules_are_frozen(model) -> None:
-    original = model.classifier
-    with restored(model, ["classifier"]):
-        model.classifier = nn.Linear(32, 2)
-        original.requires_grad_()
-    assert model.classifier is original
-    assert not any(weight.requires_grad for weight in original.parameters())

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from rank_search.tasks.embedding import embed, encoder_inputs, ranking_loss, token_ids
+from rank_search.tasks.embedding import embed, encoder_inputs, ranking_loss, scale_notes, token_ids
 from tests.embedders import small_retriever
 
 
@@ -76,3 +76,11 @@ def test_loss_is_cross_entropy_over_positives_and_negatives_but_not_other_positi
     first = functional.cross_entropy(logits[:1, :3], torch.tensor([0]))
     second = functional.cross_entropy(logits[1:], torch.tensor([1]))
     assert loss.tolist() == pytest.approx([float(first + second) / 2] * 2, abs=1e-5)
+
+
+def test_a_scale_that_is_made_for_cosines_is_told_for_dot_products() -> None:
+    cosine = small_retriever()
+    dot = replace(cosine, similarity="dot")
+    assert scale_notes(cosine, 20.0) == scale_notes(dot, 1.0) == ()
+    (note,) = scale_notes(dot, 20.0)
+    assert note.endswith("task.similarity_scale 20 is made for cosine similarities; 1 is usual for dot products")
