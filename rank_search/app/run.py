@@ -68,7 +68,7 @@ def run_study(
         storage: URL of another storage than the study's own SQLite file.
         console: where progress goes.
         on_end: called with the finished study while no other driver does what comes after its trials.
-        check: called with the study's name and metadata before anything is written; raises where ``on_end`` would fail.
+        check: called with the study's name and metadata before it starts or goes on; raises where ``on_end`` would fail.
 
     Raises:
         InputError: an extra is missing, or settings, model or data are wrong, or differ from those that the study was
@@ -95,23 +95,29 @@ def run_study(
             refuse_other(known.metadata, given)
     for line in left_out_lines(space):
         console.print(line, markup=False)
-    if known is None:
-        folder.check_owner(given.identity)  # whose study.db may be gone
-    check(config.study, known.metadata if known is not None else given)
     _print_notes(task, console)
     with closing(make_executor(config, task, space)) as executor:
         if config.search.strategy == "nested" or config.search.pack not in (1, "auto"):
             executor.check_packs()
         with folder.locked(shared=is_shared(storage)):
-            study = _started(config, given, folder, storage)
+            study = _started(config, given, folder, storage, check)
             return _Run(study, config, console, task, executor, on_end).to_the_end()
 
 
-def _started(config: StudyConfig, given: StudyMetadata, folder: StudyFolder, storage: str | None) -> Study:
-    """The study, which another driver may have started since it was looked for."""
+def _started(
+    config: StudyConfig, given: StudyMetadata, folder: StudyFolder, storage: str | None, check: Check
+) -> Study:
+    """The study, which another driver may have started since it was looked for.
+
+    Raises:
+        InputError: its folder, or that of its report, holds another study.
+    """
     optuna_study = create_study(folder, storage)
     with ExclusiveLock(storage or folder.url, optuna_study.study_name).acquired():
-        if (metadata := StudyMetadata.read(optuna_study)) is None:
+        metadata = StudyMetadata.read(optuna_study)
+        folder.check_owner((metadata or given).identity)
+        check(config.study, metadata or given)
+        if metadata is None:
             study = Study.start(optuna_study, given, folder, storage)
         else:
             refuse_other(metadata, given)
