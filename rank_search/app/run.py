@@ -68,7 +68,8 @@ def run_study(
         storage: URL of another storage than the study's own SQLite file.
         console: where progress goes.
         on_end: called with the finished study while no other driver does what comes after its trials.
-        check: called with the study's name and metadata before it starts or goes on; raises where ``on_end`` would fail.
+        check: called with the study's name and metadata before it starts or goes on; raises where ``on_end`` would
+            fail.
 
     Raises:
         InputError: an extra is missing, or settings, model or data are wrong, or differ from those that the study was
