@@ -60,7 +60,7 @@ def test_squad_format(tmp_path) -> None:
         ("a.json", b"1" * 5000, r"a\.json: is JSON that can't be read"),
         ("a.json", b'{"text": "a"}\n{"text": \n', r"a\.json: line 2 is not JSON"),
         ("a.jsonl.gz", b"no gzip", r"a\.jsonl\.gz: is not a whole gzip file"),
-        ("a.jsonl.gz", gzip.compress(b'{"text": "a"}\n' * 99)[:-20], r"a\.jsonl\.gz: is not a whole gzip file"),
+        ("a.jsonl.gz", gzip.compress(b'{"text": "a"}\n' * 99, mtime=0)[:-20], r"a\.jsonl\.gz: is not a whole gzip file"),
         ("a.zip", b"PK", r"task\.data: 'a\.zip' has an unknown format; unpack it, and name what is in it"),
         ("a.txt", b"text", r"task\.data: 'a\.txt' has an unknown format; use one of \.jsonl"),
     ],
@@ -76,7 +76,7 @@ def test_error_about_a_broken_file_names_file_and_line(tmp_path, name, content, 
 def test_file_that_does_not_fit_into_memory_is_refused(tmp_path, monkeypatch, name) -> None:
     """Also one that is small until it is decompressed."""
     content = b" " * 50_000_000
-    (tmp_path / name).write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
+    (tmp_path / name).write_bytes(gzip.compress(content, mtime=0) if name.endswith(".gz") else content)
     monkeypatch.setattr(limits, "memory_limit", lambda: 10_000_000)
     with pytest.raises(InputError, match=rf"{name}: holds more than 0\.0 GB, a quarter of this machine's free memory"):
         read_file(tmp_path / name)
