@@ -60,7 +60,11 @@ def test_squad_format(tmp_path) -> None:
         ("a.json", b"1" * 5000, r"a\.json: is JSON that can't be read"),
         ("a.json", b'{"text": "a"}\n{"text": \n', r"a\.json: line 2 is not JSON"),
         ("a.jsonl.gz", b"no gzip", r"a\.jsonl\.gz: is not a whole gzip file"),
-        ("a.jsonl.gz", gzip.compress(b'{"text": "a"}\n' * 99, mtime=0)[:-20], r"a\.jsonl\.gz: is not a whole gzip file"),
+        (
+            "a.jsonl.gz",
+            gzip.compress(b'{"text": "a"}\n' * 99, mtime=0)[:-20],
+            r"a\.jsonl\.gz: is not a whole gzip file",
+        ),
         ("a.zip", b"PK", r"task\.data: 'a\.zip' has an unknown format; unpack it, and name what is in it"),
         ("a.txt", b"text", r"task\.data: 'a\.txt' has an unknown format; use one of \.jsonl"),
     ],
