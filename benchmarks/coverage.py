@@ -1,145 +1,289 @@
-"""How often the verdict's 95 % interval holds the truth, when the truth is known.
+"""How often intervals hold the truth, and choices are right, where the truth is known.
 
-    python benchmarks/coverage.py              # 500 simulated studies: some minutes
-    python benchmarks/coverage.py --runs 20    # a quick look
+    python benchmarks/coverage.py              # 1,000 simulated studies of each kind: an hour
+    python benchmarks/coverage.py --runs 50    # a quick look
 
-Each run is a study on RankBench: it sees one training of the uniform maps and of some others, drawn by chance, and
-chooses by the default rule. The truth is how much higher the chosen map scores than its uniform rival, over all
-examples and trainings of the table. The verdict sees a sample: examples drawn from those of the table, and on each of
-its fresh seeds the noise of a training, in the mean and by example, as large as the trainings of the table show.
+Each simulated study draws maps from a table of real trainings, whose scores are known example by example. What a map
+truly scores is its mean over all trainings and examples of the table. A study sees samples of that: examples drawn from
+those of the table, one sample for the search, one for the choice and one for the verdict; and in each training the
+noise of a seed, in the mean and by example, as large as trainings of the same map in the table differ by.
+
+Of each study it is asked: whether the paired intervals of its maps against the best uniform map hold the truth, for
+1, 2, 3, 5 and 10 seeds; whether the map that the rule chooses is truly worse than the best map by more than the margin,
+and how much larger it is than the smallest map that is truly as good; and whether the verdict's interval, at which it
+looks again and again while it trains more seeds, holds the truth when it stops.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import sys
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import numpy as np
+import pandas as pd
 import typer
 
-from rank_search.analysis.comparison import Comparison
+from rank_search.analysis.choice import choose, in_doubt
+from rank_search.analysis.evidence import Evidence, trainings_of
+from rank_search.analysis.looks import level, looks
 from rank_search.analysis.maps import maps_table
-from rank_search.analysis.verdict import judge
-from rank_search.core.rivals import UNIFORM
-from rank_search.search.schedule import SEARCH
+from rank_search.analysis.scores import ExampleScores
+from rank_search.analysis.verdict import outcome_of
+from rank_search.core.choice import Margin, Rule
+from rank_search.core.rivals import SEARCH, UNIFORM
 from rank_search.study.metadata import environment
 from rank_search.study.table import COLUMNS
 
 sys.path.insert(0, str(Path(__file__).parent / "rankbench"))
-import pandas as pd
 from rankbench import RankBench
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
 OUT = Path("reports/benchmarks")
-TESTED = 500  # examples of a verdict
+SEEDS = (1, 2, 3, 5, 10)
 OTHERS = 20  # maps of a study beside the uniform ones
+ROUNDS, IN_ROUND = 3, 4  # repeats of a study, and the maps in each
+RULES = ("as-good-as-best", "within-one-se")
 
 
-def trials_of(bench: RankBench, draw: np.random.Generator, seed: int) -> pd.DataFrame:
-    """The table of trials of a simulated study."""
+@dataclass(frozen=True)
+class Mix:
+    """One kind of noise.
+
+    Attributes:
+        name: in words.
+        scores: ``[seeds, maps, examples]`` of real trainings.
+        parameters: of each map.
+        uniform: places of the trained uniform maps; the untrained one stands first.
+        examples: of each sample.
+        of_seed: how many times as much as in the table seeds shift a map's mean score.
+    """
+
+    name: str
+    scores: np.ndarray
+    parameters: np.ndarray
+    uniform: tuple[int, ...]
+    examples: int
+    of_seed: float = 1.0
+
+    @cached_property
+    def truth(self) -> np.ndarray:
+        """What each map truly scores for each example, ``[maps, examples]``."""
+        mean: np.ndarray = self.scores.mean(axis=0)
+        return mean
+
+    @cached_property
+    def rest(self) -> np.ndarray:
+        """What a training adds for single examples, by map and example: of mean zero."""
+        seeds = len(self.scores)
+        around = (self.scores[0] - self.truth) * math.sqrt(seeds / (seeds - 1))
+        centred: np.ndarray = around - around.mean(axis=1, keepdims=True)
+        return centred
+
+    @cached_property
+    def seed_deviation(self) -> float:
+        """Standard deviation of what a seed adds to a map's mean score, beyond what its examples add."""
+        trained = self.parameters > 0
+        means = self.scores[:, trained].mean(axis=2)
+        shifts = means - means.mean(axis=1, keepdims=True)  # what a seed adds to all maps alike cancels out in pairs
+        from_examples = self.rest[trained].var() / self.scores.shape[2]
+        return self.of_seed * math.sqrt(max(0.0, float(shifts.var(axis=0, ddof=1).mean()) - float(from_examples)))
+
+    def sample(self, draw: np.random.Generator) -> np.ndarray:
+        """Examples of one part of a study."""
+        return draw.integers(self.scores.shape[2], size=self.examples)
+
+    def training(self, place: int, parts: list[np.ndarray], draw: np.random.Generator) -> list[np.ndarray]:
+        """What one training of a map scores on each part; the untrained map scores the same each time."""
+        if self.parameters[place] == 0:
+            return [self.truth[place][part] for part in parts]
+        shift = self.seed_deviation * draw.normal()
+        scores = self.truth[place] + shift + draw.permutation(self.rest[place]) * draw.choice([-1.0, 1.0])
+        return [scores[part] for part in parts]
+
+
+def mixes() -> list[Mix]:
+    """The kinds of noise that are simulated."""
+    bench = RankBench.load()
     space = bench.space
-    uniform = [bench.place(space.proposal(space.uniform(rank))) for rank in space.ladder]
-    others = draw.choice(np.setdiff1d(np.arange(len(bench.table)), uniform), OTHERS, replace=False)
-    rows = []
-    for number, place in enumerate([*uniform, *others]):
-        row = bench.table.iloc[int(place)]
-        ranks = space.rank_map({name: int(row[name]) for name in space.dimensions})
-        rows.append(
+    uniform = tuple(bench.place(space.proposal(space.uniform(rank))) for rank in space.ladder)
+    parameters = bench.table["parameters"].to_numpy(dtype=int)
+    return [
+        Mix("nDCG, 500 examples", bench.examples, parameters, uniform, 500),
+        Mix("nDCG, 1,500 examples", bench.examples, parameters, uniform, 1500),
+        Mix("nDCG, 500 examples, seeds twice as noisy", bench.examples, parameters, uniform, 500, 2.0),
+        Mix("nDCG, 500 examples, seeds half as noisy", bench.examples, parameters, uniform, 500, 0.5),
+    ]
+
+
+class Simulated:
+    """One simulated study."""
+
+    def __init__(self, mix: Mix, draw: np.random.Generator) -> None:
+        self.mix = mix
+        self._draw = draw
+        others = np.setdiff1d(np.arange(len(mix.parameters)), mix.uniform)
+        self.places = [*mix.uniform, *draw.choice(others, min(OTHERS, len(others)), replace=False).tolist()]
+        self._parts = [mix.sample(draw), mix.sample(draw)]
+        self._values: list[list[np.ndarray]] = []
+        self._rows: list[dict[str, Any]] = []
+        for place in self.places:
+            self._train(place, 0)
+        for order in range(1, ROUNDS + 1):
+            doubtful = [number for number in in_doubt(self.evidence()) if mix.parameters[self.places[number]] > 0]
+            for number in doubtful[:IN_ROUND]:
+                self._train(self.places[number], order)
+
+    def _train(self, place: int, order: int) -> None:
+        searched, selected = self.mix.training(place, self._parts, self._draw)
+        self._values.append([searched, selected])
+        parameters = int(self.mix.parameters[place])
+        self._rows.append(
             {
-                "number": number,
+                "number": len(self._rows),
                 "state": "COMPLETE",
-                "kind": UNIFORM if place in uniform else SEARCH,
-                "batch_order": 0,
-                "score": row[f"score_{seed}"],
-                "score_se": bench.examples[seed, place].std(ddof=1) / np.sqrt(bench.examples.shape[2]),
-                "trainable_parameters": int(row["parameters"]),
-                "ranks": dict(ranks.ranks),
-                "key": ranks.key,
+                "kind": UNIFORM if place in self.mix.uniform else SEARCH,
+                "in_space": True,
+                "batch_order": order,
+                "score": searched.mean(),
+                "score_se": searched.std(ddof=1) / math.sqrt(len(searched)),
+                "trainable_parameters": parameters,
+                "ranks": {"module": int(parameters > 0)},
+                "key": str(place),
                 "settings": {},
                 "seconds": 1.0,
             }
         )
-    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+    def evidence(self, *, halves: bool = False) -> Evidence:
+        """The evidence so far; ``halves``: as if no examples were set apart for the choice."""
+        trials = pd.DataFrame(self._rows, columns=list(COLUMNS)).astype({"in_space": bool})
+        maps = maps_table(trials)
+        trainings = trainings_of(trials, maps)
+        searched = ExampleScores(trainings, lambda number: self._values[number][0])
+        selected = None if halves else ExampleScores(trainings, lambda number: self._values[number][1])
+        return Evidence(trials, maps, searched, selected, Margin(0.1, is_share=True))
+
+    def chosen(self, rule: str, *, halves: bool = False) -> dict[str, Any]:
+        """What a rule chooses, and whether that is right."""
+        found = choose(self.evidence(halves=halves), Rule(rule))
+        true = self.mix.truth[self.places].mean(axis=1)
+        sizes = self.mix.parameters[self.places]
+        margin = 0.1 * (true[1 : len(self.mix.uniform)].max() - true[0])
+        as_good = true >= true.max() - margin
+        return {
+            "wrong": not as_good[found.number],
+            "loss": float((true.max() - true[found.number]) / margin),
+            "size": float(sizes[found.number] / sizes[as_good].min()),
+        }
 
 
-def run(bench: RankBench, seeds: int, number: int) -> dict[str, Any] | None:
-    """One simulated verdict; None where the rule chose a uniform map, so that there is nothing to compare."""
-    draw = np.random.default_rng(number)
-    trials = trials_of(bench, draw, number % 2)
-    contest = Comparison.of(maps_table(trials), trials)
-    if contest.baseline is None or contest.baseline.number == contest.chosen.number:
-        return None
-    chosen, rival = (_row(bench, trial.ranks) for trial in (contest.chosen, contest.baseline))
-    both = bench.examples[:, chosen] - bench.examples[:, rival]
-    truth = float(both.mean())
-    examples = draw.choice(both.shape[1], TESTED)
-    values = {"chosen": _sampled(bench, both, examples, seeds, draw).tolist()}
-    values["uniform"] = np.zeros_like(values["chosen"]).tolist()
-    verdict = judge(contest, values, "test")
-    return {"truth": truth, "delta": verdict.delta, "low": verdict.ci_low, "high": verdict.ci_high}
+def covered(mix: Mix, draw: np.random.Generator, seeds: int) -> tuple[bool, float]:
+    """Whether the interval of two maps' difference holds the truth, and its width.
 
-
-def _sampled(
-    bench: RankBench, both: np.ndarray, examples: np.ndarray, seeds: int, draw: np.random.Generator
-) -> np.ndarray:
-    """``[seeds, examples]``: what two maps differ by in fresh trainings.
-
-    Args:
-        bench: its trainings show how much two of the same map differ in their mean scores.
-        both: ``[2, examples]``: what the maps differ by in the table's two trainings. Half of what these differ by is
-            the noise of a training on single examples.
-        examples: those of the test.
-        seeds: fresh trainings of each map.
-        draw: all that is drawn.
+    Four maps are compared, as a verdict does; the noise of their seeds is known from all of them.
     """
-    apart = (both[0] - both[1]) / np.sqrt(2)
-    of_training = 2 * float(bench.table["score_se"].iloc[0])  # √2 from a mean of two to one, √2 to a difference
-    rows = []
-    for _ in range(seeds):
-        of_example = draw.permutation(apart) * draw.choice([-1, 1], len(apart))
-        of_example -= of_example.mean()  # what a training adds to the mean is drawn with all the rest of it
-        rows.append((both.mean(axis=0) + of_example)[examples] + of_training * draw.normal())
-    return np.array(rows)
+    places = draw.choice(np.flatnonzero(mix.parameters > 0), 4, replace=False).tolist()
+    part = mix.sample(draw)
+    values = {
+        (number, seed): mix.training(place, [part], draw)[0]
+        for number, place in enumerate(places)
+        for seed in range(seeds)
+    }
+    trainings = {number: {seed: number * seeds + seed for seed in range(seeds)} for number in range(4)}
+    scores = ExampleScores(trainings, lambda trial: values[divmod(trial, seeds)])
+    found = scores.difference(0, 1)
+    if found is None:
+        raise ValueError("the simulated maps have no common seed")
+    low, high = found.interval()
+    truth = float(mix.truth[places[0]].mean() - mix.truth[places[1]].mean())
+    return low <= truth <= high, high - low
 
 
-def _row(bench: RankBench, ranks: Mapping[str, int]) -> int:
-    of_dimension = {name: ranks[modules[0]] for name, modules in bench.space.dimensions.items()}
-    proposal = {name: bench.space.ladder.index(rank) for name, rank in of_dimension.items()}
-    return bench.place(proposal)
+def looked(mix: Mix, draw: np.random.Generator, most: int) -> tuple[bool, int, str]:
+    """A verdict that trains more seeds until something is shown.
+
+    Returns:
+        Whether its last interval holds the truth; its seeds; its outcome.
+    """
+    places = draw.choice(np.flatnonzero(mix.parameters > 0), 4, replace=False).tolist()
+    part = mix.sample(draw)
+    rows: dict[int, np.ndarray] = {}
+    margin = 0.1 * float(mix.truth[list(mix.uniform)].mean(axis=1).max() - mix.truth[mix.uniform[0]].mean())
+    truth = float(mix.truth[places[0]].mean() - mix.truth[places[1]].mean())
+    for seeds in looks(most):
+        for number, place in enumerate(places):
+            for seed in range(seeds):
+                if number * most + seed not in rows:
+                    rows[number * most + seed] = mix.training(place, [part], draw)[0]
+        trainings = {number: {seed: number * most + seed for seed in range(seeds)} for number in range(4)}
+        found = ExampleScores(trainings, rows.__getitem__).difference(0, 1)
+        if found is None:
+            raise ValueError("the simulated maps have no common seed")
+        low, high = found.interval(level(seeds))
+        is_smaller = bool(mix.parameters[places[0]] < mix.parameters[places[1]])
+        outcome = outcome_of(low, high, margin, is_smaller=is_smaller)
+        if outcome != "not shown":
+            break
+    return low <= truth <= high, seeds, outcome
+
+
+def simulated(mix: Mix, runs: int) -> dict[str, Any]:
+    """The figures of one kind of noise."""
+    choices: dict[str, list[dict[str, Any]]] = {f"{rule}{part}": [] for rule in RULES for part in ("", ", halves")}
+    for run in range(runs):
+        study = Simulated(mix, np.random.default_rng([run, 0]))
+        for rule in RULES:
+            choices[rule].append(study.chosen(rule))
+            choices[f"{rule}, halves"].append(study.chosen(rule, halves=True))
+    intervals = {
+        seeds: [covered(mix, np.random.default_rng([run, 1, seeds]), seeds) for run in range(runs)] for seeds in SEEDS
+    }
+    verdicts = [looked(mix, np.random.default_rng([run, 2]), SEEDS[-1]) for run in range(runs)]
+    return {
+        "mix": mix.name,
+        "seed_deviation": mix.seed_deviation,
+        "coverage": {seeds: float(np.mean([held for held, _ in found])) for seeds, found in intervals.items()},
+        "width": {seeds: float(np.mean([width for _, width in found])) for seeds, found in intervals.items()},
+        "choices": {
+            name: {
+                "wrong": float(np.mean([one["wrong"] for one in found])),
+                "median_loss_in_margins": float(np.median([one["loss"] for one in found])),
+                "median_size": float(np.median([one["size"] for one in found])),
+            }
+            for name, found in choices.items()
+            if name != "within-one-se, halves"
+        },
+        "stopped": {
+            "coverage": float(np.mean([held for held, _, _ in verdicts])),
+            "mean_seeds": float(np.mean([seeds for _, seeds, _ in verdicts])),
+            "shown": float(np.mean([outcome != "not shown" for _, _, outcome in verdicts])),
+        },
+    }
 
 
 def main(
-    runs: Annotated[int, typer.Option(help="Simulated studies with a verdict.")] = 500,
-    seeds: Annotated[int, typer.Option(help="Fresh trainings of each map.")] = 3,
+    runs: Annotated[int, typer.Option(help="Simulated studies of each kind of noise.")] = 1000,
+    only: Annotated[str, typer.Option(help="Kinds of noise whose name holds this.")] = "",
     out: Annotated[Path, typer.Option(help="Folder of the results.")] = OUT,
 ) -> None:
-    """Runs them, and writes coverage.json."""
-    bench = RankBench.load()
-    found: list[dict[str, Any]] = []
-    number = 0
-    while len(found) < runs:
-        if (one := run(bench, seeds, number)) is not None:
-            found.append(one)
-        number += 1
+    """Simulates them, and writes coverage.json."""
+    found = []
+    for mix in mixes():
+        if only in mix.name:
+            found.append(simulated(mix, runs))
+            print(json.dumps(found[-1], indent=1), flush=True)
     content = {
-        "command": f"python benchmarks/coverage.py --runs {runs} --seeds {seeds}",
+        "command": f"python benchmarks/coverage.py --runs {runs}" + (f" --only '{only}'" if only else ""),
         "environment": environment("cpu"),
-        "studies": number,
-        "coverage": _share(found),
-        "mean_width": float(np.mean([one["high"] - one["low"] for one in found])),
-        "runs": found,
+        "runs": runs,
+        "mixes": found,
     }
     out.mkdir(parents=True, exist_ok=True)
-    (out / "coverage.json").write_text(json.dumps(content) + "\n")
-    print(f"{_share(found):.1%} of {runs} intervals hold the truth; mean width {content['mean_width']:.4f}")
-
-
-def _share(found: Sequence[dict[str, Any]]) -> float:
-    return sum(one["low"] <= one["truth"] <= one["high"] for one in found) / len(found)
+    (out / "coverage.json").write_text(json.dumps(content, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -23,12 +23,13 @@ import numpy as np
 import optuna
 import typer
 
-from rank_search.analysis.choice import Rule, choose
+from rank_search.analysis.choice import choose
+from rank_search.analysis.evidence import study_evidence
 from rank_search.analysis.importance import importance
-from rank_search.analysis.maps import study_maps
 from rank_search.analysis.verdict import paired_interval
 from rank_search.app.loading import load_study_task
 from rank_search.core.candidate import Candidate
+from rank_search.core.choice import Rule
 from rank_search.core.ranks import RankMap
 from rank_search.executors.local import LocalExecutor
 from rank_search.search.fresh_trainings import FreshTrainings
@@ -48,7 +49,7 @@ def main(
     """Trains both maps at both settings, and writes joint.json."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     studies = {name: Study.open(name) for name in (fixed, joint)}
-    best = {name: choose(study_maps(study), Rule("best")) for name, study in studies.items()}
+    best = {name: choose(study_evidence(study), Rule("best")) for name, study in studies.items()}
     study = studies[joint]
     settings = {
         joint: best[joint].settings,

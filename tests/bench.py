@@ -13,10 +13,12 @@ from tempfile import mkdtemp
 import optuna
 import pandas as pd
 
-from rank_search.analysis.choice import DEFAULT_RULE, Rule, choose
+from rank_search.analysis.choice import choose, in_doubt
+from rank_search.analysis.evidence import study_evidence
 from rank_search.analysis.maps import probabilities, study_maps
 from rank_search.config import StudyConfig
 from rank_search.core.candidate import SETS_RANKS
+from rank_search.core.choice import DEFAULT_RULE, Rule
 from rank_search.core.evaluation import Evaluation
 from rank_search.core.job import FineTuned, Job, Rungs, Stopped
 from rank_search.core.ranks import RankMap, Shape
@@ -208,13 +210,16 @@ class Bench:
             return probabilities(study_maps(study))
 
         def chosen_parameters() -> int | None:
-            maps = study_maps(study)
-            return None if maps.empty else choose(maps, Rule(DEFAULT_RULE)).trainable_parameters
+            evidence = study_evidence(study)
+            return choose(evidence, Rule(DEFAULT_RULE)).trainable_parameters if evidence.front else None
 
         def spectrum(trial: int) -> dict[str, list[float]]:
             return (executor or Landscape()).spectrum(self.folder.adapter(trial))
 
-        return Schedule(config, study.space, spectrum, front_probability, chosen_parameters, nested)
+        def doubtful() -> list[int]:
+            return in_doubt(study_evidence(study))
+
+        return Schedule(config, study.space, spectrum, front_probability, doubtful, chosen_parameters, nested)
 
     def study(self) -> optuna.Study:
         return create_study(self.folder, None)

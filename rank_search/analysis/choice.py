@@ -2,69 +2,90 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from rank_search.analysis.front import front
-from rank_search.analysis.trials import ScoredTrial, scored
-from rank_search.core.errors import InputError, RankSearchError, did_you_mean
+from rank_search.core.errors import RankSearchError
 
 if TYPE_CHECKING:
-    import pandas as pd
+    from collections.abc import Sequence
 
-DEFAULT_RULE = "within-one-se"
-PLAIN_RULES = (DEFAULT_RULE, "best", "knee")  # those without a bound
-_BOUNDED = ("max-parameters", "min-score")
+    from rank_search.analysis.evidence import Evidence, FrontTest
+    from rank_search.analysis.paired import PairedDifference
+    from rank_search.analysis.trials import ScoredTrial
+    from rank_search.core.choice import Rule
+
+ALPHA = 0.05  # how often as-good-as-best may choose a map that is worse by more than the margin
+_LEVEL = 1 - 2 * ALPHA  # of the interval whose lower end is a one-sided bound at that level
 
 
 @dataclass(frozen=True)
-class Rule:
-    """A choice rule; ``bound`` is the N or X of ``max-parameters=N`` and ``min-score=X``."""
+class Step:
+    """One map that a test looked at.
 
-    name: str
-    bound: float | None = None
+    Attributes:
+        number: of the map.
+        difference: to the best map of the front; None where it can't be had.
+        low: lower end of the difference, with an error of `ALPHA`.
+        is_as_good: whether the map is shown to be no worse than the best one by more than the margin.
+    """
 
-    @classmethod
-    def parse(cls, text: str) -> Rule:
-        """Reads ``knee``, ``best``, ``within-one-se``, ``max-parameters=N`` or ``min-score=X``.
-
-        Raises:
-            InputError: it is none of these.
-        """
-        name, equals, bound = text.partition("=")
-        if name in PLAIN_RULES and not equals:
-            return cls(name)
-        if name not in _BOUNDED:
-            known = [*PLAIN_RULES, "max-parameters=N", "min-score=X"]
-            raise InputError(f"{text!r} is no rule; {did_you_mean(text, known)}", field="--rule")
-        try:
-            number = float(bound.replace(",", "") if name == "max-parameters" else bound)
-        except ValueError:
-            example = "50000" if name == "max-parameters" else "0.75"
-            raise InputError(f"{text!r} needs a number, such as {name}={example}", field="--rule") from None
-        if not math.isfinite(number) or (name == "max-parameters" and number < 0):
-            raise InputError(f"{text!r} needs a finite number, and no parameters below 0", field="--rule")
-        return cls(name, number)
-
-    def __str__(self) -> str:
-        return self.name if self.bound is None else f"{self.name}={self.bound:g}"
+    number: int
+    difference: PairedDifference | None
+    low: float
+    is_as_good: bool
 
 
-def choose(maps: pd.DataFrame, rule: Rule) -> ScoredTrial:
-    """The map that a rule chooses, by means and standard errors; it stands on the front.
+@dataclass(frozen=True)
+class Walk:
+    """One test along a front, from its best map downward to the first that is not shown to be as good.
 
-    ``best``: the highest score. ``within-one-se``: the smallest map whose score is within one standard
-    error of the best (the one-standard-error rule of Breiman et al., 1984). ``knee``: the map farthest
-    above the line from the smallest to the best map (Satopää et al., 2011), both axes scaled to 0–1.
-    ``max-parameters``: the highest score with no more parameters. ``min-score``: the smallest map that
-    scores no less.
+    Attributes:
+        test: which maps, on which examples.
+        steps: the maps in the order in which they were tested.
+    """
+
+    test: FrontTest
+    steps: tuple[Step, ...]
+
+    @property
+    def chosen(self) -> int | None:
+        """Number of the smallest map before the first that failed; the best one where that is the first."""
+        passed = [step.number for step in self.steps if step.is_as_good]
+        return passed[-1] if passed else (self.test.front[-1] if self.test.front else None)
+
+
+def walk(test: FrontTest, margin: float) -> Walk:
+    """Tests the maps of a front against its best one, from the largest downward, until one fails.
+
+    Each map is tested for being no worse than the best one by more than the margin (non-inferiority). The order is
+    fixed before, and the first failure ends it, so all tests together err no more often than one (fixed-sequence
+    testing; Pareto Testing, arXiv:2210.07913).
+    """
+    steps: list[Step] = []
+    for number in reversed(test.front[:-1]):
+        difference = test.scores.difference(number, test.front[-1])
+        low = difference.interval(_LEVEL)[0] if difference else float("-inf")
+        steps.append(Step(number, difference, low, low > -margin))
+        if not steps[-1].is_as_good:
+            break
+    return Walk(test, tuple(steps))
+
+
+def choose(evidence: Evidence, rule: Rule) -> ScoredTrial:
+    """The map that a rule chooses; it stands on the front.
+
+    ``as-good-as-best``: the smallest map that is shown to be no worse than the best one by more than the margin, see
+    `walk`; of the choices on two halves of the examples the larger one. ``best``: the highest score.
+    ``within-one-se``: the smallest map that is below the best by no more than the standard error of their paired
+    difference (after the one-standard-error rule of Breiman et al., 1984). ``knee``: the map farthest above the line
+    from the smallest to the best map (Satopää et al., 2011), both axes scaled to 0–1. ``max-parameters``: the highest
+    score with no more parameters. ``min-score``: the smallest map that scores no less.
 
     Raises:
         RankSearchError: the study has no scored trial yet, or none meets the bound.
     """
-    by_number = scored(maps)
-    candidates = [by_number[number] for number in front(maps)["number"]]  # by ascending parameters, and score
+    candidates = evidence.front
     if not candidates:
         raise RankSearchError("no trial of the study has a score yet; see its status, and run it")
     best = candidates[-1]
@@ -78,10 +99,10 @@ def choose(maps: pd.DataFrame, rule: Rule) -> ScoredTrial:
             chosen = [trial for trial in candidates if trial.trainable_parameters <= bound][-1:]
         case "min-score":
             chosen = [trial for trial in candidates if trial.score >= bound]
+        case "within-one-se":
+            chosen = [trial for trial in candidates if _is_within_one_se(evidence, trial, best)]
         case _:
-            # Without a standard error (a single example) only the best itself is within it.
-            bound = best.score - (best.score_se if math.isfinite(best.score_se) else 0.0)
-            chosen = [trial for trial in candidates if trial.score >= bound]
+            return _as_good_as_best(evidence)
     if not chosen:
         smallest = candidates[0]
         raise RankSearchError(
@@ -89,6 +110,42 @@ def choose(maps: pd.DataFrame, rule: Rule) -> ScoredTrial:
             f"and scores {smallest.score:.4f}, the best scores {best.score:.4f}"
         )
     return chosen[0]
+
+
+def walks(evidence: Evidence) -> list[Walk]:
+    """The tests that ``as-good-as-best`` makes."""
+    return [walk(test, evidence.margin) for test in evidence.tests]
+
+
+def in_doubt(evidence: Evidence) -> list[int]:
+    """Numbers of the maps whose further training would settle the choice soonest.
+
+    The best map of each front, with which all are compared; then the maps at which the tests stopped, and those that
+    would come next.
+    """
+    best: list[int] = []
+    others: list[Sequence[int]] = []
+    for made in walks(evidence):
+        passed = sum(step.is_as_good for step in made.steps)
+        best += made.test.front[-1:]
+        others.append(made.test.front[:-1][::-1][passed:])
+    turns = max(map(len, others), default=0)
+    return list(dict.fromkeys([*best, *(maps[turn] for turn in range(turns) for maps in others if turn < len(maps))]))
+
+
+def _as_good_as_best(evidence: Evidence) -> ScoredTrial:
+    chosen = [number for made in walks(evidence) if (number := made.chosen) is not None]
+    if not chosen:  # no scores by example are on record, so that nothing can be shown
+        return evidence.front[-1]
+    found: Sequence[ScoredTrial] = [evidence.by_number[number] for number in chosen]
+    return max(found, key=lambda trial: (trial.trainable_parameters, trial.score))
+
+
+def _is_within_one_se(evidence: Evidence, trial: ScoredTrial, best: ScoredTrial) -> bool:
+    if trial.number == best.number:
+        return True
+    difference = evidence.searched.difference(trial.number, best.number)
+    return difference is not None and difference.delta >= -difference.se
 
 
 def _knee(candidates: list[ScoredTrial]) -> ScoredTrial:

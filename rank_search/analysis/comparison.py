@@ -1,11 +1,11 @@
-"""What is compared: the map that the default rule chooses, and the baselines that it has to beat."""
+"""What is compared: the map that a rule chooses, and the baselines that it has to beat."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from rank_search.analysis.choice import DEFAULT_RULE, Rule, choose
+from rank_search.analysis.choice import choose
 from rank_search.analysis.trials import scored
 from rank_search.core.rivals import SVD, UNIFORM
 
@@ -14,12 +14,14 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
+    from rank_search.analysis.evidence import Evidence
     from rank_search.analysis.trials import ScoredTrial
+    from rank_search.core.choice import Rule
 
 # Roles of the baselines.
+BEST_UNIFORM = "best uniform"  # the best uniform map of any size: what the user would have trained
 UNIFORM_RIVAL = "uniform"  # the uniform map that costs no more
 SVD_RIVAL = "svd"  # the map that truncating a large adapter gives at no more parameters
-BEST_UNIFORM = "best uniform"  # the best uniform map of any size
 
 
 @dataclass(frozen=True)
@@ -33,28 +35,24 @@ class Comparison:
     baselines: Mapping[str, ScoredTrial]
 
     @classmethod
-    def from_tables(cls, maps: pd.DataFrame, trials: pd.DataFrame) -> Comparison:
-        """The comparison of a study.
-
-        Args:
-            maps: its table of maps.
-            trials: its table of trials.
+    def from_evidence(cls, evidence: Evidence, rule: Rule) -> Comparison:
+        """The comparison of the map that a rule chooses.
 
         Raises:
-            RankSearchError: no map has a score yet.
+            RankSearchError: no map has a score yet, or none meets the rule.
         """
-        chosen = choose(maps, Rule.parse(DEFAULT_RULE))
+        chosen = choose(evidence, rule)
         baselines = {
-            UNIFORM_RIVAL: uniform_rival(maps, chosen),
-            SVD_RIVAL: svd_rival(trials, chosen),
-            BEST_UNIFORM: best_uniform(maps),
+            BEST_UNIFORM: evidence.best_uniform,
+            UNIFORM_RIVAL: uniform_rival(evidence.maps, chosen),
+            SVD_RIVAL: svd_rival(evidence.trials, chosen),
         }
         return cls(chosen, {role: trial for role, trial in baselines.items() if trial is not None})
 
     @property
-    def uniform(self) -> ScoredTrial | None:
-        """The uniform map that the verdict is about."""
-        return self.baselines.get(UNIFORM_RIVAL)
+    def main(self) -> ScoredTrial | None:
+        """The baseline that the headline is about: the best uniform map; without one rank 0 everywhere."""
+        return self.baselines.get(BEST_UNIFORM) or self.baselines.get(UNIFORM_RIVAL)
 
     @property
     def trials(self) -> dict[str, ScoredTrial]:
@@ -97,12 +95,6 @@ def svd_rival(trials: pd.DataFrame, chosen: ScoredTrial) -> ScoredTrial | None:
     truncations = scored(trials[trials["kind"] == SVD]).values()
     affordable = [trial for trial in truncations if trial.trainable_parameters <= chosen.trainable_parameters]
     return max(affordable, key=lambda trial: (trial.score, -trial.trainable_parameters), default=None)
-
-
-def best_uniform(maps: pd.DataFrame) -> ScoredTrial | None:
-    """The best-scoring trained uniform map."""
-    trained = [trial for trial in _uniform(maps) if trial.top_rank > 0]
-    return max(trained, key=lambda trial: (trial.score, -trial.trainable_parameters), default=None)
 
 
 def _uniform(maps: pd.DataFrame) -> list[ScoredTrial]:

@@ -2,59 +2,81 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
-from rank_search.analysis.choice import DEFAULT_RULE
-from rank_search.analysis.front import front
-from rank_search.analysis.trials import scored
+from rank_search.analysis.choice import walks
+from rank_search.core.choice import DEFAULT_RULE
 
 if TYPE_CHECKING:
-    import pandas as pd
-
-    from rank_search.analysis.choice import Rule
+    from rank_search.analysis.choice import Walk
+    from rank_search.analysis.evidence import Evidence
     from rank_search.analysis.trials import ScoredTrial
+    from rank_search.core.choice import Rule
 
 
-def explain(maps: pd.DataFrame, rule: Rule, chosen: ScoredTrial) -> list[str]:
+def explain(evidence: Evidence, rule: Rule, chosen: ScoredTrial) -> list[str]:
     """Sentences about a choice.
 
     Args:
-        maps: the study's table of maps.
+        evidence: what the choice rests on.
         rule: that chose.
         chosen: what it chose; a map of the front.
     """
-    by_number = scored(maps)
-    candidates = [by_number[number] for number in front(maps)["number"]]
-    place = next(i for i, trial in enumerate(candidates) if trial.number == chosen.number)
-    sentences = [_why(candidates, rule, chosen), _how_sure(chosen)]
-    if place > 0:
-        sentences.append(f"The next smaller map of the front, {_against(candidates[place - 1], chosen)}.")
-    if place + 1 < len(candidates):
-        sentences.append(f"The next larger map of the front, {_against(candidates[place + 1], chosen)}.")
+    candidates = evidence.front
+    place = next((i for i, trial in enumerate(candidates) if trial.number == chosen.number), None)
+    sentences = [*_why(evidence, rule, chosen), _how_sure(chosen)]
+    if place:
+        sentences.append(f"The next smaller map of the front, {_against(evidence, candidates[place - 1], chosen)}.")
+    if place is not None and place + 1 < len(candidates):
+        sentences.append(f"The next larger map of the front, {_against(evidence, candidates[place + 1], chosen)}.")
     return sentences
 
 
-def _why(candidates: list[ScoredTrial], rule: Rule, chosen: ScoredTrial) -> str:
-    best = candidates[-1]
+def _why(evidence: Evidence, rule: Rule, chosen: ScoredTrial) -> list[str]:
+    best = evidence.front[-1]
     bound = rule.bound or 0.0
     match rule.name:
         case "best":
-            return f"No map scores higher than {chosen.score:.4f}."
+            return [f"No map scores higher than {chosen.score:.4f}."]
         case "knee":
-            return "Of the maps on the front it lies farthest above the line from the smallest to the best one."
+            return ["Of the maps on the front it lies farthest above the line from the smallest to the best one."]
         case "max-parameters":
-            return f"It scores highest of the maps with at most {bound:,.0f} parameters."
+            return [f"It scores highest of the maps with at most {bound:,.0f} parameters."]
         case "min-score":
-            return f"It is the smallest map that scores {bound:g} or more."
+            return [f"It is the smallest map that scores {bound:g} or more."]
+        case "within-one-se":
+            why = (
+                f"The best map, trial {best.number}, scores {best.score:.4f}; of the maps that are below it by no more "
+                "than the standard error of their paired difference, this is the smallest."
+            )
+            return [why]
     assert rule.name == DEFAULT_RULE  # noqa: S101  # every rule is explained
-    if not math.isfinite(best.score_se):
-        return (
-            f"The best map, trial {best.number}, scores {best.score:.4f}, with an unknown error; none scores as much."
-        )
+    margin = f"{evidence.margin:.4f}"
+    if evidence.accepted.is_share:
+        margin += f" ({evidence.accepted} of what fine-tuning gains)"
+    return [
+        f"A smaller map may lose {margin} at most against the best one.",
+        *(_steps(evidence, made) for made in walks(evidence)),
+    ]
+
+
+def _steps(evidence: Evidence, made: Walk) -> str:
+    """What one test along the front came to."""
+    examples = made.test.examples
+    if not made.test.front:
+        return f"On {examples}: no scores by example are on record, so that no map is shown to be as good as the best."
+    best = f"trial {made.test.front[-1]}"
+    passed = [step for step in made.steps if step.is_as_good]
+    failed = next((step for step in made.steps if not step.is_as_good), None)
+    said = f"On {examples}, {len(passed)} of {len(made.test.front) - 1} smaller maps are as good as {best}"
+    if failed is None:
+        return f"{said}."
+    parameters = evidence.by_number[failed.number].trainable_parameters
+    if failed.difference is None:
+        return f"{said}; trial {failed.number} ({parameters:,} parameters) has no scores in common with it."
     return (
-        f"The best map, trial {best.number}, scores {best.score:.4f} ± {best.score_se:.4f}; of the maps that score "
-        f"{best.score - best.score_se:.4f} or more, this is the smallest."
+        f"{said}; trial {failed.number} ({parameters:,} parameters) is not shown to be: "
+        f"{failed.difference.delta:+.4f}, at worst {failed.low:+.4f}."
     )
 
 
@@ -63,10 +85,13 @@ def _how_sure(chosen: ScoredTrial) -> str:
     return f"It was trained {trained}, and stands on the front with probability {chosen.front_probability:.2f}."
 
 
-def _against(other: ScoredTrial, chosen: ScoredTrial) -> str:
+def _against(evidence: Evidence, other: ScoredTrial, chosen: ScoredTrial) -> str:
     parameters = other.trainable_parameters - chosen.trainable_parameters
     share = f" ({parameters / chosen.trainable_parameters:+.0%})" if chosen.trainable_parameters else ""
-    return (
-        f"trial {other.number}, has {parameters:+,} parameters{share} and scores {other.score - chosen.score:+.4f}; it "
-        f"stands there with probability {other.front_probability:.2f}"
-    )
+    difference = evidence.searched.difference(other.number, chosen.number)
+    if difference is None:
+        scores = f"{other.score - chosen.score:+.4f}"
+    else:
+        low, high = difference.interval()
+        scores = f"{difference.delta:+.4f} ({low:+.4f} to {high:+.4f} in pairs)"
+    return f"trial {other.number}, has {parameters:+,} parameters{share} and scores {scores}"

@@ -4,30 +4,31 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rank_search.analysis.choice import Rule, choose
+from rank_search.analysis.choice import choose
+from rank_search.analysis.evidence import study_evidence
 from rank_search.analysis.explain import explain
-from rank_search.analysis.maps import study_maps
 from rank_search.analysis.trials import ScoredTrial, scored
 from rank_search.core.errors import InputError
 
 if TYPE_CHECKING:
+    from rank_search.core.choice import Rule
     from rank_search.study.handle import Study
 
 
-def choose_map(study: Study, rule: Rule, *, explained: bool = False) -> tuple[ScoredTrial, list[str]]:
+def choose_map(study: Study, rule: Rule | None = None, *, explained: bool = False) -> tuple[ScoredTrial, list[str]]:
     """The map that a rule chooses, and sentences that explain the choice.
 
     Args:
         study: the study.
-        rule: the rule.
+        rule: the rule; by default that of the study file.
         explained: whether sentences are wanted; without them the list is empty.
 
     Raises:
         RankSearchError: the study has no scored trial yet, or no map meets the rule.
     """
-    maps = study_maps(study)
-    trial = choose(maps, rule)
-    return trial, explain(maps, rule, trial) if explained else []
+    evidence, rule = study_evidence(study), rule or study.rule
+    trial = choose(evidence, rule)
+    return trial, explain(evidence, rule, trial) if explained else []
 
 
 def find_trial(study: Study, number: int) -> ScoredTrial:

@@ -9,12 +9,17 @@ from typing import TYPE_CHECKING
 
 import psutil
 
+from rank_search.analysis.evidence import study_evidence
+from rank_search.analysis.power import ASSUMED, Power, measured_spread, power
 from rank_search.app.loading import head_parameters, load_study_task
 from rank_search.core.candidate import Candidate
+from rank_search.core.choice import Margin
 from rank_search.core.job import Job
 from rank_search.core.rivals import Rivals
 from rank_search.core.seeds import batch_seed
 from rank_search.models.library_logs import silence_library_logs
+from rank_search.study.folder import StudyFolder
+from rank_search.study.handle import Study
 from rank_search.training.cost import step_flops
 from rank_search.training.trainer import time_steps
 
@@ -51,6 +56,7 @@ class Estimate:
         step_seconds: one training step at the largest map, by these two.
         evaluation_seconds: one evaluation on the validation split.
         trial_seconds: a whole trial at the largest map.
+        power: the differences that it can show.
     """
 
     study: str
@@ -66,6 +72,7 @@ class Estimate:
     step_seconds: float
     evaluation_seconds: float
     trial_seconds: float
+    power: Power
 
     @property
     def seconds(self) -> float:
@@ -90,7 +97,7 @@ def estimate_study(config: StudyConfig) -> Estimate:
     steps = config.training.steps
     batches = task.training_batches(min(steps, _COUNTED_STEPS), job.data_seed)
     flops = mean(step_flops(task.backbone, job.rank_map, task.batch_shapes(batch)).total for batch in batches)
-    evaluation = _evaluation_seconds(task)
+    evaluation, selection = _evaluation(task)
     rivals = Rivals(space, config.search.baselines)
     return Estimate(
         study=config.study,
@@ -106,19 +113,33 @@ def estimate_study(config: StudyConfig) -> Estimate:
         step_seconds=flops / rate,
         evaluation_seconds=evaluation,
         trial_seconds=steps * flops / rate + evaluation,
+        power=_power(config, task, selection),
     )
 
 
-def _evaluation_seconds(task: Task) -> float:
-    """Time of one evaluation; of the quicker of two where that takes little."""
+def _evaluation(task: Task) -> tuple[float, int]:
+    """Time of one evaluation, of the quicker of two where that takes little; and its examples for the choice alone."""
 
-    def timed() -> float:
+    def timed() -> tuple[float, int]:
         started = time.perf_counter()
-        task.evaluate("validation")
-        return time.perf_counter() - started
+        (evaluation,) = task.evaluate("validation")
+        return time.perf_counter() - started, evaluation.selection
 
-    seconds = timed()
-    return min(seconds, timed()) if seconds < _QUICK_SECONDS else seconds
+    first = timed()
+    return min(first, timed()) if first[0] < _QUICK_SECONDS else first
+
+
+def _power(config: StudyConfig, task: Task, selection: int) -> Power:
+    """What the study can show: as its own maps spread, where some are trained already."""
+    known = Study.find(StudyFolder.named(config.study))
+    evidence = study_evidence(known) if known is not None else None
+    accepted = Margin.parse(config.choice.margin)
+    margin = None if accepted.is_share else accepted.value
+    if evidence is not None and evidence.uniform:
+        margin = accepted.of_gain(evidence.gain)
+    spread = measured_spread(evidence) if evidence is not None else None
+    choice = selection or task.examples_in("validation") // 2
+    return power(choice, task.examples_in("test"), config.search.verdict_seeds, margin, spread or ASSUMED)
 
 
 def _machine_notes(load: float) -> list[str]:

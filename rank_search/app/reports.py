@@ -53,15 +53,15 @@ def write_study_report(study: Study, *, paper: bool = False) -> tuple[Summary, P
     return summary, out / "index.html"
 
 
-def verdict_text(study: Study) -> str:
-    """The verdict of a study in words, for where no report is written.
+def verdict_headline(study: Study) -> str:
+    """The verdict of a study in one sentence, for where no report is written.
 
     Raises:
         RankSearchError: the study has no scored trial yet.
     """
     from rank_search.report.summary import summarise
 
-    return summarise(study).verdict.text
+    return summarise(study).verdict.headline
 
 
 def watch_study(study: Study, on_message: Callable[[str], None]) -> None:

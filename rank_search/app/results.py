@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING
 
-from rank_search.analysis.choice import DEFAULT_RULE, Rule, choose
+from rank_search.analysis.choice import choose
+from rank_search.core.choice import Rule
 from rank_search.core.errors import InputError, did_you_mean
 from rank_search.core.extras import require_extra
 from rank_search.core.ranks import RankMap
@@ -48,24 +49,26 @@ class Results:
     @property
     def verdict(self) -> str:
         """Whether the search won, in words."""
-        return self.summary.verdict.text
+        return self.summary.verdict.headline
 
     @property
     def chosen(self) -> RankMap:
-        """The map that the report is about: the default rule's."""
+        """The map that the report is about: that of the study's own rule."""
         return self.choose()
 
-    def choose(self, rule: str = DEFAULT_RULE) -> RankMap:
+    def choose(self, rule: str | None = None) -> RankMap:
         """The map that a rule chooses.
 
         Args:
-            rule: ``within-one-se``, ``best``, ``knee``, ``max-parameters=N`` or ``min-score=X``.
+            rule: ``as-good-as-best``, ``within-one-se``, ``best``, ``knee``, ``max-parameters=N`` or ``min-score=X``;
+                the study's own by default.
 
         Raises:
             InputError: that is no rule.
             RankSearchError: no map meets it.
         """
-        return RankMap(choose(self.summary.maps, Rule.parse(rule)).ranks)
+        picked = self.summary.rule if rule is None else Rule.parse(rule)
+        return RankMap(choose(self.summary.evidence, picked).ranks)
 
     def rank_map(self, trial: int) -> RankMap:
         """The map of a trial.
@@ -82,8 +85,8 @@ class Results:
         """One of the report's figures.
 
         Args:
-            name: ``pareto``, ``rank_heatmap``, ``hypervolume``, ``hypervolume_seconds``, ``importance``, ``losses``;
-                with nested scores, ``nested``.
+            name: ``differences``, ``pareto``, ``rank_heatmap``, ``hypervolume``, ``hypervolume_seconds``,
+                ``importance``, ``losses``; with nested scores, ``nested``.
 
         Raises:
             InputError: there is no such figure.

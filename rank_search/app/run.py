@@ -17,7 +17,7 @@ from rank_search.app.extras import check_extras
 from rank_search.app.loading import left_out_lines, load_study_task, new_metadata, read_prior, refuse_other
 from rank_search.app.scheduling import make_schedule
 from rank_search.app.time_left import whole_study
-from rank_search.app.verdict import check_trained, is_measured, measure_on_test, train_afresh
+from rank_search.app.verdict import FreshVerdict, check_trained, is_measured, measure_on_test, train_afresh
 from rank_search.core.errors import printable
 from rank_search.core.files import write_text
 from rank_search.core.job import no_callback
@@ -80,6 +80,7 @@ def run_study(
     check_extras(config)
     folder = StudyFolder.named(config.study)
     if (known := Study.find(folder, storage)) is not None:
+        config = config.continuing(known.metadata.config)
         refuse_changed_settings(known.metadata.config, config.frozen())
         if not has_moved(known.metadata.config, config.frozen()) and _is_done(known, config):
             check_trained(known)
@@ -152,8 +153,9 @@ class _Run:
                 nested = self._run_trials(parts, display, trackers)
                 check_trained(self.study)
                 if is_ours := self._acquired(parts, _VERDICT):
-                    train_afresh(self.study, self.config, self.executor, display)
-                    measure_on_test(self.study, self.executor, self.task)
+                    verdict = FreshVerdict.of_choice(self.study, self.config)
+                    train_afresh(verdict, self.config.search.verdict_seeds, self.executor, display.verdict)
+                    measure_on_test(self.study, verdict.comparison, self.executor, self.task)
             if not is_ours:
                 self.console.print(
                     "all trials are finished; another driver trains for the verdict, and writes the report"

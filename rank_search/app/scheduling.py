@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rank_search.analysis.choice import DEFAULT_RULE, Rule, choose
+from rank_search.analysis.choice import choose, in_doubt
+from rank_search.analysis.evidence import study_evidence
 from rank_search.analysis.maps import probabilities, study_maps
 from rank_search.app.loading import read_prior
+from rank_search.core.choice import Rule
 from rank_search.search.schedule import Schedule
 
 if TYPE_CHECKING:
@@ -35,9 +37,12 @@ def make_schedule(
     def front_probability() -> dict[int, float]:
         return probabilities(study_maps(study))
 
+    def doubtful() -> list[int]:
+        return in_doubt(study_evidence(study))
+
     def chosen_parameters() -> int | None:
-        maps = study_maps(study)
-        return None if maps.empty else choose(maps, Rule.parse(DEFAULT_RULE)).trainable_parameters
+        evidence = study_evidence(study)
+        return choose(evidence, Rule.parse(config.choice.rule)).trainable_parameters if evidence.front else None
 
     prior = read_prior(config, study.space)
-    return Schedule(config, study.space, spectrum, front_probability, chosen_parameters, nested, prior)
+    return Schedule(config, study.space, spectrum, front_probability, doubtful, chosen_parameters, nested, prior)

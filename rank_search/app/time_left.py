@@ -23,6 +23,7 @@ Training = Literal["trained", "eva", "adalora", "scored"]
 # to 1.7 in three studies (reports/verdicts.md). What EVA takes to find its ranks depends on the model and the data.
 _GUESSED: dict[Training, float] = {"trained": 1.0, "eva": 1.0, "adalora": 1.6, "scored": 0.3}
 _COMPARED = 3  # maps that the verdict trains afresh: two to four, as one map may have several roles
+_SEEDS = 5  # with which it trains them, if it may: the second look, as nobody knows at which all is shown
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,7 @@ def whole_study(config: StudyConfig, space: Space, task: Task) -> Workload:
         eva=len(Rivals(space, {"eva"} & asked).all),
         adalora=len(Rivals(space, {"adalora"} & asked).all),
         scored=len(rivals.truncations) + at_choice + (1 if space.ladder[0] == 0 and not task.head else 0),
-        verdict=_COMPARED * config.search.verdict_seeds,
+        verdict=_COMPARED * min(_SEEDS, config.search.verdict_seeds),
         measured=1 + _COMPARED,
         test_size=task.size("test") / task.size("validation"),
         head=bool(task.head),

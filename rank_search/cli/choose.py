@@ -2,44 +2,64 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from rank_search.cli.options import DEFAULT_RULE, JsonOption, RuleOption, StorageOption, StudyArgument
-from rank_search.cli.output import finite_or_none, print_json, print_table
+from rank_search.cli.options import JsonOption, RuleOption, StorageOption, StudyArgument, TrustOption
+from rank_search.cli.output import finite_or_none, print_json, print_table, progress_console
 from rank_search.cli.study import open_study
 
 if TYPE_CHECKING:
     from rank_search.analysis.trials import ScoredTrial
+    from rank_search.analysis.verdict import Verdict
+    from rank_search.core.choice import Rule
     from rank_search.core.space import Space
+    from rank_search.study.handle import Study
 
 
 def choose(
     study: StudyArgument,
-    rule: RuleOption = DEFAULT_RULE,
+    rule: RuleOption = None,
     explained: Annotated[
         bool, typer.Option("--explain", help="Say why, and what the neighbours on the front cost or gain.")
     ] = False,
+    verdict: Annotated[
+        bool,
+        typer.Option("--verdict", help="Compare it with its rivals on fresh seeds; trains those that are missing."),
+    ] = False,
+    trust_remote_code: TrustOption = False,
     storage: StorageOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Prints the trial that a rule chooses, and its rank map."""
-    from rank_search.analysis.choice import Rule
     from rank_search.app.choose import choose_map, export_command
+    from rank_search.core.choice import Rule
 
-    parsed = Rule.parse(rule)
+    given = None if rule is None else Rule.parse(rule)
     opened = open_study(study, storage)
-    trial, explanation = choose_map(opened, parsed, explained=explained)
+    used = str(given or opened.rule)
+    trial, explanation = choose_map(opened, given, explained=explained)
+    found = _verdict(opened, given, trust_code=trust_remote_code) if verdict else None
     if as_json:
-        content = {"study": opened.name, "rule": rule, **_content(trial)}
-        print_json({**content, "explanation": explanation} if explained else content)
+        content = {"study": opened.name, "rule": used, **_content(trial)}
+        content |= {"explanation": explanation} if explained else {}
+        print_json(content | ({"verdict": asdict(found)} if found else {}))
         return
-    _print_map(trial, opened.space, rule)
+    _print_map(trial, opened.space, used)
     for sentence in explanation:
         print(sentence)
-    if command := export_command(opened, trial, rule):
+    if found is not None:
+        print(found.text)
+    if command := export_command(opened, trial, used):
         print(f"to export it: {command}")
+
+
+def _verdict(study: Study, rule: Rule | None, *, trust_code: bool) -> Verdict:
+    from rank_search.app.rule_verdict import rule_verdict  # loads torch
+
+    return rule_verdict(study, rule, progress_console(), trust_code=trust_code)
 
 
 def _content(trial: ScoredTrial) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Arguments and options that several commands share.
 
 Help must appear at once, so nothing slow is imported here: what the help says of rules is written down a second time,
-and a test compares it with `rank_search.analysis.choice`.
+and a test compares it with `rank_search.core.choice`.
 """
 
 from __future__ import annotations
@@ -12,8 +12,7 @@ from typing import Annotated
 import typer
 
 DEMO = Path("configs/demo.yaml")
-RULES = ("knee", "best", "within-one-se", "max-parameters=N", "min-score=X")
-DEFAULT_RULE = "within-one-se"
+RULES = ("as-good-as-best", "within-one-se", "best", "knee", "max-parameters=N", "min-score=X")
 
 ConfigArgument = Annotated[Path, typer.Argument(help="Study file.", metavar="CONFIG")]
 StudyArgument = Annotated[str, typer.Argument(help="Name under studies/, or path of a study's folder.")]
@@ -27,4 +26,7 @@ TrustOption = Annotated[
         help="Run Python code that the study's record names: the base model's, and training.augmentation.",
     ),
 ]
-RuleOption = Annotated[str, typer.Option(help=f"{', '.join(RULES[:-1])} or {RULES[-1]}.")]
+RuleOption = Annotated[
+    str | None,
+    typer.Option(help=f"{', '.join(RULES[:-1])} or {RULES[-1]}.", show_default="choice.rule of the study file"),
+]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from rank_search.cli.options import DEMO, ConfigArgument, JsonOption, SetOption
@@ -18,6 +19,7 @@ def plan(config: ConfigArgument = DEMO, overrides: SetOption = None, as_json: Js
     from rank_search.app.configs import load_study_file, naming_source
 
     settings = load_study_file(config, overrides or ())
+    from rank_search.analysis.power import sentences
     from rank_search.app.plan import estimate_study  # loads torch, so after the check
 
     with naming_source(config, overrides or ()):
@@ -27,6 +29,8 @@ def plan(config: ConfigArgument = DEMO, overrides: SetOption = None, as_json: Js
         return
     _print_space(estimate.study, estimate.space)
     _print_cost(estimate, settings.training.steps)
+    for sentence in sentences(estimate.power, settings.task.metric):
+        print(sentence)
 
 
 def _content(estimate: Estimate) -> dict[str, Any]:
@@ -53,6 +57,7 @@ def _content(estimate: Estimate) -> dict[str, Any]:
         "step_seconds": estimate.step_seconds,
         "evaluation_seconds": estimate.evaluation_seconds,
         "estimated_seconds": estimate.seconds,
+        "power": asdict(estimate.power),
     }
 
 

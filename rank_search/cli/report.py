@@ -43,5 +43,5 @@ def report(
         watch_study(opened[0], print)
     else:
         summary, page = write_study_report(opened[0], paper=paper)
-        print(summary.verdict.text)
+        print(summary.verdict.headline)
         print(f"report: {page}")

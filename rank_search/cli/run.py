@@ -44,12 +44,12 @@ def _check_report(study: str, metadata: StudyMetadata) -> None:
 
 
 def _write_report(study: Study) -> None:
-    from rank_search.app.reports import verdict_text, write_study_report
+    from rank_search.app.reports import verdict_headline, write_study_report
 
     if is_installed("report"):
         summary, page = write_study_report(study)
-        print(summary.verdict.text)
+        print(summary.verdict.headline)
         print(f"report: {page}")
     else:
-        print(verdict_text(study))
+        print(verdict_headline(study))
         print(f"no report was written; pip install 'rank_search[report]', then: report {study.name_in_commands}")

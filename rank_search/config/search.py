@@ -7,6 +7,8 @@ from typing import Annotated, Literal
 from pydantic import Field, StrictBool, StrictInt, field_validator, model_validator
 
 from rank_search.config.fields import Fraction, Number, PositiveInt, PositiveNumber, Section
+from rank_search.core.choice import DEFAULT_RULE, Margin, Rule
+from rank_search.core.errors import InputError
 
 
 class SpaceConfig(Section):
@@ -80,6 +82,35 @@ class NestedConfig(Section):
     )
 
 
+class ChoiceConfig(Section):
+    """Which map of the front is chosen. It may change while a study runs, and after."""
+
+    rule: str = Field(
+        DEFAULT_RULE,
+        description="the rule: as-good-as-best, within-one-se, best, knee, max-parameters=N or min-score=X",
+    )
+    margin: str | Number = Field(
+        "10%",
+        description="the loss of score that a smaller map may have: a share of what fine-tuning gains, such as 10%, or "
+        "a number of the metric, such as 0.01",
+    )
+
+    @field_validator("rule")
+    @classmethod
+    def _check_rule(cls, rule: str) -> str:
+        try:
+            Rule.parse(rule)
+        except InputError as error:
+            raise ValueError(error.problem) from None
+        return rule
+
+    @field_validator("margin")
+    @classmethod
+    def _check_margin(cls, margin: str | float) -> str | float:
+        Margin.parse(margin)
+        return margin
+
+
 class SearchConfig(Section):
     """The Optuna study."""
 
@@ -100,7 +131,9 @@ class SearchConfig(Section):
         "the ladder's top rank; eva redistributes, and adalora prunes, at each rank of the ladder",
     )
     verdict_seeds: Annotated[StrictInt, Field(ge=0)] = Field(
-        3, description="number of new seeds with which the chosen map and its baselines are trained for the verdict"
+        10,
+        description="number of new seeds, at most, with which the chosen map and its baselines are trained for the "
+        "verdict; after 3, 5 and then twice as many it looks whether more are needed",
     )
     sampler: Literal["nehvi", "tpe", "gp", "nsga2", "random", "grid"] = Field(
         "nehvi",

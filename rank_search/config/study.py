@@ -13,7 +13,7 @@ from pydantic import Field, model_validator
 
 from rank_search.config.fields import PositiveInt, PositiveNumber, Section, Seed
 from rank_search.config.models import ModelConfig, ModelSource
-from rank_search.config.search import SearchConfig, SpaceConfig
+from rank_search.config.search import ChoiceConfig, SearchConfig, SpaceConfig
 from rank_search.config.tasks import AnyTask, RagConfig
 from rank_search.config.training import AdapterConfig, TrainingConfig
 
@@ -56,6 +56,7 @@ class StudyConfig(Section):
     adapter: AdapterConfig = Field(AdapterConfig(), description="the LoRA adapters")
     training: TrainingConfig = Field(TrainingConfig(), description="the fine-tuning of every proposal")
     search: SearchConfig = Field(SearchConfig(), description="the Optuna study")
+    choice: ChoiceConfig = Field(ChoiceConfig(), description="which map of the front is chosen")
     executor: ExecutorConfig = Field(ExecutorConfig(), description="where training runs")
     trackers: tuple[Literal["tensorboard", "trackio", "wandb", "mlflow"], ...] = Field(
         (), description="experiment trackers that receive each finished trial as a run. Default: none"
@@ -112,6 +113,16 @@ class StudyConfig(Section):
         """The settings that can't change during a study: all except its budget, its executor and its trackers."""
         budget = {"trials", "repeats", "verdict_seeds", "trial_minutes", "max_failures", "pack"}
         return self.model_dump(mode="json", exclude={"search": budget, "executor": True, "trackers": True})
+
+    def continuing(self, kept: Mapping[str, Any]) -> StudyConfig:
+        """This study file for a study that was started with these settings.
+
+        A study that was started before examples could be set apart for the choice goes on without them.
+        """
+        names_selection = "selection_size" in self.task.model_fields_set
+        if names_selection or kept["task"].get("selection_size"):
+            return self
+        return self.model_copy(update={"task": self.task.model_copy(update={"selection_size": 0})})
 
     def to_yaml(self) -> str:
         """The study file with all defaults, as YAML."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, StrictInt
 
 from rank_search.config.fields import Fraction, PositiveInt, PositiveNumber, Section, Seed
 from rank_search.config.models import ModelSource
@@ -32,7 +32,11 @@ class DataConfig(Section):
     )
     test: str | None = Field(None, description="test data, named in the same way. Default: split off from train")
     held_out: Fraction = Field(
-        0.125, gt=0, le=0.4, description="share of train that is split off for validation, and the same share for test"
+        0.125,
+        gt=0,
+        le=0.4,
+        description="share of train that is split off for validation, and the same share for test; for the choice of "
+        "a map once more, if task.selection_size asks for it",
     )
     seed: Seed = Field(
         0, description="seed that decides which examples are split off, and which are dropped beyond the sizes below"
@@ -50,7 +54,13 @@ class TaskConfig(Section):
     """The fields that all tasks share."""
 
     data: Data = Field(description="source of the examples")
-    validation_size: PositiveInt = Field(500, description="maximum number of validation examples")
+    validation_size: PositiveInt = Field(500, description="maximum number of validation examples for the search")
+    selection_size: Annotated[StrictInt, Field(ge=0)] = Field(
+        500,
+        description="maximum number of further validation examples, on which the map is chosen and which the search "
+        "never sees. Where there would be fewer than 300, and with 0, the choice is made on the two halves of "
+        "validation instead, each with maps that the other half proposes",
+    )
     test_size: PositiveInt = Field(500, description="maximum number of test examples")
 
 

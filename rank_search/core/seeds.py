@@ -27,9 +27,9 @@ def batch_seed(study_seed: int, batch_order: int = 0) -> int:
     return derive_seed(study_seed, Stream.BATCHES, *([batch_order] if batch_order else []))
 
 
-def adapter_seed(study_seed: int, trial: int) -> int:
-    """The seed of a trial's fresh adapter."""
-    return derive_seed(study_seed, Stream.ADAPTER, trial)
+def adapter_seed(study_seed: int, batch_order: int) -> int:
+    """The seed of the fresh adapters that are trained on an order of batches."""
+    return derive_seed(study_seed, Stream.ADAPTER, batch_order)
 
 
 def verdict_seeds(study_seed: int, repeat: int) -> tuple[int, int]:

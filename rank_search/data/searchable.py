@@ -74,12 +74,14 @@ class SearchData:
         validation: to choose by.
         test: to report on.
         notes: sentences for the user, as in `Splits`.
+        selection: how many of the last validation queries are for the choice of a map alone.
     """
 
     train: SearchSplit
     validation: SearchSplit
     test: SearchSplit
     notes: tuple[str, ...] = ()
+    selection: int = 0
 
     @property
     def fingerprint(self) -> str:
@@ -99,9 +101,9 @@ def load_searchable(settings: RetrievalConfig) -> SearchData:
         InputError: the data can't be read.
     """
     if settings.data.source == STDLIB:
-        splits = load_stdlib_pairs(settings.validation_size, settings.test_size)
+        splits = load_stdlib_pairs(settings)
         train, validation, test = map(_split_from_pairs, (splits.train, splits.validation, splits.test))
-        return SearchData(train, validation, test)
+        return SearchData(train, validation, test, selection=splits.selection)
     if settings.data.source.startswith("builtin:"):
         raise InputError(f"{settings.data.source!r} is not built in; write {STDLIB}", field="task.data.source")
     folder = local_path(settings.data.source, "task.data.source")
@@ -199,4 +201,5 @@ def _index_documents(splits: Splits[Query], documents: Mapping[str, str]) -> Sea
             relevant=tuple({position[name]: gain for name, gain in query.relevant.items()} for query in queries),
         )
 
-    return SearchData(indexed(splits.train), indexed(splits.validation), indexed(splits.test), splits.notes)
+    train, validation, test = (indexed(part) for part in (splits.train, splits.validation, splits.test))
+    return SearchData(train, validation, test, splits.notes, splits.selection)

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections import defaultdict
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from rank_search.core.errors import InputError
 from rank_search.data.overlap import check_overlaps, overlaps
@@ -16,10 +16,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from rank_search.config import DataConfig, TaskConfig
+    from rank_search.core.evaluation import Split
     from rank_search.data.rows import Row
 
 Example = TypeVar("Example")
 PARTS = ("train", "validation", "test")
+LEAST_SELECTION = 300  # examples, below which none are set apart for the choice: too few would decide nothing
 
 
 @dataclass(frozen=True)
@@ -44,17 +46,32 @@ class Splits(Generic[Example]):
         validation: examples to choose by.
         test: examples to report on.
         notes: sentences for the user: what was left out of the data, and what several parts hold.
+        selection: how many of the last validation examples are for the choice of a map alone.
     """
 
     train: tuple[Example, ...]
     validation: tuple[Example, ...]
     test: tuple[Example, ...]
     notes: tuple[str, ...] = ()
+    selection: int = 0
 
     @property
     def fingerprint(self) -> str:
         """A digest that changes when any example, part or order changes."""
         return fingerprint({part: [asdict(example) for example in getattr(self, part)] for part in PARTS})
+
+
+class HasSelection(Protocol):
+    """Data whose last validation examples may be for the choice of a map alone."""
+
+    @property
+    def selection(self) -> int:
+        """How many of them are."""
+
+
+def selection_of(data: HasSelection, split: Split) -> int:
+    """How many of the last examples of a split are for the choice of a map alone."""
+    return data.selection if split == "validation" else 0
 
 
 def fingerprint(content: Any) -> str:
@@ -120,6 +137,7 @@ def split(
 
     Examples of one group go to the same part, so that no test example has a near-copy in training.
     A hash of the group and the seed decides the draws, so they do not depend on the order of the rows.
+    The last validation examples are for the choice of a map, where there are enough of them.
 
     Args:
         parts: the given parts; at least ``train``.
@@ -134,8 +152,14 @@ def split(
     """
     given = {part: found.examples for part, found in parts.items()}
     check_overlaps({part: [text(example) for example in examples] for part, examples in given.items()})
-    sizes = {"validation": settings.validation_size, "test": settings.test_size}
-    drawn = _draw(given, settings.data, sizes, group, keep_in_train)
+    share = max(1, round(settings.data.held_out * len(given["train"])))
+    selection = selection_count(settings, len(given["validation"]) if "validation" in given else 2 * share)
+    drawn_share = {"validation": min(settings.validation_size, share) + selection, "test": share}
+    sizes = {
+        "validation": settings.validation_size + (settings.selection_size if selection else 0),
+        "test": settings.test_size,
+    }
+    drawn = _draw(given, settings.data.seed, sizes, drawn_share, group, keep_in_train)
     for part in PARTS:
         if not drawn[part]:
             raise InputError(
@@ -149,44 +173,64 @@ def split(
         test=tuple(drawn["test"]),
         notes=(
             *(f"{part}: {note}" for part, found in parts.items() for note in found.notes),
-            *_unused(given, drawn, sizes),
+            *_unused(given, drawn, settings),
             *map(str, overlaps({part: [text(example) for example in examples] for part, examples in drawn.items()})),
         ),
+        selection=selection_count(settings, len(drawn["validation"])) if selection else 0,
     )
+
+
+def selection_count(settings: TaskConfig, available: int) -> int:
+    """How many of so many validation examples are for the choice of a map; 0 where they would be too few."""
+    wanted = settings.validation_size + settings.selection_size
+    count = round(min(available, wanted) * settings.selection_size / wanted)
+    return count if count >= LEAST_SELECTION else 0
 
 
 def _draw(
     given: Mapping[str, list[Example]],
-    data: DataConfig,
+    seed: int,
     sizes: Mapping[str, int],
+    shares: Mapping[str, int],
     group: Callable[[Example], str],
     keep_in_train: Callable[[Example], str] | None,
 ) -> dict[str, list[Example]]:
-    """The examples of every part; sizes are the maxima of those that are held out."""
-    groups = _shuffled_groups(given["train"], group, data.seed)
+    """The examples of every part.
+
+    Args:
+        given: the parts that the data has.
+        seed: decides the draws.
+        sizes: how many examples a part that is held out may have at most.
+        shares: how many may be split off from train for it at most.
+        group: gives an example's group.
+        keep_in_train: as for `split`.
+    """
+    groups = _shuffled_groups(given["train"], group, seed)
     held_out: dict[str, list[Example]] = {}
     for part, size in sizes.items():
         if part in given:
-            shuffled = [example for members in _shuffled_groups(given[part], group, data.seed) for example in members]
+            shuffled = [example for members in _shuffled_groups(given[part], group, seed) for example in members]
             held_out[part] = shuffled[:size]
         else:
-            share = max(1, round(data.held_out * len(given["train"])))
-            held_out[part], groups = _take_groups(groups, min(size, share))
+            held_out[part], groups = _take_groups(groups, min(size, shares[part]))
     train = [example for members in groups for example in members]
     if keep_in_train is not None:
         train += _move_back(train, held_out, given, keep_in_train)
     return {"train": train, **held_out}
 
 
-def _unused(
-    given: Mapping[str, list[Example]], drawn: Mapping[str, list[Example]], sizes: Mapping[str, int]
-) -> list[str]:
+def _unused(given: Mapping[str, list[Example]], drawn: Mapping[str, list[Example]], settings: TaskConfig) -> list[str]:
     """Sentences about given examples that no part uses."""
+    limits = {
+        "validation": f"task.validation_size is {settings.validation_size}, and task.selection_size "
+        f"{settings.selection_size}",
+        "test": f"task.test_size is {settings.test_size}",
+    }
     notes = []
     for part, examples in given.items():
         sources = [part, *(other for other in PARTS if other not in given)] if part == "train" else [part]
         unused = len(examples) - sum(len(drawn[other]) for other in sources)
-        reason = f"task.{part}_size is {sizes[part]}" if part in sizes else "their group is too large to be held out"
+        reason = limits.get(part, "their group is too large to be held out")
         if unused:
             notes.append(f"{unused:,} of {len(examples):,} examples of {part} are not used: {reason}")
     return notes

@@ -15,13 +15,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rank_search.data.splits import Splits
+from rank_search.data.splits import LEAST_SELECTION, Splits
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from rank_search.config import TaskConfig
+
 _EXCLUDED_FOLDERS = {"test", "tests", "idle_test", "idlelib", "lib2to3", "turtledemo", "ensurepip", "site-packages"}
-_HELD_OUT_SHARE = 1 / 8  # share of the pairs for validation, and the same share for test
+_HELD_OUT_SHARE = 1 / 8  # share of the pairs for validation, and the same share for test and for the choice
+_SELECTION = 2  # the eighth of the pairs that is for the choice of a map, where the study file asks for it
 _MIN_QUERY_WORDS = 3
 
 
@@ -38,22 +41,27 @@ class Pair:
         return hashlib.sha256(f"{self.query}\0{self.document}".encode()).hexdigest()
 
 
-def load_stdlib_pairs(validation_size: int, test_size: int, root: Path | None = None) -> Splits[Pair]:
+def load_stdlib_pairs(settings: TaskConfig, root: Path | None = None) -> Splits[Pair]:
     """Reads the standard library and splits its pairs by their hash.
 
     Args:
-        validation_size: at most this many validation pairs.
-        test_size: at most this many test pairs.
+        settings: sizes of the parts.
         root: folder to read instead of the interpreter's own library.
     """
     pairs = sorted(_unique(_read_pairs(root or Path(sysconfig.get_path("stdlib")))), key=lambda pair: pair.digest)
     held_out = int(_HELD_OUT_SHARE * 2**32)
     # The last 32 bits of the digest decide the split; the first bits decide the order, by the sort above.
     positions = [int(pair.digest[-8:], 16) // held_out for pair in pairs]
-    validation = [pair for pair, position in zip(pairs, positions, strict=True) if position == 0]
-    test = [pair for pair, position in zip(pairs, positions, strict=True) if position == 1]
-    train = [pair for pair, position in zip(pairs, positions, strict=True) if position > 1]
-    return Splits(tuple(train), tuple(validation[:validation_size]), tuple(test[:test_size]))
+    parts = [
+        [pair for pair, place in zip(pairs, positions, strict=True) if place == part] for part in range(_SELECTION + 1)
+    ]
+    validation, test = parts[0][: settings.validation_size], parts[1][: settings.test_size]
+    selection = parts[_SELECTION][: settings.selection_size]
+    if len(selection) < LEAST_SELECTION:
+        selection = []
+    held_out_parts = {0, 1, _SELECTION} if selection else {0, 1}
+    train = [pair for pair, place in zip(pairs, positions, strict=True) if place not in held_out_parts]
+    return Splits(tuple(train), (*validation, *selection), tuple(test), selection=len(selection))
 
 
 def _unique(pairs: Iterator[Pair]) -> Iterator[Pair]:

@@ -6,10 +6,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from rank_search.analysis.trials import complete
+from rank_search.core.rivals import UNIFORM
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import pandas as pd
+
+    from rank_search.report.summary import Summary
 
 _POINTS = 50  # of a loss curve
 
@@ -24,3 +29,22 @@ def thinned(losses: Sequence[float]) -> list[tuple[int, float]]:
 def training_minutes(trials: pd.DataFrame) -> pd.Series[float]:
     """Minutes of training and evaluation until each trial was done, a pack's shared out."""
     return trials["seconds"].fillna(0.0).cumsum() / 60
+
+
+def shown_differences(summary: Summary) -> pd.DataFrame:
+    """The trials whose paired difference to the best uniform map is drawn: one for each map that may be chosen.
+
+    These are the maps that may stand on the front, the uniform maps, the chosen one, and the rivals outside the space.
+    Rank 0 everywhere, which has no place on a log axis, is left out.
+    """
+    trials = complete(summary.trials).dropna(subset=["difference"])
+    trials = trials[(trials["batch_order"] == 0) & (trials["trainable_parameters"] > 0)]
+    may_be_chosen = (trials["front_probability"] > 0) | (trials["kind"] == UNIFORM) | ~trials["in_space"]
+    return trials[may_be_chosen | (trials["number"] == summary.chosen.number)].sort_values("trainable_parameters")
+
+
+def best_uniform_label(summary: Summary) -> str:
+    """The axis that paired differences are drawn along."""
+    best, metric = summary.evidence.best_uniform, summary.metadata.config["task"]["metric"]
+    rank = f"uniform rank {best.top_rank}" if best else "the best uniform rank"
+    return f"{metric} minus that of {rank}, in pairs"

@@ -14,7 +14,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 
 from rank_search.analysis.trials import complete, in_space, scored
 from rank_search.core.rivals import UNIFORM
-from rank_search.report.curves import thinned, training_minutes
+from rank_search.report.curves import best_uniform_label, shown_differences, thinned, training_minutes
 from rank_search.report.marks import BLUE, FAINTEST, MAPS, ORANGE, OUTSIDE, RED, thousands
 
 if TYPE_CHECKING:
@@ -64,7 +64,10 @@ class StyledFigure(Figure):
 
 def names_of(summary: Summary) -> list[str]:
     """Figures that there is something to draw in."""
-    return [name for name in _DRAWINGS if name != "nested" or summary.nested]
+    missing = {"nested"} if not summary.nested else set()
+    if shown_differences(summary).empty:
+        missing.add("differences")
+    return [name for name in _DRAWINGS if name not in missing]
 
 
 def drawn(
@@ -85,8 +88,43 @@ def drawn(
     return figures
 
 
+def _differences(axes: Axes, summary: Summary) -> None:
+    """Paired difference to the best uniform map, with its 95 % interval, against trainable parameters.
+
+    The band is the margin: a map whose interval ends inside it is as good.
+    """
+    rows = shown_differences(summary)
+    margin = summary.evidence.margin
+    axes.axhspan(-margin, 0, color=_GREY, alpha=0.15, lw=0, label=f"margin, {margin:.4f}")
+    axes.axhline(0, color=_GREY, lw=1)
+    for kind, mark in {**MAPS, **OUTSIDE}.items():
+        own = rows[rows["kind"] == kind]
+        if len(own):
+            parameters, differences = own["trainable_parameters"].astype(float), own["difference"].astype(float)
+            bars = np.abs([own["difference_low"] - differences, own["difference_high"] - differences]).astype(float)
+            style: dict[str, Any] = {"ecolor": (*mpl.colors.to_rgb(mark.colour), 0.5), "elinewidth": 1, "mew": 0}
+            axes.errorbar(
+                parameters, differences, yerr=bars, fmt=mark.symbol, color=mark.colour, ms=6, label=mark.label, **style
+            )
+    chosen = rows[rows["number"] == summary.chosen.number]
+    ring: dict[str, Any] = {"marker": "o", "ms": 14, "mfc": "none", "mec": RED, "mew": 2, "ls": "none"}
+    axes.plot(
+        chosen["trainable_parameters"].astype(float),
+        chosen["difference"].astype(float),
+        label=f"chosen: trial {summary.chosen.number} ({summary.rule})",
+        **ring,
+    )
+    price_axis(axes)
+    _uniform_axis(axes, summary.evidence.uniform)
+    axes.set_xlabel("trainable parameters (log scale)")
+    axes.set_ylabel(best_uniform_label(summary))
+    axes.set_title(f"{summary.name}: what maps gain or lose, with 95 % intervals")
+    columns = 3 if _width(axes) > 5 else 2
+    axes.figure.legend(loc="outside lower center", ncols=columns, fontsize="small")
+
+
 def _pareto(axes: Axes, summary: Summary) -> None:
-    """Score ± standard error against trainable parameters; rank 0 everywhere, which has none, as a line.
+    """Score against trainable parameters; rank 0 everywhere, which has none, as a line.
 
     Maps are the fainter the less likely they stand on the front.
     """
@@ -97,9 +135,8 @@ def _pareto(axes: Axes, summary: Summary) -> None:
             opacity = FAINTEST + (1 - FAINTEST) * rows["front_probability"].to_numpy(dtype=float)
             colours = [(*mpl.colors.to_rgb(mark.colour), float(share)) for share in opacity]
             parameters = rows["trainable_parameters"].astype(float)
-            axes.errorbar(parameters, rows["score"], yerr=rows["score_se"], fmt="none", ecolor=colours, lw=1)  # type: ignore[arg-type]
             axes.scatter(parameters, rows["score"], marker=mark.symbol, c=colours, s=36, zorder=3)
-            axes.plot([], [], mark.symbol, color=mark.colour, label=f"{mark.label} ± standard error")
+            axes.plot([], [], mark.symbol, color=mark.colour, label=mark.label)
     outside = complete(summary.trials[~summary.trials["in_space"]])
     for kind, mark in OUTSIDE.items():
         rows = outside[outside["kind"] == kind]
@@ -265,6 +302,7 @@ def _row_font(rows: int) -> float:
 
 
 _DRAWINGS = {
+    "differences": _differences,
     "pareto": _pareto,
     "rank_heatmap": _rank_heatmap,
     "hypervolume": _hypervolume,

@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 
 from rank_search.analysis.trials import complete, in_space, scored
 from rank_search.core.rivals import UNIFORM
-from rank_search.report.curves import training_minutes
+from rank_search.report.curves import best_uniform_label, shown_differences, training_minutes
 from rank_search.report.marks import BLUE, FAINTEST, MAPS, OUTSIDE
 
 if TYPE_CHECKING:
@@ -26,7 +26,8 @@ _GREY = "#888888"  # to be seen on white and on black
 
 def figures(summary: Summary) -> dict[str, go.Figure]:
     """The figures by the name of their place on the page; one that there is nothing to draw in is left out."""
-    drawn = {
+    drawn = {} if shown_differences(summary).empty else {"differences": _differences(summary)}
+    drawn |= {
         "pareto": _front(summary),
         "hypervolume": _hypervolume(summary),
         "hypervolume_seconds": _hypervolume_seconds(summary),
@@ -49,11 +50,42 @@ def empty(x: str, y: str, **layout: object) -> go.Figure:
     return figure.update_yaxes(title=y, automargin=True, zeroline=False)
 
 
+def _differences(summary: Summary) -> go.Figure:
+    """Paired difference to the best uniform map, with its 95 % interval; the band is the margin."""
+    figure = empty("trainable parameters", best_uniform_label(summary), height=420)
+    figure.update_xaxes(type="log", dtick="D2", tickformat="~s")
+    rows = shown_differences(summary)
+    figure.add_hrect(-summary.evidence.margin, 0, fillcolor=_GREY, opacity=0.2, line_width=0)
+    figure.add_hline(0, line={"color": _GREY, "width": 1})
+    for kind, mark in {**MAPS, **OUTSIDE}.items():
+        own = rows[rows["kind"] == kind]
+        if len(own):
+            difference = own["difference"].astype(float)
+            figure.add_scatter(
+                x=own["trainable_parameters"].astype(float).tolist(),
+                y=difference.tolist(),
+                customdata=own["number"].tolist(),
+                mode="markers",
+                name=mark.label,
+                marker={"symbol": mark.web, "color": mark.colour, "size": 9},
+                error_y={
+                    "array": (own["difference_high"].astype(float) - difference).tolist(),
+                    "arrayminus": (difference - own["difference_low"].astype(float)).tolist(),
+                    "thickness": 1,
+                    "width": 0,
+                    "color": f"{mark.colour}80",
+                },
+                hoverinfo="none",
+            )
+    _add_ladder(figure, summary.maps[(summary.maps["kind"] == UNIFORM) & (summary.maps["trainable_parameters"] > 0)])
+    return figure
+
+
 def _front(summary: Summary) -> go.Figure:
     """Score against trainable parameters: every map, the baselines outside the space, and the front.
 
-    Maps are the fainter the less likely they stand on the front; bars, of one standard error, are those of maps that
-    may. Rank 0 everywhere, which has no place on a log axis, is a line.
+    Maps are the fainter the less likely they stand on the front. Rank 0 everywhere, which has no place on a log axis,
+    is a line.
     """
     metric = summary.metadata.config["task"]["metric"]
     figure = empty("trainable parameters", f"{metric}, validation", height=480)
@@ -89,7 +121,6 @@ def _add_points(figure: go.Figure, rows: pd.DataFrame, mark: Mark) -> None:
     if rows.empty:
         return
     sure = rows["front_probability"].fillna(1.0).to_numpy(dtype=float)
-    bars = np.where(rows["front_probability"] > 0, rows["score_se"].astype(float), np.nan)
     shown = {"symbol": mark.web, "color": mark.colour, "size": 9}
     figure.add_scatter(
         x=rows["trainable_parameters"].astype(float).tolist(),
@@ -97,7 +128,6 @@ def _add_points(figure: go.Figure, rows: pd.DataFrame, mark: Mark) -> None:
         customdata=rows["number"].tolist(),
         mode="markers",
         marker={**shown, "opacity": (FAINTEST + (1 - FAINTEST) * sure).round(2).tolist()},
-        error_y={"array": bars.tolist(), "thickness": 1, "width": 0, "color": f"{mark.colour}80"},
         legendgroup=mark.label,
         showlegend=False,
         hoverinfo="none",

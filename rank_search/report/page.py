@@ -31,9 +31,9 @@ if TYPE_CHECKING:
 ROLES = {
     "untrained": "before fine-tuning",
     "chosen": "chosen map",
+    BEST_UNIFORM: "best uniform map",
     UNIFORM_RIVAL: "uniform map of no more parameters, or the smallest",
     SVD_RIVAL: "SVD map of no more parameters",
-    BEST_UNIFORM: "best uniform map",
 }
 
 

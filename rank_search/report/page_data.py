@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from rank_search.analysis.choice import PLAIN_RULES, Rule, choose
+from rank_search.analysis.choice import choose
 from rank_search.analysis.comparison import uniform_rivals
 from rank_search.analysis.trials import complete, scored
+from rank_search.core.choice import PLAIN_RULES, Rule
 from rank_search.core.module_names import kind_of, layer_of
 from rank_search.report.curves import thinned
 from rank_search.report.marks import rank_colours, short_names
@@ -51,7 +52,7 @@ def page_data(summary: Summary, called: str) -> dict[str, Any]:
         "called": called,
         "maps": found,
         "front": summary.front["number"].tolist(),
-        "choices": {name: choose(summary.maps, Rule(name)).number for name in PLAIN_RULES},
+        "choices": {name: choose(summary.evidence, Rule(name)).number for name in PLAIN_RULES},
         "rule": str(summary.rule),
         "compared": [trial.trial for trial in summary.compared],
         "grid": _grid(modules),

@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from rank_search.analysis.choice import DEFAULT_RULE, Rule
 from rank_search.analysis.comparison import Comparison
+from rank_search.analysis.evidence import study_evidence
 from rank_search.analysis.explain import explain
 from rank_search.analysis.front import front, hypervolume, hypervolume_history, reference_point
 from rank_search.analysis.importance import importance
-from rank_search.analysis.maps import probabilities, study_maps
+from rank_search.analysis.looks import looks
+from rank_search.analysis.maps import probabilities
+from rank_search.analysis.slope import slope
 from rank_search.analysis.trials import complete
 from rank_search.analysis.verdict import Verdict, judge
 from rank_search.core.agreement import kendall_tau
@@ -27,7 +29,10 @@ from rank_search.study.storage import DIRECTIONS
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
+    from rank_search.analysis.evidence import Evidence
+    from rank_search.analysis.slope import Slope
     from rank_search.analysis.trials import ScoredTrial
+    from rank_search.core.choice import Rule
     from rank_search.study.handle import Study
     from rank_search.study.metadata import StudyMetadata
 
@@ -103,8 +108,10 @@ class Summary:
         reference: the reference point (score, parameters) of the hypervolume.
         hypervolume: after each trial.
         importance: dimension → share; empty when there are too few trials.
+        evidence: what the choice rests on.
         rule: the rule that chose.
         chosen: the chosen map.
+        slope: whether rank matters; None where the study can't tell.
         explanation: why it was chosen.
         verdict: the chosen map against its rivals.
         compared: the chosen map and its baselines.
@@ -124,8 +131,10 @@ class Summary:
     reference: tuple[float, float]
     hypervolume: Sequence[float]
     importance: Mapping[str, float]
+    evidence: Evidence
     rule: Rule
     chosen: ScoredTrial
+    slope: Slope | None
     explanation: Sequence[str]
     verdict: Verdict
     compared: Sequence[ComparedMap]
@@ -140,11 +149,13 @@ def summarise(study: Study) -> Summary:
     """Analyses a study.
 
     Raises:
-        RankSearchError: it has no scored trial yet.
+        RankSearchError: it has no scored trial yet, or no map meets its rule.
     """
-    trials, maps = study.table(), study_maps(study)
-    comparison = Comparison.from_tables(maps, trials)
-    rule = Rule.parse(DEFAULT_RULE)
+    evidence = study_evidence(study)
+    trials, maps = evidence.trials, evidence.maps
+    rule = study.rule
+    comparison = Comparison.from_evidence(evidence, rule)
+    found_slope = slope(evidence)
     test = study.folder.read_test(comparison.numbers)
     reference = reference_point(maps, study.space.reference_parameters)
     fresh = _FreshResults(study, comparison)
@@ -152,17 +163,24 @@ def summarise(study: Study) -> Summary:
     return Summary(
         name=study.name,
         metadata=study.metadata,
-        trials=trials.assign(front_probability=trials["number"].map(probability)),
+        trials=trials.assign(front_probability=trials["number"].map(probability)).join(
+            differences_to_best_uniform(evidence)
+        ),
         maps=maps,
         front=front(maps),
         baselines=_baselines(trials, study.metadata),
         reference=reference,
         hypervolume=hypervolume_history(trials, reference),
         importance=importance(study),
+        evidence=evidence,
         rule=rule,
         chosen=comparison.chosen,
-        explanation=explain(maps, rule, comparison.chosen),
-        verdict=_verdict(comparison, fresh, study, test),
+        slope=found_slope,
+        explanation=[
+            *explain(evidence, rule, comparison.chosen),
+            *([found_slope.sentence] if found_slope is not None else []),
+        ],
+        verdict=verdict_of(study, evidence, comparison, found_slope),
         compared=[fresh.compared_map(role, trial, test) for role, trial in comparison.trials.items()],
         verdict_seconds=fresh.seconds,
         nested=_nested(study, trials),
@@ -183,14 +201,16 @@ class _FreshResults:
         self.seconds = sum(result.get("seconds", 0.0) for results in by_key.values() for result in results)
 
     def values(self) -> dict[str, list[list[float]]]:
-        """Role → ``[seeds, examples]``, for the roles whose every training succeeded, on the seeds that all have."""
-        sound = {
-            role: [result["values"][self._metric] for result in results]
-            for role, results in self._results.items()
-            if results and all("values" in result for result in results)
-        }
-        seeds = len(sound.get("chosen", ()))
-        return {role: values for role, values in sound.items() if len(values) == seeds}
+        """Role → ``[seeds, examples]``, for the roles whose every training succeeded.
+
+        Seeds after the last look do not count: they were trained for a look that did not come.
+        """
+        sound: dict[str, list[list[float]]] = {}
+        for role, results in self._results.items():
+            looked = max((seeds for seeds in looks(len(results)) if seeds <= len(results)), default=0)
+            if results and all("values" in result for result in results):
+                sound[role] = [result["values"][self._metric] for result in results[:looked]]
+        return sound
 
     def compared_map(self, role: str, trial: ScoredTrial, test: Mapping[str, Any]) -> ComparedMap:
         """What is known of one of the maps."""
@@ -241,14 +261,36 @@ def _nested(study: Study, trials: pd.DataFrame) -> dict[str, float]:
     return {**cost, "tau": kendall_tau(pairs), "pairs": len(pairs)}
 
 
-def _verdict(comparison: Comparison, fresh: _FreshResults, study: Study, test: Mapping[str, Any]) -> Verdict:
+def verdict_of(study: Study, evidence: Evidence, comparison: Comparison, found_slope: Slope | None) -> Verdict:
     """By fresh trainings on the test split; else by saved adapters there; else on the validation split."""
-    if "chosen" in (values := fresh.values()):
-        return judge(comparison, values, "test")
-    if test:
-        return judge(comparison, {role: [scores] for role, scores in test["values"].items()}, "test")
-    known = {role: study.example_scores(trial.number) for role, trial in comparison.trials.items()}
-    return judge(comparison, {role: [scores] for role, scores in known.items() if scores}, "validation")
+    noise = evidence.searched.noise
+    values: Mapping[str, Sequence[Sequence[float]]] = _FreshResults(study, comparison).values()
+    split = "test"
+    if "chosen" not in values:
+        if test := study.folder.read_test(comparison.numbers):
+            values = {role: [scores] for role, scores in test["values"].items()}
+        else:
+            split = "validation"
+            known = {role: evidence.searched.values(trial.number) for role, trial in comparison.trials.items()}
+            values = {role: [scores] for role, scores in known.items() if len(scores)}
+    return judge(comparison, values, split, evidence.margin, noise, found_slope)
+
+
+def differences_to_best_uniform(evidence: Evidence) -> pd.DataFrame:
+    """Columns beside the table of trials: each map's paired difference to the best uniform map, with its 95 % interval.
+
+    A map that was trained several times has one difference, over all of them, which stands beside each of its trials.
+    """
+    map_of = {trial: number for number, orders in evidence.searched.trainings.items() for trial in orders.values()}
+    found: dict[int, tuple[float, float, float]] = {}
+    if (best := evidence.best_uniform) is not None:
+        for number in set(map_of.values()):
+            if (difference := evidence.searched.difference(number, best.number)) is not None:
+                found[number] = (difference.delta, *difference.interval())
+    unknown = (math.nan, math.nan, math.nan)
+    rows = [found.get(map_of.get(trial, -1), unknown) for trial in evidence.trials["number"].tolist()]
+    columns = ["difference", "difference_low", "difference_high"]
+    return pd.DataFrame(rows, columns=columns, index=evidence.trials.index, dtype=float)
 
 
 def summary_json(summary: Summary) -> str:
@@ -269,6 +311,9 @@ def summary_json(summary: Summary) -> str:
         "score",
         "score_se",
         "front_probability",
+        "difference",
+        "difference_low",
+        "difference_high",
         "trainable_parameters",
         "ranks",
         "requested_ranks",
@@ -301,6 +346,7 @@ def summary_json(summary: Summary) -> str:
             "explanation": list(summary.explanation),
         },
         "verdict": asdict(summary.verdict),
+        "slope": asdict(summary.slope) if summary.slope else None,
         "compared": [asdict(compared) for compared in summary.compared],
         "verdict_seconds": summary.verdict_seconds,
         "baselines": [asdict(kind) for kind in summary.baselines],

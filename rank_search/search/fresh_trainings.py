@@ -28,32 +28,37 @@ class FreshTrainings:
 
     Attributes:
         study_seed: from which their seeds are derived.
-        repeats: trainings of each candidate.
     """
 
     folder: StudyFolder
     study_seed: int
-    repeats: int
 
-    def run(self, candidates: Sequence[Candidate], executor: Executor, on_progress: Callable[[int, int], None]) -> None:
+    def run(
+        self,
+        candidates: Sequence[Candidate],
+        seeds: int,
+        executor: Executor,
+        on_progress: Callable[[int, int], None],
+    ) -> None:
         """Trains what is not on record yet; candidates of one seed side by side, on the same batches.
 
         Args:
             candidates: what to train; one that is given twice is trained once.
+            seeds: trainings of each candidate.
             executor: trains them.
             on_progress: called with the trainings that are done, and with all.
         """
         distinct = list(dict.fromkeys(candidates))
         missing = {
             repeat: [candidate for candidate in distinct if not self._is_on_record(candidate, repeat)]
-            for repeat in range(self.repeats)
+            for repeat in range(seeds)
         }
         packs = {
             Pack([self._job(candidate, repeat) for candidate in left]): repeat
             for repeat, left in missing.items()
             if left
         }
-        total = self.repeats * len(distinct)
+        total = seeds * len(distinct)
         done = total - sum(len(left) for left in missing.values())
         on_progress(done, total)
         for pack, outcomes in train_packs(executor, packs):
@@ -62,9 +67,9 @@ class FreshTrainings:
             done += len(outcomes)
             on_progress(done, total)
 
-    def is_done(self, candidates: Sequence[Candidate]) -> bool:
-        """Whether all trainings are on record."""
-        return all(self._is_on_record(candidate, repeat) for candidate in candidates for repeat in range(self.repeats))
+    def is_done(self, candidates: Sequence[Candidate], seeds: int) -> bool:
+        """Whether so many trainings of each candidate are on record."""
+        return all(self._is_on_record(candidate, repeat) for candidate in candidates for repeat in range(seeds))
 
     def _is_on_record(self, candidate: Candidate, repeat: int) -> bool:
         return bool(self.folder.read_confirmation(candidate.key, repeat))

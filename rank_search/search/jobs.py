@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 def job_of(trial: TrialRecord, study_seed: int, folder: StudyFolder) -> Job:
     """What a trial trains, now or again: it follows from what the study keeps of it.
 
+    Trials on the same order of batches share their seed, so that they are compared in pairs.
+
     Args:
         trial: one whose proposal is drawn.
         study_seed: from which its seeds are derived.
@@ -26,9 +28,10 @@ def job_of(trial: TrialRecord, study_seed: int, folder: StudyFolder) -> Job:
     candidate = trial.candidate
     if candidate is None:
         raise ValueError(f"the proposal of trial {trial.number} is not drawn")
+    kept = trial.attributes.seed  # of a trial that is trained again; older versions gave each trial its own
     return Job(
         candidate,
-        seed=adapter_seed(study_seed, trial.number),
+        seed=adapter_seed(study_seed, trial.attributes.batch_order) if kept is None else kept,
         data_seed=batch_seed(study_seed, trial.attributes.batch_order),
         number=trial.number,
         source=None if candidate.source is None else folder.adapter(candidate.source),

@@ -88,7 +88,15 @@ class TrialRecorder:
         if outcome.save_adapter is not None:
             outcome.save_adapter(folder.adapter(trial.number))
         digests = folder.adapter_digests(trial.number)
-        folder.write_result(trial.number, {"values": evaluation.values, "losses": outcome.losses, "adapter": digests})
+        folder.write_result(
+            trial.number,
+            {
+                "values": evaluation.searched,
+                "selection": evaluation.selected,
+                "losses": outcome.losses,
+                "adapter": digests,
+            },
+        )
         keep(trial, score_se=evaluation.standard_error, metrics=evaluation.means)
         rank_map = outcome.rank_map or job.rank_map
         if job.recipe in SETS_RANKS:

@@ -1,4 +1,4 @@
-"""Repeats: maps whose place on the front is uncertain are trained again, on batches in another order."""
+"""Repeats: maps that the choice is in doubt about are trained again, side by side, on batches in another order."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from optuna.trial import TrialState
 from rank_search.study.record import TrialRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
     from rank_search.core.candidate import Candidate
     from rank_search.study.record import TrialRecord
 
-_ONE_ROUND = 8  # repeats below which all that are left are one round
+_LEAST_ROUND = 3  # repeats of a round, where so many are left: the best map, and those that it is compared with
 
 
 @dataclass(frozen=True)
@@ -24,18 +24,18 @@ class Repeats:
 
     Attributes:
         planned: how many there will be.
-        front_probability: number of each finished trial in the space → how likely its map is on the front.
+        in_doubt: numbers of the maps whose further training would settle the choice soonest, these first.
     """
 
     planned: int
-    front_probability: Callable[[], Mapping[int, float]]
+    in_doubt: Callable[[], Sequence[int]]
 
     def next_round(self, trials: Sequence[TrialRecord]) -> list[TrialRequest]:
-        """The next round of repeats: the maps whose place on the front is least certain, on batches of their own.
+        """The next round of repeats: the maps that the choice is in doubt about, on batches of their own.
 
-        All maps of a round share its order of batches, as those of the first trainings do, so that what an order adds
-        to a score is the same for all of them. A last single repeat joins the round before it. Empty while a round is
-        trained, and when all are.
+        All maps of a round share its order of batches and its seed, as those of the first trainings do, so that they
+        are compared in pairs. Half of what is left is one round, as what it comes to says where the next is needed. A
+        last single repeat joins the round before it. Empty while a round is trained, and when all are.
         """
         repeated = [trial for trial in trials if trial.attributes.batch_order]
         left = self.planned - len(repeated)
@@ -45,7 +45,7 @@ class Repeats:
         batch_order = last if left == 1 else last + 1
         in_round = {trial.candidate for trial in repeated if trial.attributes.batch_order == batch_order}
         by_doubt = self._by_doubt(trials, without=in_round)
-        picked = by_doubt[: left if left < _ONE_ROUND else left // 2]
+        picked = by_doubt[: min(left, max(_LEAST_ROUND, left // 2))]
         if len(in_round) + len(picked) < 2:  # an order of batches that one map alone has seen says nothing
             return []
         return [
@@ -55,18 +55,14 @@ class Repeats:
         ]
 
     def _by_doubt(self, trials: Sequence[TrialRecord], without: set[Candidate | None]) -> list[TrialRecord]:
-        """First trainings, those whose place on the front is least certain first.
+        """First trainings of the maps in doubt.
 
         The untrained model is left out: it scores the same each time.
         """
-        probability = self.front_probability()
-        first = [
+        by_number = {trial.number: trial for trial in trials}
+        first = [by_number[number] for number in self.in_doubt() if number in by_number]
+        return [
             trial
-            for trial in trials
-            if trial.number in probability
-            and not trial.attributes.batch_order
-            and trial.candidate is not None
-            and trial.candidate.rank_map.adapted
-            and trial.candidate not in without
+            for trial in first
+            if trial.candidate is not None and trial.candidate.rank_map.adapted and trial.candidate not in without
         ]
-        return sorted(first, key=lambda trial: (abs(probability[trial.number] - 0.5), trial.number))

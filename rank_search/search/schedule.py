@@ -36,7 +36,8 @@ class Schedule:
     Attributes:
         spectrum: of a trial's adapter.
         front_probability: number of each finished trial in the space → how likely its map is on the front.
-        chosen_parameters: parameters of the map that the default rule chooses; None where nothing has a score.
+        in_doubt: numbers of the maps whose further training would settle the choice soonest, these first.
+        chosen_parameters: parameters of the map that the study's rule chooses; None where nothing has a score.
         nested: whose candidates are fine-tuned, if there is one.
         prior: a map to try after the uniform ones, if there is one.
     """
@@ -45,6 +46,7 @@ class Schedule:
     space: Space
     spectrum: SpectrumOf
     front_probability: Callable[[], Mapping[int, float]]
+    in_doubt: Callable[[], Sequence[int]]
     chosen_parameters: Callable[[], int | None]
     nested: NestedSearch | None = None
     prior: RankMap | None = None
@@ -117,7 +119,7 @@ class Schedule:
     @cached_property
     def repeats(self) -> Repeats:
         """The repeats."""
-        return Repeats(self.config.search.repeats_planned, self.front_probability)
+        return Repeats(self.config.search.repeats_planned, self.in_doubt)
 
     def _request(self, rank_map: RankMap, kind: Kind) -> TrialRequest:
         """A trial in the space, at the study file's own settings."""

@@ -221,6 +221,7 @@ class _Result(BaseModel):
     """What ``results/N.json`` may hold."""
 
     values: dict[str, list[float]] = {}
+    selection: dict[str, list[float]] = {}
     losses: list[float] = []
     adapter: dict[str, str] = {}
     retrained: float = 0.0

@@ -10,6 +10,7 @@ from optuna.trial import TrialState
 from pydantic import PositiveInt, TypeAdapter
 
 from rank_search.config import recorded
+from rank_search.core.choice import Rule
 from rank_search.core.errors import InputError, did_you_mean, first_line
 from rank_search.study.folder import StudyFolder
 from rank_search.study.leases import is_live, part_leases
@@ -118,6 +119,11 @@ class Study:
         return recorded(self.metadata.config)
 
     @property
+    def rule(self) -> Rule:
+        """The rule of its study file, by which a map is chosen."""
+        return Rule.parse(self.config.choice.rule)
+
+    @property
     def metric(self) -> str:
         """The metric that is the score."""
         metric: str = self.metadata.config["task"]["metric"]
@@ -190,8 +196,13 @@ class Study:
         return trials_table(self.trials(), self.space)
 
     def example_scores(self, number: int) -> Sequence[float]:
-        """What a trial scored for each example of the validation split; empty if that is not on this machine."""
+        """What a trial scored for each example of the search; empty if that is not on this machine."""
         scores: Sequence[float] = self.folder.read_result(number).get("values", {}).get(self.metric, ())
+        return scores
+
+    def selection_scores(self, number: int) -> Sequence[float]:
+        """What a trial scored for each example that is for the choice alone; empty if the study has none."""
+        scores: Sequence[float] = self.folder.read_result(number).get("selection", {}).get(self.metric, ())
         return scores
 
     def enqueue(self, request: TrialRequest) -> None:

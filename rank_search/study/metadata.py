@@ -103,6 +103,7 @@ class StudyMetadata:
             KeyError: something is missing.
         """
         kept = {"notes": (), "model_files": {}, **content}
+        kept["config"] = {**content["config"], "task": {"selection_size": 0, **content["config"]["task"]}}
         return cls(
             **{
                 **{each.name: kept[each.name] for each in fields(cls)},
@@ -226,12 +227,12 @@ def environment(device: str) -> dict[str, Any]:
 
 
 def has_moved(kept: Mapping[str, Any], given: Mapping[str, Any]) -> bool:
-    """Whether two settings name other places for the data or the base models."""
+    """Whether two settings name other places for the data or the base models, or choose another map."""
     return _split(kept)[1] != _split(given)[1]
 
 
 def refuse_changed_settings(kept: Mapping[str, Any], given: Mapping[str, Any]) -> None:
-    """Checks that two settings are the same but for the places of data and base models.
+    """Checks that two settings are the same but for the choice of a map and the places of data and base models.
 
     What lies there is compared by its fingerprint: a study goes on with a copy of the same data or model.
 
@@ -242,9 +243,9 @@ def refuse_changed_settings(kept: Mapping[str, Any], given: Mapping[str, Any]) -
 
 
 def _split(config: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Settings without the places of data and base models, and these places by field."""
+    """Settings that can't change, and those that may: the choice, and the places of data and base models, by field."""
     settings: dict[str, Any] = json.loads(json.dumps(config))
-    places: dict[str, Any] = {}
+    places: dict[str, Any] = {"choice": settings.pop("choice", None)}
     sections = {
         "model": (settings.get("model"), _MODEL_PLACE),
         "task.retriever": (settings.get("task", {}).get("retriever"), _MODEL_PLACE),

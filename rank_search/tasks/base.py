@@ -132,6 +132,9 @@ class Task(Protocol):
     def loss(self, batch: Any, copies: int = 1) -> Tensor:
         """Mean loss of a batch for each adapter in the model, with gradient; shape ``[copies]``."""
 
+    def examples_in(self, split: Split) -> int:
+        """Number of examples of the split that are scored."""
+
     def size(self, split: Split) -> int:
         """Number of texts that an evaluation of the split puts into the model.
 

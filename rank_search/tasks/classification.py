@@ -10,6 +10,7 @@ import torch
 from torch.nn import functional
 
 from rank_search.core.evaluation import Evaluation
+from rank_search.data.splits import selection_of
 from rank_search.tasks.augmentation import augment_texts, load_augmentation
 from rank_search.tasks.base import BatchShape, Example, MarkedText, Output, examples_to_show
 from rank_search.tasks.batching import (
@@ -125,6 +126,10 @@ class ClassificationTask:
         labels = batch.labels.expand(copies, -1)
         return functional.cross_entropy(logits.mT, labels, reduction="none").mean(dim=1)
 
+    def examples_in(self, split: Split) -> int:
+        """The number of texts."""
+        return len(self._labels[split])
+
     def size(self, split: Split) -> int:
         """The number of texts."""
         return len(self._tokens[split])
@@ -140,8 +145,14 @@ class ClassificationTask:
         size = self._training.eval_batch_size
         logits = torch.stack(in_batches([len(ids) for ids in tokens], size, compute, copies), dim=1)
         labels = self._labels[split]
+        selection = selection_of(self._data, split)
         return [
-            Evaluation(self._settings.metric, score_classes(scores, labels), scores.argmax(dim=1).tolist())
+            Evaluation(
+                self._settings.metric,
+                _scored_apart(scores, labels, len(labels) - selection),
+                scores.argmax(dim=1).tolist(),
+                selection,
+            )
             for scores in logits
         ]
 
@@ -210,6 +221,15 @@ def _keep_in_float32(model: nn.Module, head: Sequence[str]) -> None:
     for name in head:
         module = model.get_submodule(name).float()
         module.register_forward_pre_hook(lambda _module, inputs: tuple(tensor.float() for tensor in inputs))
+
+
+def _scored_apart(logits: Tensor, labels: Sequence[int], first: int) -> dict[str, list[float]]:
+    """`score_classes` of the first examples and of the others, each by themselves, since not all metrics are means."""
+    values = score_classes(logits[:first], labels[:first])
+    if first == len(labels):
+        return values
+    others = score_classes(logits[first:], labels[first:])
+    return {name: [*found, *others[name]] for name, found in values.items()}
 
 
 def score_classes(logits: Tensor, labels: Sequence[int]) -> dict[str, list[float]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from rank_search.core.evaluation import Evaluation
-from rank_search.data.splits import fingerprint
+from rank_search.data.splits import fingerprint, selection_of
 from rank_search.tasks.answering import AnswerBatch, Answerer, PromptAnswer, count_cut
 from rank_search.tasks.answers import exact_match, token_f1
 from rank_search.tasks.augmentation import augment_texts, load_augmentation
@@ -118,6 +118,10 @@ class GenerationTask:
         """Cross-entropy of the answer tokens; prompt tokens do not count."""
         return self._answerer.loss(batch, copies)
 
+    def examples_in(self, split: Split) -> int:
+        """The number of questions."""
+        return len(getattr(self._data, split))
+
     def size(self, split: Split) -> int:
         """The number of questions."""
         return len(self._encoded[split])
@@ -127,14 +131,15 @@ class GenerationTask:
 
         On the test split, and where the metric needs decoded answers, it decodes and scores answers too.
         """
-        encoded = self._encoded[split]
+        encoded, selection = self._encoded[split], selection_of(self._data, split)
         values = [{"log-likelihood": scores} for scores in self._answerer.log_likelihoods([encoded] * copies)]
         if split == "validation" and self._settings.metric == "log-likelihood":
-            return [Evaluation(self._settings.metric, scores) for scores in values]
+            return [Evaluation(self._settings.metric, scores, selection=selection) for scores in values]
         prompts = [example.prompt for example in encoded]
         answers = self._answerer.generate([prompts] * copies, self._settings.max_new_tokens)
+        examples = getattr(self._data, split)
         return [
-            Evaluation(self._settings.metric, {**scores, **score_answers(texts, getattr(self._data, split))}, texts)
+            Evaluation(self._settings.metric, {**scores, **score_answers(texts, examples)}, texts, selection)
             for scores, texts in zip(values, answers, strict=True)
         ]
 

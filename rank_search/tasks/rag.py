@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from rank_search.core.evaluation import Evaluation
-from rank_search.data.splits import fingerprint
+from rank_search.data.splits import fingerprint, selection_of
 from rank_search.tasks.answering import AnswerBatch, Answerer, count_cut
 from rank_search.tasks.augmentation import augment_texts, load_augmentation
 from rank_search.tasks.base import BatchShape, Example, MarkedText, Output, examples_to_show
@@ -155,6 +155,10 @@ class RagTask:
         retrieval = ranking_loss(self._retriever, batch.queries, batch.documents, other_positives, scale, copies)
         return retrieval + self._answerer.loss(batch.answers, copies)
 
+    def examples_in(self, split: Split) -> int:
+        """The number of questions."""
+        return len(getattr(self._data, split))
+
     def size(self, split: Split) -> int:
         """The number of questions; passages are the same for every split and do not count."""
         return len(getattr(self._data, split))
@@ -180,8 +184,9 @@ class RagTask:
         if self._settings.metric == "log-likelihood":
             for scores, log_likelihoods in zip(values, self._answerer.log_likelihoods(encoded), strict=True):
                 scores["log-likelihood"] = log_likelihoods
+        selection = selection_of(self._data, split)
         return [
-            Evaluation(self._settings.metric, scores, list(zip(positions, texts, strict=True)))
+            Evaluation(self._settings.metric, scores, list(zip(positions, texts, strict=True)), selection)
             for scores, positions, texts in zip(values, retrieved, answers, strict=True)
         ]
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from rank_search.core.errors import InputError
 from rank_search.core.evaluation import Evaluation
+from rank_search.data.splits import selection_of
 from rank_search.tasks.augmentation import augment_texts, load_augmentation
 from rank_search.tasks.base import BatchShape, Example, MarkedText, Output, examples_to_show
 from rank_search.tasks.batching import CALIBRATION_BATCHES, check_batch_size, training_indices
@@ -141,6 +142,10 @@ class RetrievalTask:
         scale = self._settings.similarity_scale
         return ranking_loss(self._retriever, batch.queries, batch.documents, other_positives, scale, copies)
 
+    def examples_in(self, split: Split) -> int:
+        """The number of queries."""
+        return len(self._tokens[split].queries)
+
     def size(self, split: Split) -> int:
         """The number of queries and documents."""
         return len(self._tokens[split].queries) + len(self._tokens[split].documents)
@@ -153,9 +158,12 @@ class RetrievalTask:
         queries = embed(retriever, tokens.queries, retriever.query, size, copies)
         documents = embed(retriever, tokens.documents, retriever.document, size, copies)
         relevant: Sequence[Mapping[int, int]] = getattr(self._data, split).relevant
-        return [self._scored(*vectors, relevant) for vectors in zip(queries, documents, strict=True)]
+        selection = selection_of(self._data, split)
+        return [self._scored(*vectors, relevant, selection) for vectors in zip(queries, documents, strict=True)]
 
-    def _scored(self, queries: Tensor, documents: Tensor, relevant: Sequence[Mapping[int, int]]) -> Evaluation:
+    def _scored(
+        self, queries: Tensor, documents: Tensor, relevant: Sequence[Mapping[int, int]], selection: int
+    ) -> Evaluation:
         size = self._training.eval_batch_size
         values: dict[str, list[float]] = {name: [] for name in METRICS}
         outputs: list[list[int]] = []
@@ -164,7 +172,7 @@ class RetrievalTask:
             for name, scores in score_rankings(similarities, gains).items():
                 values[name] += scores
             outputs += similarities.topk(min(_SHOWN, len(documents)), dim=1).indices.tolist()
-        return Evaluation(self._settings.metric, values, outputs)
+        return Evaluation(self._settings.metric, values, outputs, selection)
 
     def calibration_batches(self, seed: int) -> dict[str, list[dict[str, Tensor]]]:
         """The document inputs of the first training batches."""

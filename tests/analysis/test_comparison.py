@@ -6,11 +6,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rank_search.analysis.comparison import Comparison, best_uniform, svd_rival, uniform_rival, uniform_rivals
+from rank_search.analysis.comparison import Comparison, svd_rival, uniform_rival, uniform_rivals
 from rank_search.analysis.maps import maps_table
 from rank_search.analysis.trials import scored
+from rank_search.core.choice import DEFAULT_RULE, Rule
 from rank_search.core.errors import RankSearchError
-from tests.analysis.conftest import SVD, TRIALS, UNIFORM, maps, table
+from tests.analysis.conftest import SVD, TRIALS, UNIFORM, evidence, maps, table
 
 MAPS = maps_table(TRIALS)
 BY_NUMBER = scored(MAPS)
@@ -34,40 +35,43 @@ def test_svd_rival_costs_no_more(chosen, expected) -> None:
     assert (rival and rival.number) == expected
 
 
-def test_comparison_is_between_the_default_choice_and_its_rivals() -> None:
-    comparison = Comparison.from_tables(MAPS, TRIALS)
-    assert comparison.chosen.number == 4  # the smallest within 0.01 of the best, 0.72
-    assert comparison.numbers == {"chosen": 4, "uniform": 2, "svd": 7, "best uniform": 3}
-    assert list(comparison.trials) == ["chosen", "uniform", "svd", "best uniform"]
-    assert comparison.uniform is comparison.baselines["uniform"]
+def compared(trials, margin: str = "0.015") -> Comparison:
+    return Comparison.from_evidence(evidence(trials, margin), Rule(DEFAULT_RULE))
+
+
+def test_comparison_is_between_the_choice_and_its_rivals() -> None:
+    comparison = compared(TRIALS)
+    assert comparison.chosen.number == 4  # the smallest within 0.015 of the best, 0.72
+    assert comparison.numbers == {"chosen": 4, "best uniform": 3, "uniform": 2, "svd": 7}
+    assert list(comparison.trials) == ["chosen", "best uniform", "uniform", "svd"]
+    assert comparison.main is comparison.baselines["best uniform"]
+
+
+def test_another_rule_has_another_comparison() -> None:
+    numbers = Comparison.from_evidence(evidence(TRIALS), Rule.parse("max-parameters=5")).numbers
+    assert numbers == {"chosen": 5, "best uniform": 3, "uniform": 1}
 
 
 def test_roles_that_no_map_has_are_left_out() -> None:
-    alone = table((0.6, 5))
-    comparison = Comparison.from_tables(maps_table(alone), alone)
+    comparison = compared(table((0.6, 5)))
     assert comparison.numbers == {"chosen": 0}
-    assert comparison.uniform is None
+    assert comparison.main is None
 
 
 def test_a_uniform_choice_is_its_own_baseline() -> None:
     uniform = table((0.6, 10), (0.5, 20), kinds=[UNIFORM, "search"])
-    assert Comparison.from_tables(maps_table(uniform), uniform).numbers == {
-        "chosen": 0,
-        "uniform": 0,
-        "best uniform": 0,
-    }
+    assert compared(uniform).numbers == {"chosen": 0, "uniform": 0, "best uniform": 0}
 
 
 def test_study_without_scores_has_no_comparison() -> None:
-    failed = table((0.6, 10), states=["FAIL"])
     with pytest.raises(RankSearchError, match=r"^no trial of the study has a score yet; see its status, and run it$"):
-        Comparison.from_tables(maps_table(failed), failed)
+        compared(table((0.6, 10), states=["FAIL"]))
 
 
 def test_rival_without_trained_uniform_maps() -> None:
     untrained = maps((0.5, 0), (0.6, 5), kinds=[UNIFORM, "search"])
     assert uniform_rival(untrained, scored(untrained)[1]).number == 0
-    assert best_uniform(untrained) is None
+    assert evidence(table((0.5, 0), (0.6, 5), kinds=[UNIFORM, "search"])).best_uniform is None
     assert uniform_rival(maps((0.6, 5)), scored(maps((0.6, 5)))[0]) is None
 
 
@@ -78,7 +82,7 @@ def test_equal_scores_are_won_by_the_smaller_map() -> None:
     chosen = scored(equal)[4]
     assert uniform_rival(equal, chosen).number == 1
     assert svd_rival(trials, chosen).number == 3
-    assert best_uniform(equal).number == 1
+    assert evidence(trials).best_uniform.number == 1
 
 
 def test_a_uniform_map_of_the_same_parameters_is_a_rival() -> None:
@@ -88,7 +92,7 @@ def test_a_uniform_map_of_the_same_parameters_is_a_rival() -> None:
 
 def test_failed_baselines_are_nobodys_rivals() -> None:
     trials = table((0.9, 10), (0.9, 10), (0.7, 30), kinds=[UNIFORM, SVD, "search"], states=["FAIL"] * 2 + ["COMPLETE"])
-    assert Comparison.from_tables(maps_table(trials), trials).numbers == {"chosen": 2}
+    assert compared(trials).numbers == {"chosen": 2}
 
 
 @settings(max_examples=30)
@@ -109,5 +113,6 @@ def test_rivals_cost_no_more_wherever_some_cost_no_more(study) -> None:
 
 
 def test_the_best_uniform_map_may_cost_more_than_the_choice() -> None:
-    assert best_uniform(MAPS).trainable_parameters > Comparison.from_tables(MAPS, TRIALS).chosen.trainable_parameters
-    assert not math.isnan(best_uniform(MAPS).front_probability)  # a map, with all that is known of it
+    best = evidence(TRIALS).best_uniform
+    assert best.trainable_parameters > compared(TRIALS).chosen.trainable_parameters
+    assert not math.isnan(best.front_probability)  # a map, with all that is known of it

@@ -2,8 +2,8 @@ import dataclasses
 
 import pytest
 
-from rank_search.analysis.choice import Rule
 from rank_search.app.choose import choose_map, export_command, find_trial
+from rank_search.core.choice import Rule
 from rank_search.core.errors import InputError, RankSearchError, TrainingFailed
 from tests.bench import Landscape
 

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from rank_search.analysis.power import power
 from rank_search.app import plan
 from rank_search.app.plan import Estimate, estimate_study
 from rank_search.core.seeds import batch_seed
@@ -28,6 +29,7 @@ def estimate(**changes) -> Estimate:
         "step_seconds": 1.0,
         "evaluation_seconds": 5.0,
         "trial_seconds": 30.0,
+        "power": power(500, 500, 3, None),
     }
     return Estimate(**{**fields, **changes})
 

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from rank_search.app import run as runs
 from rank_search.app.run import run_study
-from rank_search.app.verdict import comparison_of
+from rank_search.app.verdict import FreshVerdict
 from rank_search.config import ModelConfig
 from rank_search.core.errors import InputError, RankSearchError, SearchStopped, TrainingFailed
 from rank_search.core.evaluation import Evaluation
@@ -119,7 +119,7 @@ def outcome(study) -> list[tuple]:
 def test_a_run_leaves_trials_and_what_the_verdict_rests_on(machine) -> None:
     study = machine.run(search={"verdict_seeds": 2})
     assert [trial.state for trial in study.trials()] == [TrialState.COMPLETE] * TRIALS
-    comparison = comparison_of(study)
+    comparison = FreshVerdict.of_choice(study, study.config).comparison
     assert study.folder.read_test(comparison.numbers)
     assert len(study.folder.read_confirmations(comparison.chosen.fresh.key)) == 2
     kept = yaml.safe_load((study.folder.path / "study.yaml").read_text())
@@ -158,7 +158,7 @@ def test_what_a_killed_run_left_is_done(machine) -> None:
     study = machine.run()
     (study.folder.path / "test.json").unlink()
     machine.run()
-    assert study.folder.read_test(comparison_of(study).numbers)
+    assert study.folder.read_test(FreshVerdict.of_choice(study, study.config).comparison.numbers)
     assert machine.executors[-1].landscape.jobs == []
 
 

@@ -2,9 +2,9 @@
 
 import pytest
 
-from rank_search.analysis.choice import DEFAULT_RULE
 from rank_search.app.choose import choose_map
-from rank_search.app.scheduling import Rule, make_schedule
+from rank_search.app.scheduling import make_schedule
+from rank_search.core.choice import DEFAULT_RULE, Rule
 from rank_search.core.errors import InputError
 from rank_search.core.rank_curve import RankCurve
 from tests.bench import SPACE, Landscape, study_config

@@ -2,11 +2,10 @@
 
 import json
 from dataclasses import replace
-from types import SimpleNamespace
 
 import pytest
 
-from rank_search.app.verdict import check_trained, comparison_of, is_measured, measure_on_test, train_afresh
+from rank_search.app.verdict import FreshVerdict, check_trained, is_measured, measure_on_test, train_afresh
 from rank_search.core.errors import RankSearchError, SearchStopped, TrainingFailed
 from rank_search.core.evaluation import Evaluation
 from rank_search.core.job import no_callback
@@ -52,9 +51,21 @@ def executor() -> Executor:
     return Executor()
 
 
+def comparison_of(study):
+    return FreshVerdict.of_choice(study, CONFIG).comparison
+
+
+def train(study, executor, most=2, on_progress=no_callback) -> None:
+    train_afresh(FreshVerdict.of_choice(study, CONFIG), most, executor, on_progress)
+
+
+def measure(study, executor, task=None) -> None:
+    measure_on_test(study, comparison_of(study), executor, task or Shown())
+
+
 def steps(study, executor) -> None:
-    train_afresh(study, CONFIG, executor, SimpleNamespace(verdict=lambda _done, _total: None))
-    measure_on_test(study, executor, Shown())
+    train(study, executor)
+    measure(study, executor)
 
 
 class Diverging(Landscape):
@@ -86,17 +97,17 @@ def test_nothing_is_compared_before_there_is_a_score(bench) -> None:
 
 def test_it_is_measured_when_both_parts_are_on_record(study, executor) -> None:
     assert not is_measured(study, CONFIG)
-    measure_on_test(study, executor, Shown())
+    measure(study, executor)
     assert not is_measured(study, CONFIG)  # fresh trainings are missing
     assert is_measured(study, study_config(search={"verdict_seeds": 0}))
-    train_afresh(study, CONFIG, executor, SimpleNamespace(verdict=lambda _done, _total: None))
+    train(study, executor)
     assert is_measured(study, CONFIG)
     assert not is_measured(study, study_config(search={"verdict_seeds": 3}))
 
 
 def test_fresh_trainings_are_of_each_compared_map_on_the_test_split(study, executor) -> None:
     seen = []
-    train_afresh(study, CONFIG, executor, SimpleNamespace(verdict=lambda done, total: seen.append((done, total))))
+    train(study, executor, on_progress=lambda done, total: seen.append((done, total)))
     compared = {trial.number: trial.fresh for trial in comparison_of(study).trials.values()}
     jobs = executor.landscape.jobs
     assert len(jobs) == 2 * len({candidate.key for candidate in compared.values()})
@@ -114,7 +125,7 @@ def test_a_second_run_trains_and_scores_nothing(study, executor) -> None:
 
 
 def test_saved_adapters_and_the_untrained_model_are_scored_on_the_test_split(study, executor) -> None:
-    measure_on_test(study, executor, Shown())
+    measure(study, executor)
     numbers = comparison_of(study).numbers
     adapters = [study.folder.adapter(number) for number in dict.fromkeys(numbers.values())]
     assert executor.evaluated == [(None, "test"), *((adapter, "test") for adapter in adapters)]
@@ -126,11 +137,11 @@ def test_saved_adapters_and_the_untrained_model_are_scored_on_the_test_split(stu
 
 
 def test_another_choice_is_measured_anew(study, executor) -> None:
-    measure_on_test(study, executor, Shown())
+    measure(study, executor)
     content = json.loads((study.folder.path / "test.json").read_text())
     study.folder.write_test({**content["trials"], "chosen": 99}, {})
     assert not is_measured(study, study_config(search={"verdict_seeds": 0}))
-    measure_on_test(study, executor, Shown())
+    measure(study, executor)
     assert study.folder.read_test(comparison_of(study).numbers)
 
 
@@ -138,7 +149,7 @@ def test_an_adapter_that_is_gone_is_named_with_what_to_do(study, executor) -> No
     chosen = comparison_of(study).chosen.number
     study.folder.keep_adapters([])
     with pytest.raises(RankSearchError) as refused:
-        measure_on_test(study, executor, Shown())
+        measure(study, executor)
     assert str(refused.value) == (
         f"{study.folder.adapter(chosen)}: the adapter of trial {chosen} is gone; restore it, or train it again by "
         f"export --trial {chosen} --to peft --retrain"
@@ -165,7 +176,7 @@ def test_the_untrained_model_stands_for_rank_0_everywhere(bench, executor) -> No
     study = bench.handle()
     comparison = comparison_of(study)
     assert comparison.chosen.trainable_parameters == 0
-    measure_on_test(study, executor, Alike())
+    measure(study, executor, Alike())
     values = study.folder.read_test(comparison.numbers)["values"]
     assert values["chosen"] == values["untrained"]
 
@@ -174,4 +185,4 @@ def test_a_head_is_trained_even_at_rank_0_everywhere(bench, executor) -> None:
     bench.search(5, Flat())
     study = replace(bench.handle(), metadata=replace(bench.handle().metadata, head=("classifier",)))
     with pytest.raises(RankSearchError, match=r"the adapter of trial \d+ is gone; restore it, or train it again"):
-        measure_on_test(study, executor, Alike())
+        measure(study, executor, Alike())

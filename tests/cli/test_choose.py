@@ -11,7 +11,7 @@ def test_json_is_one_object_and_nothing_else(bench, command) -> None:
     assert result.stderr == ""
     content = json.loads(result.stdout)
     assert content["study"] == "small"
-    assert content["rule"] == "within-one-se"
+    assert content["rule"] == "as-good-as-best"
     assert content["ranks"].keys() == {f"layer.{i}.w" for i in range(4)}
     assert "explanation" not in content
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 import yaml
 
+from rank_search.analysis.power import power
 from rank_search.app.plan import Estimate
 from tests.bench import SPACE
 from tests.cli.conftest import SETTINGS, refused
@@ -25,6 +26,7 @@ ESTIMATE = Estimate(
     step_seconds=0.5,
     evaluation_seconds=2.0,
     trial_seconds=22.0,
+    power=power(400, 500, 10, 0.008),
 )
 
 

@@ -42,3 +42,11 @@ def test_neither_the_order_nor_a_constant_changes_the_standard_error(values, con
     before, after = (Evaluation("loss", {"loss": scores}) for scores in (values, moved))
     assert after.score == pytest.approx(before.score + constant, abs=1e-6)
     assert after.standard_error == pytest.approx(before.standard_error, abs=1e-6)
+
+
+def test_examples_for_the_choice_do_not_count_in_the_score() -> None:
+    evaluation = Evaluation("accuracy", {"accuracy": [1.0, 0.0, 1.0, 1.0, 1.0]}, selection=3)
+    assert (evaluation.score, evaluation.means) == (0.5, {"accuracy": 0.5})
+    assert (evaluation.searched, evaluation.selected) == ({"accuracy": [1.0, 0.0]}, {"accuracy": [1.0, 1.0, 1.0]})
+    assert evaluation.standard_error == pytest.approx(0.5)
+    assert Evaluation("accuracy", {"accuracy": [1.0, 0.0]}).selected == {}

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from rank_search.config import ClassificationConfig, DataConfig
 from rank_search.core.errors import InputError
 from rank_search.data.labelled import load_labelled
-from rank_search.data.splits import Part, Splits, split
+from rank_search.data.splits import LEAST_SELECTION, Part, Splits, selection_count, selection_of, split
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,7 @@ class Item:
 
 
 def settings(**data) -> ClassificationConfig:
-    sizes = {name: data.pop(name) for name in ("validation_size", "test_size") if name in data}
+    sizes = {name: data.pop(name) for name in ("validation_size", "selection_size", "test_size") if name in data}
     return ClassificationConfig(kind="classification", data={"source": "x", **data}, **sizes)
 
 
@@ -148,11 +148,39 @@ def test_what_is_not_used_is_counted(tmp_path) -> None:
     assert split_items(parts, settings(test_size=30)).notes == (
         "20 of 50 examples of test are not used: task.test_size is 30",
     )
+    assert split_items(parts, settings(validation_size=20, selection_size=0)).notes == (
+        "30 of 50 examples of validation are not used: task.validation_size is 20, and task.selection_size 0",
+    )
     large = [Item(f"g{i}", j) for i in range(3) for j in range(40)]  # a group is larger than a part may be
     found = split_items({"train": large}, settings())
     used = len(found.train) + len(found.validation) + len(found.test)
     reason = "their group is too large to be held out"
     assert found.notes == (f"{120 - used} of 120 examples of train are not used: {reason}",)
+
+
+def test_examples_for_the_choice_are_split_off_beside_those_of_the_search() -> None:
+    rows = [Item(f"g{i}", 0) for i in range(4000)]
+    found = split_items({"train": rows}, settings(validation_size=500, selection_size=400))
+    assert (len(found.validation), found.selection, len(found.test)) == (900, 400, 500)
+    assert (selection_of(found, "validation"), selection_of(found, "test")) == (400, 0)
+    without = split_items({"train": rows}, settings(validation_size=500, selection_size=0))
+    assert (len(without.validation), without.selection) == (500, 0)
+    assert without.validation == found.validation[:500]
+
+
+def test_a_validation_part_is_divided_in_two_where_it_is_large_enough() -> None:
+    parts = {name: [Item(f"{name}{i}", i) for i in range(800)] for name in ("train", "validation", "test")}
+    found = split_items(parts, settings())
+    assert (len(found.validation), found.selection) == (800, 400)
+    assert len(found.train) == 800
+    short = split_items({**parts, "validation": parts["validation"][:597]}, settings())
+    assert (len(short.validation), short.selection) == (500, 0)
+
+
+@given(st.integers(1, 3000), st.integers(1, 1000), st.integers(0, 1000))
+def test_too_few_examples_decide_nothing_and_are_not_set_apart(available, validation, selection) -> None:
+    count = selection_count(settings(validation_size=validation, selection_size=selection), available)
+    assert count == 0 or LEAST_SELECTION <= count <= min(selection, available)
 
 
 def test_error_about_a_row_names_its_file(tmp_path) -> None:

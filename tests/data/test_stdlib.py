@@ -2,6 +2,7 @@ import textwrap
 
 import pytest
 
+from rank_search.config import RetrievalConfig
 from rank_search.data.splits import Splits
 from rank_search.data.stdlib import Pair, first_sentence, load_stdlib_pairs
 
@@ -47,12 +48,16 @@ def library(tmp_path):
     return tmp_path
 
 
+def settings(**sizes) -> RetrievalConfig:
+    return RetrievalConfig(kind="retrieval", **sizes)
+
+
 def everything(data: Splits[Pair]) -> dict[str, str]:
     return {pair.query: pair.document for pair in (*data.train, *data.validation, *data.test)}
 
 
 def test_functions_with_a_docstring_become_pairs(library) -> None:
-    pairs = everything(load_stdlib_pairs(500, 500, library))
+    pairs = everything(load_stdlib_pairs(settings(), library))
     assert pairs == {
         "Put a book on the shelf.": textwrap.dedent("""\
             def put(self, book):
@@ -77,7 +82,7 @@ def test_first_sentence(docstring, sentence) -> None:
 
 @pytest.fixture(scope="module")
 def stdlib() -> Splits[Pair]:
-    return load_stdlib_pairs(500, 500)
+    return load_stdlib_pairs(settings(selection_size=0))
 
 
 @pytest.mark.slow
@@ -95,13 +100,23 @@ def test_documents_do_not_hold_their_query(stdlib) -> None:
 
 
 def test_fingerprint_distinguishes_data(stdlib, library) -> None:
-    assert load_stdlib_pairs(500, 500).fingerprint == stdlib.fingerprint
-    assert load_stdlib_pairs(499, 500).fingerprint != stdlib.fingerprint
-    before = load_stdlib_pairs(500, 500, library).fingerprint
+    assert load_stdlib_pairs(settings(selection_size=0)).fingerprint == stdlib.fingerprint
+    assert load_stdlib_pairs(settings(selection_size=0, validation_size=499)).fingerprint != stdlib.fingerprint
+    before = load_stdlib_pairs(settings(), library).fingerprint
     (library / "shelf.py").write_text(SOURCE.replace("pop(0)", "pop(1)"))
-    assert load_stdlib_pairs(500, 500, library).fingerprint != before
+    assert load_stdlib_pairs(settings(), library).fingerprint != before
 
 
 @pytest.mark.slow
 def test_smaller_validation_is_part_of_the_larger(stdlib) -> None:
-    assert load_stdlib_pairs(50, 50).validation == stdlib.validation[:50]
+    assert load_stdlib_pairs(settings(validation_size=50, selection_size=0)).validation == stdlib.validation[:50]
+
+
+@pytest.mark.slow
+def test_pairs_for_the_choice_are_taken_from_training_alone(stdlib) -> None:
+    found = load_stdlib_pairs(settings())
+    assert found.selection == 500
+    assert found.validation[:500] == stdlib.validation
+    assert found.test == stdlib.test
+    assert {*found.validation[500:]} < {*stdlib.train}
+    assert not {*found.validation[500:]} & {*found.train}

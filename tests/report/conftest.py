@@ -8,14 +8,16 @@ import pandas as pd
 import pytest
 from playwright.sync_api import Browser
 
-from rank_search.analysis.choice import DEFAULT_RULE, Rule
 from rank_search.analysis.comparison import Comparison
 from rank_search.analysis.front import front, hypervolume_history
-from rank_search.analysis.maps import maps_table, probabilities
+from rank_search.analysis.maps import probabilities
+from rank_search.analysis.slope import slope
 from rank_search.analysis.verdict import judge
+from rank_search.core.choice import DEFAULT_RULE, Rule
 from rank_search.core.ranks import Shape
 from rank_search.core.space import Space
-from rank_search.report.summary import ComparedMap, Summary
+from rank_search.report.summary import ComparedMap, Summary, differences_to_best_uniform
+from tests.analysis.conftest import evidence
 from tests.bench import metadata
 from tests.browser import chromium, started
 from tests.conftest import missing
@@ -35,8 +37,9 @@ def browser() -> Iterator[Browser]:
 
 def summary_of(trials: pd.DataFrame, space: Space = ONE_MODULE, **changes) -> Summary:
     """The summary of a table of trials, of which nothing lies in a folder."""
-    maps = maps_table(trials)
-    comparison = Comparison.from_tables(maps, trials)
+    known = evidence(trials, "0.015", noise=0.02)
+    maps = known.maps
+    comparison = Comparison.from_evidence(known, Rule(DEFAULT_RULE))
     reference = (0.0, space.reference_parameters)
     compared = [
         ComparedMap(role, trial.number, trial.trainable_parameters, trial.score, None, (), ())
@@ -45,17 +48,21 @@ def summary_of(trials: pd.DataFrame, space: Space = ONE_MODULE, **changes) -> Su
     content = {
         "name": "small",
         "metadata": metadata(space),
-        "trials": trials.assign(front_probability=trials["number"].map(probabilities(maps))),
+        "trials": trials.assign(front_probability=trials["number"].map(probabilities(maps))).join(
+            differences_to_best_uniform(known)
+        ),
         "maps": maps,
         "front": front(maps),
         "baselines": (),
         "reference": reference,
         "hypervolume": hypervolume_history(trials, reference),
         "importance": {},
+        "evidence": known,
+        "slope": slope(known),
         "rule": Rule(DEFAULT_RULE),
         "chosen": comparison.chosen,
         "explanation": (),
-        "verdict": judge(comparison, {}, "validation"),
+        "verdict": judge(comparison, {}, "validation", known.margin),
         "compared": compared,
         "verdict_seconds": 0.0,
         "nested": {},

@@ -10,8 +10,8 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
 
-from rank_search.analysis.choice import DEFAULT_RULE, Rule, choose
 from rank_search.analysis.front import front
+from rank_search.analysis.trials import scored
 from rank_search.report.figures import drawn
 from rank_search.report.page import write_report
 from rank_search.report.summary import summarise
@@ -32,7 +32,15 @@ def summary_of(bench, count: int):
         score=0.5 + 0.1 * np.log10(prices) / 7 + draw.normal(0, 0.01, count),
         kind=np.where(np.arange(count) % 3 == 0, "baseline:uniform", "search"),
     )
-    return replace(summary, maps=maps, front=front(maps), chosen=choose(maps, Rule(DEFAULT_RULE)))
+    on_front = list(scored(front(maps)).values())
+    trials = shown_trials(maps, draw)
+    return replace(summary, maps=maps, trials=trials, front=front(maps), chosen=on_front[len(on_front) // 2])
+
+
+def shown_trials(maps: pd.DataFrame, draw: np.random.Generator) -> pd.DataFrame:
+    """Trials of these maps, each with a difference to the best uniform one."""
+    differences = draw.normal(0, 0.01, len(maps))
+    return maps.assign(difference=differences, difference_low=differences - 0.02, difference_high=differences + 0.02)
 
 
 def beyond(axes) -> set[int]:

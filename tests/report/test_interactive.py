@@ -39,10 +39,12 @@ def notes(figure) -> list[str]:
 
 
 def test_figures_with_nothing_to_draw_are_left_out() -> None:
-    always = {"pareto", "hypervolume", "hypervolume_seconds", "losses"}
+    always = {"differences", "pareto", "hypervolume", "hypervolume_seconds", "losses"}
     assert figures(SUMMARY).keys() == always
     more = summary_of(TRIALS, importance={"w": 1.0}, nested={"tau": 0.5})
     assert figures(more).keys() == {*always, "importance", "nested"}
+    alone = summary_of(table((0.5, 10)))  # there is no uniform map to compare with
+    assert "differences" not in figures(alone)
 
 
 def test_every_figure_is_json() -> None:
@@ -55,6 +57,19 @@ def test_every_map_and_baseline_stands_at_its_parameters_and_score() -> None:
     rows = TRIALS[TRIALS["trainable_parameters"] > 0]
     expected = zip(rows["trainable_parameters"], rows["score"], strict=True)
     assert places == dict(zip(rows["number"], expected, strict=True))
+
+
+def test_differences_are_to_the_best_uniform_map_with_the_margin_as_a_band() -> None:
+    figure = figures(SUMMARY)["differences"]
+    assert figure.layout.yaxis.title.text == "ndcg@10 minus that of uniform rank 4, in pairs"
+    places = points(figure)
+    assert places[3] == (40, 0.0)
+    assert places[5][1] == pytest.approx(-0.03)
+    assert places.keys() >= {1, 2, 3, SUMMARY.chosen.number, 6, 7, 8}  # the ladder, the choice, rivals outside
+    band, zero = figure.layout.shapes
+    assert (band.y0, band.y1, zero.y0) == (-0.015, 0, 0)
+    (marks,) = traces(figure, name=MAPS["search"].label)
+    assert all(high > 0 < low for high, low in zip(marks.error_y.array, marks.error_y.arrayminus, strict=True))
 
 
 def test_axes_of_the_front_name_what_they_show() -> None:
@@ -89,16 +104,13 @@ def test_maps_are_the_fainter_the_less_likely_they_stand_on_the_front() -> None:
     maps = summary_of(trials).maps.assign(front_probability=[0.0, 0.5, 1.0])
     (marks,) = [trace for trace in figures(summary_of(trials, maps=maps))["pareto"].data if trace.customdata]
     assert marks.marker.opacity == (FAINTEST, (1 + FAINTEST) / 2, 1.0)
-    no_bar, *bars = marks.error_y.array
-    assert math.isnan(no_bar)  # it is sure not to stand there
-    assert bars == [0.01, 0.01]
+    assert marks.error_y.array is None  # bars of scores would mislead: maps are compared in pairs
 
 
-def test_baselines_outside_the_space_are_not_faint_and_have_no_bars() -> None:
+def test_baselines_outside_the_space_are_not_faint() -> None:
     figure = figures(summary_of(table((0.5, 10), (0.9, 5), kinds=["search", SVD])))["pareto"]
     (marks,) = [trace for trace in traces(figure, legendgroup=OUTSIDE[SVD].label) if trace.customdata]
     assert marks.marker.opacity == (1.0,)
-    assert all(map(math.isnan, marks.error_y.array))
 
 
 def test_failed_trials_are_not_drawn() -> None:

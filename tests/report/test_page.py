@@ -7,9 +7,11 @@ from dataclasses import replace
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 
-from rank_search.analysis.choice import Rule, choose
+from rank_search.analysis.choice import choose
+from rank_search.core.choice import Rule
 from rank_search.core.ranks import Shape
 from rank_search.core.space import Space
+from rank_search.report.folder import ReportFolder
 from rank_search.report.page import write_page, write_report
 from tests.bench import Bench, Landscape, StudyFolder
 from tests.browser import opened
@@ -120,7 +122,7 @@ def test_sliders_choose_as_the_rules_do(page, reported, name) -> None:
         slide(page, name, step)
         rule = rule_shown(page)
         assert rule.startswith(f"{name}=")
-        assert chosen(page) == choose(reported[1].maps, Rule.parse(rule)).number
+        assert chosen(page) == choose(reported[1].evidence, Rule.parse(rule)).number
         assert page.page.locator(f"input[value={name}]").is_checked()
         found.add(chosen(page))
     assert found > {min(found)}
@@ -131,7 +133,7 @@ def test_sliders_choose_as_the_rules_do(page, reported, name) -> None:
 @pytest.mark.parametrize("rule", ["within-one-se", "best", "knee"])
 def test_other_rules_choose_as_choose_does(page, reported, rule) -> None:
     page.page.locator(f"input[value={rule}]").check()
-    assert chosen(page) == choose(reported[1].maps, Rule.parse(rule)).number
+    assert chosen(page) == choose(reported[1].evidence, Rule.parse(rule)).number
 
 
 def test_copied_command_chooses_what_the_page_shows(page, reported, monkeypatch) -> None:
@@ -189,7 +191,7 @@ def test_commands_name_the_study_and_say_what_it_takes(browser, reported, tmp_pa
     dear = int(summary.maps["trainable_parameters"].idxmax())
     number = int(summary.maps["number"][dear])
     forgetful = replace(summary, kept={entry for entry in summary.kept if entry != number})
-    write_page(forgetful, tmp_path, "elsewhere/small --storage URL", None)
+    write_page(forgetful, ReportFolder(tmp_path, "small"), "elsewhere/small --storage URL", None)
     with opened(browser, tmp_path / "index.html") as found:
         assert "choose elsewhere/small --storage URL --rule" in found.page.locator("#choose-command").text_content()
         found.page.locator(f"#trials tr[data-trial='{number}'] button").click()
@@ -253,7 +255,7 @@ def test_page_is_accessible_and_fits(browser, reported, scheme, width) -> None:
 def test_without_scripts_figures_and_tables_are_there(browser, reported) -> None:
     with opened(browser, reported[0] / "reports" / "small" / "index.html", script=False) as found:
         pictures = found.page.locator("figure img")
-        assert pictures.count() == 6
+        assert pictures.count() == 7
         for picture in pictures.all():
             assert picture.is_visible()
             assert picture.bounding_box()["height"] > 100
@@ -270,11 +272,11 @@ def test_page_is_one_small_file(reported) -> None:
 def test_page_of_a_running_study_loads_itself_anew(browser, reported, tmp_path) -> None:
     summary, path = reported[1], tmp_path / "page" / "index.html"
     path.parent.mkdir()
-    write_page(summary, tmp_path / "page", "small", 1)
+    write_page(summary, ReportFolder(tmp_path / "page", "small"), "small", 1)
     with opened(browser, path) as found:
         number = alone(summary)
         found.page.locator(f"#trials tr[data-trial='{number}'] button").click()
-        write_page(replace(summary, name="renamed"), tmp_path / "page", "small", None)
+        write_page(replace(summary, name="renamed"), ReportFolder(tmp_path / "page", "small"), "small", None)
         found.page.get_by_role("heading", name="renamed").wait_for()
         assert found.page.locator("#maps h3").first.text_content() == f"trial {number}, pinned"
         assert (found.asked, found.said) == ([], [])

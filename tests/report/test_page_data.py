@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rank_search.analysis.choice import PLAIN_RULES, Rule, choose
+from rank_search.analysis.choice import choose
 from rank_search.analysis.comparison import uniform_rival
 from rank_search.analysis.trials import scored
+from rank_search.core.choice import PLAIN_RULES, Rule
 from rank_search.core.ranks import Shape
 from rank_search.core.space import Space
 from rank_search.report.html import as_json
@@ -68,9 +69,9 @@ def test_a_kept_head_of_the_untrained_map_can_be_exported() -> None:
 
 def test_front_ascends_and_choices_are_those_of_the_rules() -> None:
     assert DATA["front"] == [0, 5, 2, 4, 3]
-    assert DATA["choices"] == {rule: choose(SUMMARY.maps, Rule(rule)).number for rule in PLAIN_RULES}
-    assert DATA["rule"] == "within-one-se"
-    assert DATA["compared"] == [4, 2, 7, 3]
+    assert DATA["choices"] == {rule: choose(SUMMARY.evidence, Rule(rule)).number for rule in PLAIN_RULES}
+    assert DATA["rule"] == "as-good-as-best"
+    assert DATA["compared"] == [SUMMARY.chosen.number, *(found.trial for found in SUMMARY.compared[1:])]
     assert DATA["called"] == "studies/small --storage URL"
 
 

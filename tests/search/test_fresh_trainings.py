@@ -11,8 +11,8 @@ MAPS = [Candidate(SPACE.uniform(rank)) for rank in (1, 2)]
 
 
 def trained(bench, executor, maps=MAPS, seeds=3) -> FreshTrainings:
-    trainings = FreshTrainings(bench.folder, 0, seeds)
-    trainings.run(maps, Serial(executor.train), lambda _done, _of: None)
+    trainings = FreshTrainings(bench.folder, 0)
+    trainings.run(maps, seeds, Serial(executor.train), lambda _done, _of: None)
     return trainings
 
 
@@ -36,7 +36,7 @@ def test_what_is_on_record_is_not_trained_again(bench) -> None:
     executor = Landscape()
     trainings = trained(bench, executor)
     assert len(executor.jobs) == 4  # the pack that was killed, and the one after it
-    assert trainings.is_done(MAPS)
+    assert trainings.is_done(MAPS, 3)
     again = Landscape()
     trained(bench, again)
     assert again.jobs == []
@@ -70,5 +70,5 @@ def test_a_failure_is_on_record_with_its_reason(bench) -> None:
             return [TrainingFailed("no memory")] * len(jobs)
 
     trainings = trained(bench, Failing())
-    assert trainings.is_done(MAPS)
+    assert trainings.is_done(MAPS, 3)
     assert [result["reason"] for result in bench.folder.read_confirmations(MAPS[0].key)] == ["no memory"] * 3

@@ -4,9 +4,11 @@ import dataclasses
 
 import pytest
 
-from rank_search.analysis.choice import DEFAULT_RULE, Rule, choose
+from rank_search.analysis.choice import choose
 from rank_search.analysis.comparison import Comparison
+from rank_search.analysis.evidence import study_evidence
 from rank_search.analysis.maps import study_maps
+from rank_search.core.choice import DEFAULT_RULE, Rule
 from rank_search.core.errors import TrainingFailed
 from rank_search.core.seeds import batch_seed
 from rank_search.study.folder import StudyFolder
@@ -37,7 +39,7 @@ def test_every_baseline_comes_before_the_search_and_beside_its_budget(bench) -> 
 def test_the_last_baseline_is_cut_to_the_price_of_the_choice(bench) -> None:
     uneven = Landscape(weights=(2.0, -0.5, -0.5, 0.1))
     study = bench.search(14, uneven, baselines=["svd"])
-    chosen = choose(study_maps(bench.handle()), Rule(DEFAULT_RULE))
+    chosen = choose(study_evidence(bench.handle()), Rule(DEFAULT_RULE))
     assert chosen.kind == "search"
     last = table_of(study).iloc[-1]
     assert (last["recipe"], last["budget"]) == ("truncate", chosen.trainable_parameters)

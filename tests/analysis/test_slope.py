@@ -1,0 +1,34 @@
+"""Whether rank matters."""
+
+import pytest
+
+from rank_search.analysis.slope import slope
+from tests.analysis.conftest import UNIFORM, evidence, table
+
+
+def found(*scores, margin="0.01", **options):
+    points = [(0.5, 0), *((score, 10 * (i + 1)) for i, score in enumerate(scores))]
+    return slope(evidence(table(*points, kinds=[UNIFORM] * len(points)), margin, **options))
+
+
+def test_a_slope_above_the_margin_says_that_rank_matters() -> None:
+    steep = found(0.6, 0.63, 0.62)
+    assert (steep.smallest, steep.best, steep.is_flat) == (1, 2, False)
+    assert steep.delta == pytest.approx(0.03)
+    assert steep.sentence.startswith("Rank matters: uniform rank 2 gains +0.0300 (+0.0300 to +0.0300), margin 0.0100")
+
+
+def test_a_slope_within_the_margin_says_that_it_does_not() -> None:
+    flat = found(0.6, 0.605)
+    assert flat.is_flat
+    assert flat.sentence.startswith("Rank does not matter here: uniform rank 2 gains +0.0050")
+
+
+def test_the_smallest_rank_may_be_the_best() -> None:
+    falling = found(0.63, 0.62)
+    assert falling.is_flat
+    assert falling.sentence == "Rank does not matter here: no uniform rank scores higher than rank 1."
+
+
+def test_one_uniform_map_has_no_slope() -> None:
+    assert found(0.6) is None
