@@ -13,9 +13,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
+from rank_search.analysis.evidence import study_evidence
+from rank_search.analysis.slope import slope
 from rank_search.app.plot import scatter
 from rank_search.app.time_left import seconds_left
 from rank_search.core import pareto
+from rank_search.core.rivals import UNIFORM
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -77,6 +80,7 @@ class Display:
         self._task = self._bar.add_task("", total=work.trials, stage="trials", left="")
         self._look(study)
         self._before = self._trained  # seconds that earlier runs have trained for
+        self._slope_is_shown = _has_ladder(study)
         self._live = Live(console=console, get_renderable=self.shown, refresh_per_second=2)
 
     def __enter__(self) -> Display:
@@ -133,6 +137,10 @@ class Display:
             outcome = trial.state.name if trial.score is None else f"{trial.score:.4f}"
             name = "" if trial.in_space else f"{trial.label} "
             self._console.print(f"trial {number + 1}/{self._work.trials}: {name}{outcome}; {self._found}")
+        if not self._slope_is_shown and _has_ladder(study):
+            self._slope_is_shown = True
+            if (found := slope(study_evidence(study))) is not None:
+                self._console.print(found.sentence)
 
     def shown(self) -> RenderableType:
         """All of it, as it is now."""
@@ -192,3 +200,9 @@ def front_plot(front: Sequence[tuple[float, int]]) -> str:
         front: score and parameters (above 0) of two maps or more.
     """
     return scatter([(parameters, score) for score, parameters in front])
+
+
+def _has_ladder(study: Study) -> bool:
+    """Whether all uniform maps of a study are done."""
+    done = [trial for trial in study.trials() if trial.state.is_finished() and trial.attributes.kind == UNIFORM]
+    return sum(not trial.attributes.batch_order for trial in done) >= len(study.space.ladder)

@@ -19,6 +19,7 @@ from rank_search.analysis.front import front, hypervolume, hypervolume_history, 
 from rank_search.analysis.importance import importance
 from rank_search.analysis.looks import looks
 from rank_search.analysis.maps import probabilities
+from rank_search.analysis.shrinkage import expected_score
 from rank_search.analysis.slope import slope
 from rank_search.analysis.trials import complete
 from rank_search.analysis.verdict import Verdict, judge
@@ -111,6 +112,7 @@ class Summary:
         evidence: what the choice rests on.
         rule: the rule that chose.
         chosen: the chosen map.
+        expected: what it can be expected to score on validation again; None where too little is known.
         slope: whether rank matters; None where the study can't tell.
         explanation: why it was chosen.
         verdict: the chosen map against its rivals.
@@ -134,6 +136,7 @@ class Summary:
     evidence: Evidence
     rule: Rule
     chosen: ScoredTrial
+    expected: float | None
     slope: Slope | None
     explanation: Sequence[str]
     verdict: Verdict
@@ -175,6 +178,7 @@ def summarise(study: Study) -> Summary:
         evidence=evidence,
         rule=rule,
         chosen=comparison.chosen,
+        expected=expected_score(evidence, comparison.chosen),
         slope=found_slope,
         explanation=[
             *explain(evidence, rule, comparison.chosen),
@@ -338,6 +342,7 @@ def summary_json(summary: Summary) -> str:
             "rule": str(summary.rule),
             "score": chosen.score,
             "score_se": chosen.score_se,
+            "expected_score": summary.expected,
             "seeds": chosen.seeds,
             "front_probability": chosen.front_probability,
             "trainable_parameters": chosen.trainable_parameters,

@@ -96,3 +96,15 @@ def test_log_files_get_a_line_for_each_trial(bench) -> None:
     first, *rest = said.getvalue().splitlines()
     assert first.startswith("trial 3/8: 0.")
     assert rest == ["waiting for others", "verdict: fresh training 2 of 2"]
+
+
+def test_after_the_ladder_it_says_whether_rank_matters(bench) -> None:
+    out = io.StringIO()
+    bench.search(3)
+    made = Display(Console(file=out, width=200), bench.handle(), WORK, steps=10)
+    for trials in (4, 5):
+        bench.search(trials)
+        made.trial_finished(bench.handle(), trials - 1)
+    lines = [line for line in out.getvalue().splitlines() if line.startswith("Rank ")]
+    assert len(lines) == 1  # once, when the fourth uniform map is done
+    assert "uniform rank" in lines[0]

@@ -59,6 +59,7 @@ def summary_of(trials: pd.DataFrame, space: Space = ONE_MODULE, **changes) -> Su
         "importance": {},
         "evidence": known,
         "slope": slope(known),
+        "expected": None,
         "rule": Rule(DEFAULT_RULE),
         "chosen": comparison.chosen,
         "explanation": (),
