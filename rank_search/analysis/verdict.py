@@ -177,6 +177,8 @@ def judge(
     others = [found for found in comparisons if main is None or found.trial != main.number]
     examples = len(values["chosen"][0]) if seeds else 0
     sentences = [headline, *map(_aside, _distinct(others)), *_basis(against_main, split, examples)]
+    if main is not None and chosen.settings != main.settings:
+        sentences.append("Settings beside the ranks were searched for it, and not for the uniform map.")
     return Verdict(
         headline,
         outcome,
