@@ -1,7 +1,8 @@
 """Writes reports/export.md: what each consumer computes with each bundle, for a retriever and for a generator.
 
     small="--set search.trials=8 --set search.sampler=random --set search.repeats=0 --set search.baselines=[]"
-    small="$small --set search.verdict_seeds=0 --set space.group_by=module --set search.pack=1"
+    small="$small --set search.verdict_seeds=0 --set search.tune_uniform=[]"
+    small="$small --set space.group_by=module --set search.pack=1"
     python -m rank_search run configs/demo.yaml --set study=export-retriever $small
     python -m rank_search run configs/generator-xquad.yaml --set study=export-generator $small
     make consumers

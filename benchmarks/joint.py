@@ -33,7 +33,7 @@ from rank_search.core.choice import Rule
 from rank_search.core.ranks import RankMap
 from rank_search.executors.local import LocalExecutor
 from rank_search.search.fresh_trainings import FreshTrainings
-from rank_search.study.folder import StudyFolder
+from rank_search.study.folder import CONFIRMATIONS, StudyFolder
 from rank_search.study.handle import Study
 from rank_search.study.metadata import environment
 
@@ -94,7 +94,7 @@ def main(
 
 def _values(folder: StudyFolder, candidate: Candidate, seeds: int, metric: str) -> np.ndarray:
     """``[seeds, examples]``: what a map scored."""
-    results = [folder.read_confirmation(candidate.key, number) for number in range(seeds)]
+    results = [folder.read_training(CONFIRMATIONS, candidate.key, number) for number in range(seeds)]
     if failed := [result["reason"] for result in results if "reason" in result]:
         raise SystemExit(f"{folder.path}: a training failed: {failed[0]}; remove its file to try it again")
     return np.array([result["values"][metric] for result in results])

@@ -64,7 +64,14 @@ def study_config(**changes) -> StudyConfig:
         "task": {"kind": "retrieval"},
         "space": {"ladder": [0, 1, 2, 4], "group_by": "block"},
         "training": {"steps": 3, "batch_size": 4, "precision": "float32", "learning_rate": 1e-2},
-        "search": {"trials": 8, "sampler": "random", "repeats": 0, "baselines": [], "verdict_seeds": 0},
+        "search": {
+            "trials": 8,
+            "sampler": "random",
+            "repeats": 0,
+            "baselines": [],
+            "verdict_seeds": 0,
+            "tune_uniform": [],
+        },
     }
     for section, values in changes.items():
         settings[section] = {**settings.get(section, {}), **values} if isinstance(values, dict) else values

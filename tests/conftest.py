@@ -46,6 +46,7 @@ SMALL = [
     *("--set", "search.pack=1"),
     *("--set", "search.repeats=0"),
     *("--set", "search.baselines=[]"),
+    *("--set", "search.tune_uniform=[]"),
     *("--set", "search.verdict_seeds=0"),
 ]
 

@@ -176,7 +176,15 @@ def test_a_task_is_settings_data_and_a_task(package) -> None:
         "task": {"kind": "language-modelling", "data": "texts.jsonl", "length": 16},
         "space": {"ladder": [0, 2]},
         "training": {"steps": 3, "batch_size": 4, "precision": "float32", "learning_rate": 1e-2},
-        "search": {"trials": 2, "repeats": 0, "baselines": [], "verdict_seeds": 0, "pack": 2, "sampler": "random"},
+        "search": {
+            "trials": 2,
+            "repeats": 0,
+            "baselines": [],
+            "verdict_seeds": 0,
+            "tune_uniform": [],
+            "pack": 2,
+            "sampler": "random",
+        },
     }
     (package.folder / "texts.yaml").write_text(yaml.safe_dump(study))
     package.follow(TASK)

@@ -64,7 +64,13 @@ def test_init_gives_a_file_that_runs(command: Command, kind: str) -> None:
     assert drafted.returncode == 0, drafted.stderr
     file = f"mine-{kind}.yaml"
     assert drafted.stdout.startswith(f"{file}: look it over")
-    cheap = ["search.trials=2", "training.steps=4", "space.ladder=[0, 1]", "search.verdict_seeds=0"]
+    cheap = [
+        "search.trials=2",
+        "training.steps=4",
+        "space.ladder=[0, 1]",
+        "search.verdict_seeds=0",
+        "search.tune_uniform=[]",
+    ]
     cheap += [] if kind in {"classification", "rag"} else ["search.baselines=[]"]
     ran = command("run", file, *(f"--set={setting}" for setting in cheap))
     assert ran.returncode == 0, ran.stderr

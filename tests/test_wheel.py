@@ -54,6 +54,7 @@ def test_wheel_runs_in_an_empty_folder(tmp_path) -> None:
         "search.repeats=0",
         "search.baselines=[]",
         "search.verdict_seeds=0",
+        "search.tune_uniform=[]",
         "space.ladder=[0, 1]",
     ]
     cheap += ["training.steps=5", "task.validation_size=80", "task.test_size=40"]

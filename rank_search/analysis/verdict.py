@@ -155,6 +155,8 @@ def judge(
     margin: float,
     noise: SeedNoise | None = None,
     slope: Slope | None = None,
+    *,
+    settings_searched: bool = False,
 ) -> Verdict:
     """The verdict, from what the compared maps scored for each seed and example of one split.
 
@@ -165,6 +167,7 @@ def judge(
         margin: the loss that counts as none.
         noise: what the search showed of the noise of seeds.
         slope: whether rank matters in this study.
+        settings_searched: whether settings were searched beside the ranks, for searched maps alone.
     """
     chosen, main = comparison.chosen, comparison.main
     comparisons = compare(comparison, values, margin, noise)
@@ -177,7 +180,7 @@ def judge(
     others = [found for found in comparisons if main is None or found.trial != main.number]
     examples = len(values["chosen"][0]) if seeds else 0
     sentences = [headline, *map(_aside, _distinct(others)), *_basis(against_main, split, examples)]
-    if main is not None and chosen.settings != main.settings:
+    if settings_searched and main is not None and chosen.settings != main.settings:
         sentences.append("Settings beside the ranks were searched for it, and not for the uniform map.")
     return Verdict(
         headline,

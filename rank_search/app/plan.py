@@ -49,6 +49,7 @@ class Estimate:
         notes: what the data loses, what its parts share, what files leave open, and whether the machine was busy.
         trials: how many trials are planned in the space.
         baselines: how many baselines outside it are trained, and how many are scored alone.
+        rate_trainings: trainings by which learning rates are chosen, at least.
         verdict_trainings: fresh trainings for the verdict, at most.
         step_flops: of one training step at the largest map, by arithmetic, mean over a trial's batches (its first
             thousand).
@@ -66,6 +67,7 @@ class Estimate:
     notes: tuple[str, ...]
     trials: int
     baselines: tuple[int, int]
+    rate_trainings: int
     verdict_trainings: int
     step_flops: float
     flops_rate: float
@@ -78,7 +80,7 @@ class Estimate:
     def seconds(self) -> float:
         """All of it, one map at a time, as if every map were the largest."""
         trained, scored = self.baselines
-        trainings = self.trials + trained + self.verdict_trainings
+        trainings = self.trials + self.rate_trainings + trained + self.verdict_trainings
         return trainings * self.trial_seconds + scored * self.evaluation_seconds
 
 
@@ -107,6 +109,7 @@ def estimate_study(config: StudyConfig) -> Estimate:
         notes=(*task.notes, *_machine_notes(load)),
         trials=config.search.trials,
         baselines=(len(rivals.all) - len(rivals.truncations), len(rivals.truncations)),
+        rate_trainings=_rate_trainings(config, space, has_head=bool(task.head)),
         verdict_trainings=_COMPARED * config.search.verdict_seeds,
         step_flops=flops,
         flops_rate=rate,
@@ -127,6 +130,14 @@ def _evaluation(task: Task) -> tuple[float, int]:
 
     first = timed()
     return min(first, timed()) if first[0] < _QUICK_SECONDS else first
+
+
+def _rate_trainings(config: StudyConfig, space: Space, *, has_head: bool) -> int:
+    """Trainings by which learning rates are chosen, where the best ones lie within those that are tried."""
+    if not config.search.tune_uniform or "learning_rate" in space.joint:
+        return 0
+    maps = len({min(filter(None, space.ladder)), space.ladder[-1]}) + has_head
+    return maps * len({1.0, *config.search.tune_uniform})
 
 
 def _power(config: StudyConfig, task: Task, selection: int) -> Power:

@@ -25,6 +25,7 @@ from rank_search.models.library_logs import silence_library_logs
 from rank_search.report.trackers import Trackers
 from rank_search.search.loop import Search
 from rank_search.search.nested import NestedSearch
+from rank_search.search.rate_search import RateSearch
 from rank_search.study.faults import patiently
 from rank_search.study.folder import StudyFolder
 from rank_search.study.handle import Study
@@ -48,7 +49,7 @@ if TYPE_CHECKING:
     Check = Callable[[str, StudyMetadata], None]
 
 _POLL = 2.0  # seconds between two looks at what another driver does
-_NESTED, _VERDICT = "nested", "verdict"  # parts of a study that one driver does for all
+_NESTED, _RATES, _VERDICT = "nested", "rates", "verdict"  # parts of a study that one driver does for all
 
 
 def run_study(
@@ -170,11 +171,28 @@ class _Run:
     def _run_trials(self, parts: Leases, display: Display, trackers: Trackers) -> NestedSearch | None:
         """Runs all trials; returns the nested search, if the study file asks for one."""
         pack = pack_size(self.study, self.config, self.executor, self.console)
+        self._tune(parts, display, pack)
         nested = self._nested(parts, display, pack)
         schedule = make_schedule(self.study, self.config, self.executor, nested)
         sole_driver = self.study.storage is None
         Search(self.study, self.config, self.executor, schedule, display, pack, sole_driver, trackers.send).run()
         return nested
+
+    def _tune(self, parts: Leases, display: Display, pack: int) -> None:
+        """Searches learning rates, unless that is done, or not wanted."""
+        if not RateSearch.is_wanted(self.study, self.config):
+            return
+        while self.study.rates is None:
+            if not self._acquired(parts, _RATES):
+                display.waiting("another driver searches learning rates")
+                time.sleep(_POLL)
+                continue
+            if self.study.rates is None:
+                search = RateSearch(self.study, self.config, pack, bool(self.task.head))
+                self.study.keep_rates(search.run(self.executor, partial(display.stage, "learning rates: training")))
+            parts.release_part(_RATES)
+        for note in self.study.rates.notes:
+            self.console.print(note, markup=False)
 
     def _nested(self, parts: Leases, display: Display, pack: int) -> NestedSearch | None:
         """The nested search, run to its end, if the study file asks for one."""

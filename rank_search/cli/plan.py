@@ -51,6 +51,7 @@ def _content(estimate: Estimate) -> dict[str, Any]:
         "most_parameters": space.most_parameters,
         "trials": estimate.trials,
         "baselines": dict(zip(("trained", "scored"), estimate.baselines, strict=True)),
+        "rate_trainings": estimate.rate_trainings,
         "verdict_trainings": estimate.verdict_trainings,
         "step_flops": estimate.step_flops,
         "flops_rate": estimate.flops_rate,
@@ -96,7 +97,8 @@ def _print_cost(estimate: Estimate, steps: int) -> None:
     )
     trained, scored = estimate.baselines
     print(
-        f"{estimate.trials} trials, {trained} baselines to train and {scored} to score, {estimate.verdict_trainings} "
-        f"fresh trainings for the verdict: about {estimate.seconds / 60:.0f} min, if every map were the largest and "
+        f"{estimate.rate_trainings} trainings for learning rates, {estimate.trials} trials, {trained} baselines to "
+        f"train and {scored} to score, {estimate.verdict_trainings} fresh trainings for the verdict: about "
+        f"{estimate.seconds / 60:.0f} min, if every map were the largest and "
         "trained alone"
     )

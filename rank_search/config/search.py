@@ -135,6 +135,12 @@ class SearchConfig(Section):
         description="number of new seeds, at most, with which the chosen map and its baselines are trained for the "
         "verdict; after 3, 5 and then twice as many it looks whether more are needed",
     )
+    tune_uniform: tuple[PositiveNumber, ...] = Field(
+        (0.25, 0.5, 2.0, 4.0),
+        description="factors of training.learning_rate at which the smallest and the largest uniform rank, and a head, "
+        "are trained too before the trials; further ones while the best lies at an edge. Every map is then trained at "
+        "the rate of its size. Not done where space.learning_rate is searched; [] leaves it out",
+    )
     sampler: Literal["nehvi", "tpe", "gp", "nsga2", "random", "grid"] = Field(
         "nehvi",
         description="the sampler that proposes maps; nehvi models the score and knows the parameter counts, grid "

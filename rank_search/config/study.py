@@ -111,7 +111,7 @@ class StudyConfig(Section):
 
     def frozen(self) -> dict[str, Any]:
         """The settings that can't change during a study: all except its budget, its executor and its trackers."""
-        budget = {"trials", "repeats", "verdict_seeds", "trial_minutes", "max_failures", "pack"}
+        budget = {"trials", "repeats", "verdict_seeds", "tune_uniform", "trial_minutes", "max_failures", "pack"}
         return self.model_dump(mode="json", exclude={"search": budget, "executor": True, "trackers": True})
 
     def continuing(self, kept: Mapping[str, Any]) -> StudyConfig:

@@ -15,6 +15,7 @@ class Stream(IntEnum):
     BATCHES = 2
     SUPERNET = 3
     VERDICT = 4
+    RATES = 5
 
 
 def derive_seed(study_seed: int, *path: int) -> int:
@@ -35,3 +36,8 @@ def adapter_seed(study_seed: int, batch_order: int) -> int:
 def verdict_seeds(study_seed: int, repeat: int) -> tuple[int, int]:
     """Seeds of a fresh training for the verdict: of its adapter, and of its batches."""
     return derive_seed(study_seed, Stream.VERDICT, repeat, 0), derive_seed(study_seed, Stream.VERDICT, repeat, 1)
+
+
+def rate_seeds(study_seed: int, repeat: int) -> tuple[int, int]:
+    """Seeds of a training in the search for learning rates: of its adapter, and of its batches."""
+    return derive_seed(study_seed, Stream.RATES, repeat, 0), derive_seed(study_seed, Stream.RATES, repeat, 1)

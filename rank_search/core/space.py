@@ -81,7 +81,7 @@ class Space:
         return Candidate(self.rank_map(proposal), self.settings(proposal))
 
     def proposal(self, rank_map: RankMap, settings: Mapping[str, float] | None = None) -> dict[str, float]:
-        """The proposal that stands for a map, at these settings or else at the study file's own.
+        """The proposal that stands for a map, at these joint settings or else at the study file's own.
 
         Raises:
             ValueError: the map is not in this space.
@@ -89,7 +89,8 @@ class Space:
         if unknown := rank_map.adapted.keys() - self.shapes.keys():
             raise ValueError(f"{min(unknown)!r} is not an adaptable module of this study")
         defaults = {name: setting.default for name, setting in self.joint.items()}
-        indices: dict[str, float] = {**defaults, **(settings or {})}
+        given = {name: value for name, value in (settings or {}).items() if name in self.joint}
+        indices: dict[str, float] = {**defaults, **given}
         for dimension, modules in self.dimensions.items():
             ranks = {rank_map.ranks.get(module, 0) for module in modules}
             if len(ranks) > 1:

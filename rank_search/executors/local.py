@@ -244,7 +244,7 @@ class LocalExecutor:
         if job.recipe == "eva":
             batches = self._task.calibration_batches(self._config.seed)
             rank_map, init = eva_init(self._task.backbone, job.rank_map, self._config.adapter, batches)
-            training = self._config.training.with_adapters_at(_EVA_LEARNING_RATE_FACTOR)
+            training = self._config.tuned(job.settings).training.with_adapters_at(_EVA_LEARNING_RATE_FACTOR)
             rates = {"learning_rate": training.learning_rate, "head_learning_rate": training.rate_of_head}
             return job.at(rank_map, rates), init
         return job, None

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from rank_search.analysis.slope import Slope
     from rank_search.analysis.trials import ScoredTrial
     from rank_search.core.choice import Rule
+    from rank_search.core.rates import LearningRates
     from rank_search.study.handle import Study
     from rank_search.study.metadata import StudyMetadata
 
@@ -119,6 +120,7 @@ class Summary:
         compared: the chosen map and its baselines.
         verdict_seconds: what fresh trainings took.
         nested: what nested scores have cost, and how they agree with fine-tuned ones; empty without them.
+        rates: learning rates by the size of a map; None where they were not searched before the trials.
         test: what the run measured on the test split for this choice; empty if it did not get there.
         losses: trial → training loss of each step, where it is on record.
         kept: trials whose weights are there.
@@ -143,6 +145,7 @@ class Summary:
     compared: Sequence[ComparedMap]
     verdict_seconds: float
     nested: Mapping[str, float]
+    rates: LearningRates | None
     test: Mapping[str, Any]
     losses: Mapping[int, Sequence[float]]
     kept: Collection[int]
@@ -188,6 +191,7 @@ def summarise(study: Study) -> Summary:
         compared=[fresh.compared_map(role, trial, test) for role, trial in comparison.trials.items()],
         verdict_seconds=fresh.seconds,
         nested=_nested(study, trials),
+        rates=study.rates,
         test=test,
         losses={number: study.folder.read_result(number).get("losses", ()) for number in trials["number"].tolist()},
         kept=study.folder.adapters().keys(),
@@ -277,7 +281,8 @@ def verdict_of(study: Study, evidence: Evidence, comparison: Comparison, found_s
             split = "validation"
             known = {role: evidence.searched.values(trial.number) for role, trial in comparison.trials.items()}
             values = {role: [scores] for role, scores in known.items() if len(scores)}
-    return judge(comparison, values, split, evidence.margin, noise, found_slope)
+    searched = bool(study.space.joint)
+    return judge(comparison, values, split, evidence.margin, noise, found_slope, settings_searched=searched)
 
 
 def differences_to_best_uniform(evidence: Evidence) -> pd.DataFrame:
@@ -363,6 +368,7 @@ def summary_json(summary: Summary) -> str:
         "notes": list(summary.metadata.notes),
         "importance": dict(summary.importance),
         "nested": dict(summary.nested),
+        "learning_rates": asdict(summary.rates) if summary.rates else None,
         "trials": summary.trials[columns].to_dict(orient="records"),
         "data_fingerprint": summary.metadata.data_fingerprint,
         "model_fingerprint": summary.metadata.model_fingerprint,

@@ -1,7 +1,7 @@
-"""Fresh trainings for the verdict: on seeds that nothing was chosen by, scored on the test split.
+"""Trainings that are no trials: for the verdict, on seeds that nothing was chosen by; for learning rates, before it.
 
 Their results are files beside the database, one a training, so that a run may end between any two of them. They are
-no trials: a score that came after the choice must not change the choice.
+no trials: a score that came after the choice must not change the choice, nor one at another learning rate the search.
 """
 
 from __future__ import annotations
@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Any
 from rank_search.core.job import FineTuned, Job
 from rank_search.core.seeds import verdict_seeds
 from rank_search.executors.protocol import Pack, train_packs
+from rank_search.study.folder import CONFIRMATIONS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from rank_search.core.candidate import Candidate
+    from rank_search.core.evaluation import Split
     from rank_search.core.job import Outcome
     from rank_search.executors.protocol import Executor
     from rank_search.study.folder import StudyFolder
@@ -24,14 +26,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class FreshTrainings:
-    """The fresh trainings of one study.
+    """The trainings of one study for one purpose.
 
     Attributes:
         study_seed: from which their seeds are derived.
+        place: folder of their results, in that of the study.
+        seeds: study's seed and repeat → seeds of the adapter and of the batches.
+        split: what they are scored on.
     """
 
     folder: StudyFolder
     study_seed: int
+    place: str = CONFIRMATIONS
+    seeds: Callable[[int, int], tuple[int, int]] = verdict_seeds
+    split: Split = "test"
 
     def run(
         self,
@@ -39,6 +47,7 @@ class FreshTrainings:
         seeds: int,
         executor: Executor,
         on_progress: Callable[[int, int], None],
+        pack: int | None = None,
     ) -> None:
         """Trains what is not on record yet; candidates of one seed side by side, on the same batches.
 
@@ -47,6 +56,7 @@ class FreshTrainings:
             seeds: trainings of each candidate.
             executor: trains them.
             on_progress: called with the trainings that are done, and with all.
+            pack: how many to train at once, at most; all of a seed by default.
         """
         distinct = list(dict.fromkeys(candidates))
         missing = {
@@ -54,16 +64,16 @@ class FreshTrainings:
             for repeat in range(seeds)
         }
         packs = {
-            Pack([self._job(candidate, repeat) for candidate in left]): repeat
+            Pack([self._job(candidate, repeat) for candidate in together]): repeat
             for repeat, left in missing.items()
-            if left
+            for together in batched(left, pack or max(1, len(left)))
         }
         total = seeds * len(distinct)
         done = total - sum(len(left) for left in missing.values())
         on_progress(done, total)
-        for pack, outcomes in train_packs(executor, packs):
-            for job, outcome in zip(pack.jobs, outcomes, strict=True):
-                self.folder.write_confirmation(job.candidate.key, packs[pack], _result(job, outcome))
+        for done_pack, outcomes in train_packs(executor, packs):
+            for job, outcome in zip(done_pack.jobs, outcomes, strict=True):
+                self.folder.write_training(self.place, job.candidate.key, packs[done_pack], _result(job, outcome))
             done += len(outcomes)
             on_progress(done, total)
 
@@ -72,15 +82,21 @@ class FreshTrainings:
         return all(self._is_on_record(candidate, repeat) for candidate in candidates for repeat in range(seeds))
 
     def _is_on_record(self, candidate: Candidate, repeat: int) -> bool:
-        return bool(self.folder.read_confirmation(candidate.key, repeat))
+        return bool(self.folder.read_training(self.place, candidate.key, repeat))
 
     def _job(self, candidate: Candidate, repeat: int) -> Job:
-        seed, data_seed = verdict_seeds(self.study_seed, repeat)
-        return Job(candidate, seed=seed, data_seed=data_seed, split="test")
+        seed, data_seed = self.seeds(self.study_seed, repeat)
+        return Job(candidate, seed=seed, data_seed=data_seed, split=self.split)
+
+
+def batched(candidates: Sequence[Candidate], size: int) -> Iterator[Sequence[Candidate]]:
+    """The candidates in groups of so many."""
+    for start in range(0, len(candidates), size):
+        yield candidates[start : start + size]
 
 
 def _result(job: Job, outcome: Outcome) -> dict[str, Any]:
     seeds = {"seed": job.seed, "data_seed": job.data_seed}
     if isinstance(outcome, FineTuned):
-        return {**seeds, "values": outcome.evaluation.values, "seconds": outcome.seconds}
+        return {**seeds, "values": outcome.evaluation.searched, "seconds": outcome.seconds}
     return {**seeds, "reason": str(outcome)}

@@ -92,7 +92,9 @@ class Search:
         self._lock = self.study.lock
         self._leases = Leases(self._lock)
         in_process = self.executor.in_process
-        self._queue = TrialQueue(self.study, self.schedule, self._leases, self.pack, self.sole_driver, in_process)
+        self._queue = TrialQueue(
+            self.study, self.schedule, self._leases, self.pack, self.sole_driver, in_process, self.study.rates
+        )
         self._recorder = TrialRecorder(self.study)
         self._kept = KeptAdapters(self.study, self.config, self.schedule.front_probability)
         self._at_work: dict[Pack, list[Trial]] = {}

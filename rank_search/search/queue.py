@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from optuna.trial import FrozenTrial, Trial
 
+    from rank_search.core.rates import LearningRates
     from rank_search.search.schedule import Schedule
     from rank_search.study.handle import Study
     from rank_search.study.leases import Leases
@@ -34,6 +35,7 @@ class TrialQueue:
         pack: how many maps are trained at once.
         sole_driver: no other driver can be at work on this study, since this one holds its folder's lock.
         counts_attempts: whether an attempt counts when it is started: a process that dies can't count it afterwards.
+        rates: learning rates by the size of a map; None where all are trained at the study file's own.
     """
 
     study: Study
@@ -42,6 +44,7 @@ class TrialQueue:
     pack: int
     sole_driver: bool
     counts_attempts: bool
+    rates: LearningRates | None = None
     _attempts_before: dict[int, int] = field(default_factory=dict)  # of trials that are about to start
 
     def take(self, at_work: Collection[int]) -> tuple[list[Trial], list[Trial]]:
@@ -116,9 +119,14 @@ class TrialQueue:
         return bool(requests)
 
     def _draw(self, trial: Trial) -> None:
-        """Draws a trial's proposal, unless it is outside the space."""
-        if TrialAttributes.read(trial).requested_ranks is None:
+        """Draws a trial's proposal, unless it is outside the space; and gives it the learning rate of its size."""
+        attributes = TrialAttributes.read(trial)
+        if attributes.requested_ranks is None:
             suggest(trial, self.study.space)
+        if self.rates is not None and not attributes.settings:
+            candidate = self.study.read_now(trial).candidate
+            if candidate is not None:
+                keep(trial, settings=self.rates.settings(self.study.space.parameters(candidate.rank_map)))
 
     def _size_after(self, attempts: int) -> int:
         """How many trials to try again at once: ever fewer, so that a deadly one is found and spares the others."""

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
 
 STUDIES = Path("studies")
+CONFIRMATIONS = "confirmations"  # fresh trainings for the verdict
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,8 @@ class StudyFolder:
 
     ``study.yaml`` the frozen config; ``results/N.json`` per-example values and losses of trial N;
     ``adapters/N/`` its adapter; ``test.json`` the chosen map and its rivals on the test split; ``confirmations/``
-    their fresh trainings for the verdict; ``quarantine/`` what `doctor --fix` moved out of the way.
+    their fresh trainings for the verdict; ``rates/`` trainings by which learning rates were chosen; ``quarantine/``
+    what `doctor --fix` moved out of the way.
     """
 
     path: Path
@@ -168,21 +170,28 @@ class StudyFolder:
         test = _read_json(self.path / "test.json", _Test)
         return test if test.get("trials") == trials else {}
 
-    def write_confirmation(self, name: str, number: int, result: Mapping[str, Any]) -> None:
-        """Keeps what the fresh training of this number came to."""
-        write_text(self._confirmation(name, number), json.dumps(result))
+    def write_training(self, place: str, name: str, number: int, result: Mapping[str, Any]) -> None:
+        """Keeps what a training that is no trial came to.
 
-    def read_confirmation(self, name: str, number: int) -> dict[str, Any]:
-        """What `write_confirmation` kept; empty when there is nothing."""
-        return _read_json(self._confirmation(name, number), _Confirmation)
+        Args:
+            place: folder for trainings of one purpose.
+            name: of the candidate.
+            number: of its training.
+            result: what it came to.
+        """
+        write_text(self._training(place, name, number), json.dumps(result))
+
+    def read_training(self, place: str, name: str, number: int) -> dict[str, Any]:
+        """What `write_training` kept; empty when there is nothing."""
+        return _read_json(self._training(place, name, number), _Training)
 
     def read_confirmations(self, name: str) -> list[dict[str, Any]]:
-        """All that `write_confirmation` kept under a name, in order of their number."""
-        numbers = itertools.count()
-        return list(itertools.takewhile(bool, (self.read_confirmation(name, number) for number in numbers)))
+        """All fresh trainings of a candidate for the verdict, in order of their number."""
+        kept = (self.read_training(CONFIRMATIONS, name, number) for number in itertools.count())
+        return list(itertools.takewhile(bool, kept))
 
-    def _confirmation(self, name: str, number: int) -> Path:
-        return self.path / "confirmations" / f"{name}-{number}.json"
+    def _training(self, place: str, name: str, number: int) -> Path:
+        return self.path / place / f"{name}-{number}.json"
 
     def result(self, trial: int) -> Path:
         """File of what `write_result` keeps of a trial."""
@@ -227,8 +236,8 @@ class _Result(BaseModel):
     retrained: float = 0.0
 
 
-class _Confirmation(BaseModel):
-    """What a file of ``confirmations/`` may hold."""
+class _Training(BaseModel):
+    """What a file of ``confirmations/`` or ``rates/`` may hold."""
 
     seed: int = 0
     data_seed: int = 0

@@ -12,6 +12,7 @@ from pydantic import PositiveInt, TypeAdapter
 from rank_search.config import recorded
 from rank_search.core.choice import Rule
 from rank_search.core.errors import InputError, did_you_mean, first_line
+from rank_search.core.rates import LearningRates
 from rank_search.study.folder import StudyFolder
 from rank_search.study.leases import is_live, part_leases
 from rank_search.study.lock import ExclusiveLock
@@ -34,8 +35,10 @@ if TYPE_CHECKING:
 
 _PACK = "pack"
 _NESTED = "nested"
+_RATES = "rates"
 _Pack = TypeAdapter(PositiveInt)
 _Cost = TypeAdapter(dict[str, float])
+_Rates = TypeAdapter(LearningRates)
 
 
 @dataclass(frozen=True)
@@ -224,6 +227,15 @@ class Study:
     def keep_pack(self, pack: int) -> None:
         """Keeps what ``search.pack: auto`` has found, as proposals depend on it."""
         self.optuna_study.set_user_attr(_PACK, pack)
+
+    @property
+    def rates(self) -> LearningRates | None:
+        """The learning rates by the size of a map, where they were searched before the trials."""
+        return study_attribute(self.optuna_study, _RATES, _Rates)
+
+    def keep_rates(self, rates: LearningRates) -> None:
+        """Keeps the learning rates, as all trials depend on them."""
+        self.optuna_study.set_user_attr(_RATES, {"points": rates.points, "head": rates.head, "notes": rates.notes})
 
     @property
     def nested_cost(self) -> dict[str, float]:

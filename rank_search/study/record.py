@@ -67,6 +67,7 @@ class TrialAttributes(BaseModel):
         energy: share of each module's Σσ² that a truncation keeps.
         batch_order: the order of batches it is trained on; 0 for a map's first training, then the round of repeats.
         nested_score: what the nested search scored for its map.
+        settings: that its map is trained at beside those of its proposal, such as the learning rate of its size.
 
     What came of it, written before Optuna records its end:
 
@@ -95,6 +96,7 @@ class TrialAttributes(BaseModel):
     energy: float | None = None
     batch_order: NonNegativeInt = 0
     nested_score: float | None = None
+    settings: Mapping[str, FiniteFloat] = {}
 
     ranks: Ranks | None = None
     seed: NonNegativeInt | None = None
@@ -309,7 +311,9 @@ def read_now(trial: Trial, space: Space) -> TrialRecord:
 
 def _candidate(attributes: TrialAttributes, proposal: Mapping[str, float], space: Space) -> Candidate | None:
     if attributes.requested_ranks is not None:
-        return Candidate(RankMap(attributes.requested_ranks), {}, attributes.recipe, attributes.source)
+        requested = RankMap(attributes.requested_ranks)
+        return Candidate(requested, attributes.settings, attributes.recipe, attributes.source)
     if not space.dimensions.keys() | space.joint.keys() <= proposal.keys():
         return None
-    return Candidate(space.rank_map(proposal), space.settings(proposal), attributes.recipe)
+    settings = {**attributes.settings, **space.settings(proposal)}
+    return Candidate(space.rank_map(proposal), settings, attributes.recipe)

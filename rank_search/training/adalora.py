@@ -67,7 +67,7 @@ def train_adalora(
     Raises:
         TrainingFailed: the loss is not finite, the time limit is reached, or there are too few steps.
     """
-    training = config.training.with_adapters_at(_LEARNING_RATE_FACTOR)
+    training = config.tuned(job.settings).training.with_adapters_at(_LEARNING_RATE_FACTOR)
     if training.steps < _MIN_STEPS:
         raise TrainingFailed(f"AdaLoRA needs {_MIN_STEPS} steps or more")
     started = time.perf_counter()

@@ -142,8 +142,9 @@ def test_verdict_on_validation_admits_its_bias() -> None:
 def test_verdict_says_when_settings_were_searched_for_one_side_alone() -> None:
     tuned = Comparison(replace(BY_NUMBER[4], settings={"learning_rate": 0.01}), {"best uniform": BY_NUMBER[3]})
     told = "Settings beside the ranks were searched for it, and not for the uniform map."
-    assert told in judge(tuned, scores(), "test", MARGIN).text
-    assert told not in judge(comparison_of(4), scores(), "test", MARGIN).text
+    assert told in judge(tuned, scores(), "test", MARGIN, settings_searched=True).text
+    assert told not in judge(tuned, scores(), "test", MARGIN).text  # each map has the rate of its size
+    assert told not in judge(comparison_of(4), scores(), "test", MARGIN, settings_searched=True).text
 
 
 def test_more_looks_make_the_intervals_wider() -> None:

@@ -10,6 +10,7 @@ from safetensors.torch import save_file
 from rank_search.app.doctor import examine
 from rank_search.core.errors import InputError, RankSearchError
 from rank_search.core.files import atomic_file
+from rank_search.study.folder import CONFIRMATIONS
 from rank_search.study.handle import Study
 from rank_search.study.storage import create_study
 from tests.bench import SPACE, Landscape, Saving, metadata
@@ -130,7 +131,7 @@ def test_truncated_files_are_found(bench, study) -> None:
     results, test = bench.folder.result(3), bench.folder.path / "test.json"
     results.write_text(results.read_text()[:20])
     test.write_text('{"contest": {')
-    bench.folder.write_confirmation("a", 0, {"seed": 1})
+    bench.folder.write_training(CONFIRMATIONS, "a", 0, {"seed": 1})
     confirmation = next((bench.folder.path / "confirmations").iterdir())
     confirmation.write_text("")
     bench.folder.super_adapter.write_bytes(b"\x10\x00")

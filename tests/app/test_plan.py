@@ -23,6 +23,7 @@ def estimate(**changes) -> Estimate:
         "notes": (),
         "trials": 10,
         "baselines": (2, 3),
+        "rate_trainings": 4,
         "verdict_trainings": 8,
         "step_flops": 1e9,
         "flops_rate": 1e9,
@@ -35,8 +36,8 @@ def estimate(**changes) -> Estimate:
 
 
 def test_all_of_it_is_trainings_and_evaluations_one_after_another() -> None:
-    assert estimate().seconds == (10 + 2 + 8) * 30 + 3 * 5
-    assert estimate(baselines=(0, 0), verdict_trainings=0).seconds == 10 * 30
+    assert estimate().seconds == (10 + 4 + 2 + 8) * 30 + 3 * 5
+    assert estimate(baselines=(0, 0), rate_trainings=0, verdict_trainings=0).seconds == 10 * 30
 
 
 @pytest.fixture

@@ -136,6 +136,31 @@ def test_texts_that_are_cut_or_in_two_parts_are_told_before_training(machine) ->
     assert not any("documents" in line for line in lines)
 
 
+def test_learning_rates_are_searched_before_the_trials_and_told(machine) -> None:
+    study = machine.run(search={"tune_uniform": [0.5, 2.0]})
+    base = study_config().training.learning_rate
+    rates = study.rates
+    assert rates is not None
+    assert all(trial.candidate.settings["learning_rate"] > 0 for trial in study.trials())
+    assert [line for line in machine.printed.splitlines() if line.startswith("learning rate of uniform rank 1: ")]
+    jobs = machine.executors[-1].landscape.jobs
+    assert {job.settings["learning_rate"] for job in jobs[:6]} >= {0.5 * base, base, 2 * base}
+    again = machine.run(search={"tune_uniform": [0.1]})  # what may change, and comes too late
+    assert again.rates == rates
+
+
+def test_a_study_of_before_goes_on_without_examples_for_the_choice_and_without_tuned_rates(machine) -> None:
+    study = machine.run()
+    content = dict(study.optuna_study.user_attrs["rank_search"])
+    task = {name: value for name, value in content["config"]["task"].items() if name != "selection_size"}
+    config = {name: value for name, value in content["config"].items() if name != "choice"}
+    study.optuna_study.set_user_attr("rank_search", {**content, "config": {**config, "task": task}})
+    after = machine.run(search={"trials": TRIALS + 2, "tune_uniform": [2.0]})
+    assert len(after.trials()) == TRIALS + 2
+    assert after.config.task.selection_size == 0
+    assert after.rates is None
+
+
 def test_a_finished_study_loads_nothing(machine) -> None:
     first = machine.run(search={"verdict_seeds": 1})
     again = machine.run(search={"verdict_seeds": 1})

@@ -20,6 +20,7 @@ ESTIMATE = Estimate(
     notes=("2 of 40 texts of test are in train too",),
     trials=25,
     baselines=(2, 1),
+    rate_trainings=10,
     verdict_trainings=8,
     step_flops=1.2e10,
     flops_rate=2.4e10,
@@ -54,7 +55,7 @@ def test_json_is_one_object_and_nothing_else(planned) -> None:
     assert content["space_size"] == 4**4
     assert content["notes"] == ["2 of 40 texts of test are in train too"]
     assert content["baselines"] == {"trained": 2, "scored": 1}
-    assert content["estimated_seconds"] == (25 + 2 + 8) * 22.0 + 2.0
+    assert content["estimated_seconds"] == (25 + 10 + 2 + 8) * 22.0 + 2.0
 
 
 def test_people_get_tables_and_sentences(planned) -> None:
@@ -67,4 +68,7 @@ def test_people_get_tables_and_sentences(planned) -> None:
     assert "documents are longer" not in out
     assert "2 of 40 texts of test are in train too\n" in out
     assert "a trial takes 22 s: 40 steps of 0.50 s, which is 12 GFLOP at 24 GFLOP a second" in out
-    assert "25 trials, 2 baselines to train and 1 to score, 8 fresh trainings for the verdict: about 13 min" in out
+    assert (
+        "10 trainings for learning rates, 25 trials, 2 baselines to train and 1 to score, 8 fresh trainings for "
+        "the verdict: about 17 min" in out
+    )

@@ -71,6 +71,7 @@ def _study(family: Family, folder: Path) -> dict[str, Any]:
             "repeats": 0,
             "baselines": [],
             "verdict_seeds": 0,
+            "tune_uniform": [],
             "pack": family.pack,
         },
     }

@@ -67,6 +67,7 @@ def summary_of(trials: pd.DataFrame, space: Space = ONE_MODULE, **changes) -> Su
         "compared": compared,
         "verdict_seconds": 0.0,
         "nested": {},
+        "rates": None,
         "test": {},
         "losses": {},
         "kept": (),

@@ -17,7 +17,7 @@ from rank_search.analysis.trials import scored
 from rank_search.core.errors import RankSearchError, TrainingFailed
 from rank_search.core.space import JointSetting
 from rank_search.report.summary import plain, summarise, summary_json, test_scores
-from rank_search.study.folder import StudyFolder
+from rank_search.study.folder import CONFIRMATIONS, StudyFolder
 from rank_search.study.handle import Study
 from tests.analysis.conftest import TRIALS, table
 from tests.bench import SPACE, Bench, Landscape, metadata, study_config
@@ -66,7 +66,7 @@ def train_afresh(study: Study, seeds: int = 2, **results) -> None:
         by_key.setdefault(trial.fresh.key, results.get(role, sound))
     for key, kept in by_key.items():
         for number, result in enumerate(kept):
-            study.folder.write_confirmation(key, number, {"seed": number, **result})
+            study.folder.write_training(CONFIRMATIONS, key, number, {"seed": number, **result})
 
 
 def written(study: Study) -> dict:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from rank_search.core.errors import InputError, RankSearchError
-from rank_search.study.folder import StudyFolder
+from rank_search.study.folder import CONFIRMATIONS, StudyFolder
 
 
 @pytest.fixture
@@ -138,14 +138,14 @@ def test_test_split_is_that_of_the_same_trials_alone(folder) -> None:
 def test_confirmations_are_read_up_to_the_first_that_is_missing(folder) -> None:
     assert folder.read_confirmations("abc") == []
     for number in (0, 1, 3):
-        folder.write_confirmation("abc", number, {"score": number})
-    folder.write_confirmation("abc-alpha=8.0", 2, {"score": 9})
+        folder.write_training(CONFIRMATIONS, "abc", number, {"score": number})
+    folder.write_training(CONFIRMATIONS, "abc-alpha=8.0", 2, {"score": 9})
     assert folder.read_confirmations("abc") == [{"score": 0}, {"score": 1}]
-    assert folder.read_confirmation("abc", 3) == {"score": 3}
+    assert folder.read_training(CONFIRMATIONS, "abc", 3) == {"score": 3}
 
 
 def test_files_are_json_that_others_read(folder) -> None:
-    folder.write_confirmation("abc", 0, {"score": 0.5})
+    folder.write_training(CONFIRMATIONS, "abc", 0, {"score": 0.5})
     folder.write_test({"chosen": 7}, {})
     contents = {path.name: json.loads(path.read_text()) for path in folder.path.rglob("*.json")}
     assert contents == {"abc-0.json": {"score": 0.5}, "test.json": {"trials": {"chosen": 7}}}

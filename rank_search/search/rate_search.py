@@ -1,0 +1,141 @@
+"""The search for learning rates, before the trials: ranks that are compared at one untuned rate compare rates.
+
+The smallest and the largest uniform map, and the head where there is one, are trained at several rates each. Every map
+of the study is then trained at the rate of its size (`rank_search.core.rates`), the uniform ones too.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from statistics import fmean
+from typing import TYPE_CHECKING
+
+from rank_search.core.candidate import Candidate
+from rank_search.core.rates import LearningRates
+from rank_search.core.seeds import rate_seeds
+from rank_search.search.fresh_trainings import FreshTrainings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from rank_search.config import StudyConfig
+    from rank_search.core.ranks import RankMap
+    from rank_search.executors.protocol import Executor
+    from rank_search.study.handle import Study
+
+    OnProgress = Callable[[int, int], None]
+
+_EXTENSIONS = 3  # further rates that are tried beyond an edge of the grid, while the best one lies there
+PLACE = "rates"  # folder of the trainings' results
+
+
+@dataclass(frozen=True)
+class RateSearch:
+    """The search for the rates of one study.
+
+    Attributes:
+        study: the study.
+        config: the study file.
+        pack: how many maps are trained at once.
+        has_head: whether the task trains a head.
+    """
+
+    study: Study
+    config: StudyConfig
+    pack: int
+    has_head: bool
+
+    @classmethod
+    def is_wanted(cls, study: Study, config: StudyConfig) -> bool:
+        """Whether rates are to be searched: nothing is trained yet, and they are not searched beside the ranks."""
+        return bool(config.search.tune_uniform) and "learning_rate" not in study.space.joint and not study.trials()
+
+    def run(self, executor: Executor, on_progress: OnProgress) -> LearningRates:
+        """Trains what is missing, and returns the best rates.
+
+        Args:
+            executor: trains.
+            on_progress: called with the trainings that are done, and with all so far.
+        """
+        head, notes = None, list[str]()
+        if self.has_head:
+            base = self.config.training.rate_of_head
+            untrained = self.study.space.uniform(0)
+            found = self._best("head_learning_rate", {"the head": untrained}, base, {}, executor, on_progress)
+            head, note = found["the head"]
+            notes += note
+        base = self.config.training.learning_rate
+        ranks = dict.fromkeys([self._ranks[0], self._ranks[-1]])
+        maps = {f"uniform rank {rank}": self.study.space.uniform(rank) for rank in ranks}
+        fixed = {} if head is None else {"head_learning_rate": head}
+        found = self._best("learning_rate", maps, base, fixed, executor, on_progress)
+        notes += [line for _, note in found.values() for line in note]
+        points = tuple((self.study.space.parameters(maps[name]), rate) for name, (rate, _) in found.items())
+        return LearningRates(points, head, tuple(notes))
+
+    @property
+    def _ranks(self) -> list[int]:
+        return [rank for rank in self.study.space.ladder if rank]
+
+    def _best(
+        self,
+        setting: str,
+        maps: dict[str, RankMap],
+        base: float,
+        fixed: dict[str, float],
+        executor: Executor,
+        on_progress: OnProgress,
+    ) -> dict[str, tuple[float, list[str]]]:
+        """The best rate of each map by its name, with notes about it."""
+        factors = sorted({1.0, *self.config.search.tune_uniform})
+        grids = {name: [base * factor for factor in factors] for name in maps}
+
+        def candidate(name: str, rate: float) -> Candidate:
+            return Candidate(maps[name], {setting: rate, **fixed})
+
+        for _ in range(_EXTENSIONS + 1):
+            wanted = [candidate(name, rate) for name, grid in grids.items() for rate in grid]
+            self._trainings.run(wanted, 1, executor, on_progress, self.pack)
+            scores = {
+                name: {rate: score for rate in grid if (score := self._score(candidate(name, rate))) is not None}
+                for name, grid in grids.items()
+            }
+            wider = {name: _widened(grids[name], found) for name, found in scores.items()}
+            if wider == grids:
+                break
+            grids = wider
+        return {name: _picked(name, base, found) for name, found in scores.items()}
+
+    @property
+    def _trainings(self) -> FreshTrainings:
+        return FreshTrainings(self.study.folder, self.config.seed, PLACE, rate_seeds, "validation")
+
+    def _score(self, candidate: Candidate) -> float | None:
+        """Mean of what was scored; None where the training failed."""
+        result = self.study.folder.read_training(PLACE, candidate.key, 0)
+        values: Sequence[float] = result.get("values", {}).get(self.study.metric, ())
+        return fmean(values) if values else None
+
+
+def _widened(grid: Sequence[float], scores: dict[float, float]) -> list[float]:
+    """The grid with a rate beyond that edge at which the best one lies; as it is where the best one lies within."""
+    if len(grid) < 2 or not scores:
+        return list(grid)
+    best = max(scores, key=lambda rate: scores[rate])
+    if best == grid[0]:
+        return [grid[0] ** 2 / grid[1], *grid]
+    if best == grid[-1]:
+        return [*grid, grid[-1] ** 2 / grid[-2]]
+    return list(grid)
+
+
+def _picked(name: str, base: float, scores: dict[float, float]) -> tuple[float, list[str]]:
+    """The best rate, and what is to be said of it."""
+    if not scores:
+        return base, [f"no training of {name} at any learning rate had a score; {base:g} stays"]
+    best = max(scores, key=lambda rate: scores[rate])
+    note = f"learning rate of {name}: {best:.2g}, the best of {len(scores)} ({scores[best]:.4f}"
+    note += f", and {scores[base]:.4f} at {base:g})" if base in scores else ")"
+    if best in (min(scores), max(scores)):
+        note += "; it lies at the edge of those tried, so another may be better still"
+    return best, [note]
