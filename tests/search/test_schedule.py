@@ -45,7 +45,7 @@ def test_the_last_baseline_is_cut_to_the_price_of_the_choice(bench) -> None:
     assert (last["recipe"], last["budget"]) == ("truncate", chosen.trainable_parameters)
     assert chosen.trainable_parameters - 23 < last["trainable_parameters"] <= chosen.trainable_parameters
     assert len(bench.search(14, uneven, baselines=["svd"]).trials) == len(study.trials)
-    comparison = Comparison.from_tables(study_maps(bench.handle()), table_of(study))
+    comparison = Comparison.from_evidence(study_evidence(bench.handle()), Rule(DEFAULT_RULE))
     assert comparison.baselines["svd"].trainable_parameters <= chosen.trainable_parameters
 
 
