@@ -80,12 +80,16 @@ def test_samplers(tmp_path) -> None:
 
 
 def test_coverage(tmp_path) -> None:
-    benchmark("coverage.py", tmp_path, "--runs", "10", "--out", ".")
+    benchmark("coverage.py", tmp_path, "--runs", "3", "--only", "2,000", "--out", ".")
     result = json.loads((tmp_path / "coverage.json").read_text())
-    assert len(result["runs"]) == 10
-    assert all(run["low"] < run["delta"] < run["high"] for run in result["runs"])
-    inside = [run["low"] <= run["truth"] <= run["high"] for run in result["runs"]]
-    assert result["coverage"] == sum(inside) / 10
+    assert [mix["mix"] for mix in result["mixes"]] == [
+        "RankBench, 2,000 examples",
+        "RankBench, 2,000 examples, seeds as noisy as the demo's",
+    ]
+    for mix in result["mixes"]:
+        assert mix["coverage"].keys() == {"1", "2", "3", "5", "10"}
+        assert mix["choices"].keys() == {"as-good-as-best", "as-good-as-best, halves", "within-one-se"}
+        assert all(0 <= share <= 1 for share in mix["coverage"].values())
 
 
 def test_joint(demo) -> None:

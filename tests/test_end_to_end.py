@@ -209,6 +209,11 @@ def test_baselines_repeats_and_verdict_through_the_command_line(honest_demo) -> 
     assert {compared["role"] for compared in found["compared"]} >= {"chosen", "uniform", "best uniform"}
     assert all(len(compared["tests"]) == 2 and not compared["failures"] for compared in found["compared"])
     assert honest_demo("choose", "demo", "--explain").stdout.count("stands") >= 2
+    judged = honest_demo("choose", "demo", "--rule", "best", "--verdict", "--seeds", "1", "--json")
+    assert judged.returncode == 0, judged.stderr
+    verdict = json.loads(judged.stdout)["verdict"]
+    assert (verdict["split"], verdict["seeds"] >= 1) == ("test", True)
+    assert verdict["headline"].endswith(".")
     adapter = honest_demo.folder / "adamap"
     exported = honest_demo("export", "demo", "--trial", "13", "--to", "peft", "--out", str(adapter))
     assert exported.returncode == 0, exported.stderr

@@ -121,7 +121,7 @@ def in_doubt(evidence: Evidence) -> list[int]:
     """Numbers of the maps whose further training would settle the choice soonest.
 
     The best map of each front, with which all are compared; then the maps at which the tests stopped, and those that
-    would come next.
+    would come next; then all others, the likeliest on the front first.
     """
     best: list[int] = []
     others: list[Sequence[int]] = []
@@ -130,7 +130,9 @@ def in_doubt(evidence: Evidence) -> list[int]:
         best += made.test.front[-1:]
         others.append(made.test.front[:-1][::-1][passed:])
     turns = max(map(len, others), default=0)
-    return list(dict.fromkeys([*best, *(maps[turn] for turn in range(turns) for maps in others if turn < len(maps))]))
+    contested = [maps[turn] for turn in range(turns) for maps in others if turn < len(maps)]
+    likely = evidence.maps.sort_values(["front_probability", "number"], ascending=[False, True])["number"].tolist()
+    return list(dict.fromkeys([*best, *contested, *map(int, likely)]))
 
 
 def _as_good_as_best(evidence: Evidence) -> ScoredTrial:

@@ -26,7 +26,7 @@ class ScoredTrial:
         score_se: standard error of the score: of a trial over examples, of a map over examples and trainings.
         trainable_parameters: of its adapters.
         ranks: module → rank, zeros included.
-        settings: what was searched beside the ranks; empty where nothing was.
+        settings: what it was trained at beside the ranks; empty where the study file's own values hold.
         seconds: training and evaluation.
         seeds: trainings that the score is the mean of.
         front_probability: how likely the map stands on the front; NaN where it was not computed.

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from rank_search.study.handle import Study
 
 
-def rule_verdict(study: Study, rule: Rule | None, console: Console, *, trust_code: bool = False) -> Verdict:
+def rule_verdict(study: Study, rule: Rule | None, most: int, console: Console, *, trust_code: bool = False) -> Verdict:
     """Compares the map that a rule chooses with its rivals on fresh seeds and the test split.
 
     What is on record is not trained again.
@@ -29,6 +29,7 @@ def rule_verdict(study: Study, rule: Rule | None, console: Console, *, trust_cod
     Args:
         study: a finished study.
         rule: the rule; by default that of the study file.
+        most: fresh seeds that may be trained.
         console: where progress goes.
         trust_code: run Python code that the study's record names: the base model's, and ``training.augmentation``.
 
@@ -41,7 +42,7 @@ def rule_verdict(study: Study, rule: Rule | None, console: Console, *, trust_cod
     refuse_code(study.metadata.config, trust_code=trust_code)
     config = recorded(study.metadata.config, trust_code=trust_code)
     found = FreshVerdict.of_choice(study, config, rule)
-    if found.missing(config.search.verdict_seeds)[1]:
+    if found.missing(most)[1]:
         with console.status(f"reading {config.task.data.source} and {config.model.source}"):
             task, space = load_study_task(config)
             refuse_other(study.metadata, new_metadata(config, space, task))
@@ -52,7 +53,7 @@ def rule_verdict(study: Study, rule: Rule | None, console: Console, *, trust_cod
         ):
             train_afresh(
                 found,
-                config.search.verdict_seeds,
+                most,
                 executor,
                 lambda done, total: shown.update(f"training afresh: {done} of {total}"),
             )

@@ -29,6 +29,7 @@ def choose(
         bool,
         typer.Option("--verdict", help="Compare it with its rivals on fresh seeds; trains those that are missing."),
     ] = False,
+    seeds: Annotated[int, typer.Option(help="Fresh seeds that --verdict may train.", min=1)] = 10,
     trust_remote_code: TrustOption = False,
     storage: StorageOption = None,
     as_json: JsonOption = False,
@@ -41,7 +42,7 @@ def choose(
     opened = open_study(study, storage)
     used = str(given or opened.rule)
     trial, explanation = choose_map(opened, given, explained=explained)
-    found = _verdict(opened, given, trust_code=trust_remote_code) if verdict else None
+    found = _verdict(opened, given, seeds, trust_code=trust_remote_code) if verdict else None
     if as_json:
         content = {"study": opened.name, "rule": used, **_content(trial)}
         content |= {"explanation": explanation} if explained else {}
@@ -56,10 +57,10 @@ def choose(
         print(f"to export it: {command}")
 
 
-def _verdict(study: Study, rule: Rule | None, *, trust_code: bool) -> Verdict:
+def _verdict(study: Study, rule: Rule | None, seeds: int, *, trust_code: bool) -> Verdict:
     from rank_search.app.rule_verdict import rule_verdict  # loads torch
 
-    return rule_verdict(study, rule, progress_console(), trust_code=trust_code)
+    return rule_verdict(study, rule, seeds, progress_console(), trust_code=trust_code)
 
 
 def _content(trial: ScoredTrial) -> dict[str, Any]:

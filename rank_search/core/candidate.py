@@ -24,7 +24,8 @@ class Candidate:
 
     Attributes:
         rank_map: the ranks to train at; for ``eva`` and ``adalora`` the ranks to redistribute.
-        settings: searched beside the ranks (``learning_rate``, ``alpha``, ``dropout``, ``augmentation``); empty where
+        settings: what it is trained at (``learning_rate``, ``head_learning_rate``, ``alpha``, ``dropout``,
+            ``augmentation``), being searched beside the ranks or tuned for maps of its size; empty where
             the study file's own values hold.
         recipe: how the adapter comes about. ``scratch``: trained from the study file's initialisation; ``warm``: from
             the components of the supernet; ``eva``: from EVA's directions, at ranks that EVA redistributes;

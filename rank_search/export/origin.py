@@ -34,8 +34,8 @@ def header(part: ModelPart) -> list[str]:
     several = part.trainable_parameters < trial.trainable_parameters
     whole = f", of {trial.trainable_parameters:,} in all its base models" if several else ""
     revision = _on_one_line(part.model.revision or "")
-    searched = ", ".join(f"{name} {value:g}" for name, value in trial.settings.items())
-    beside = f"; searched beside them: {searched}" if searched else ""
+    searched = ", ".join(f"{name} {value:.4g}" for name, value in trial.settings.items())
+    beside = f", trained at {searched}" if searched else ""
     return [
         (
             f"Ranks found by rank_search: study {exported.study}, trial {trial.number} ({trial.kind}), "

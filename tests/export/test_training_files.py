@@ -45,7 +45,7 @@ def test_map_of_two_base_models_becomes_two_configs(bases, bench, tmp_path) -> N
     assert generator.rank_pattern == {"^layer\\.1\\.c": 2}
     assert [retriever.base_model_name_or_path, generator.base_model_name_or_path] == models
     header = (tmp_path / "trl" / "generator" / "train.py").read_text()
-    assert "# 32 trainable parameters, of 64 in all its base models; searched beside them: alpha 8.\n" in header
+    assert "# 32 trainable parameters, of 64 in all its base models, trained at alpha 8.\n" in header
     assert (retriever.fan_in_fan_out, generator.fan_in_fan_out) == (False, True)
     assert retriever.lora_alpha == 8  # what was searched, not the study file's 4
 

@@ -65,7 +65,7 @@ def test_page_tells_of_head_settings_and_cut_texts(bench, tmp_path) -> None:
     assert "also trains the 1,234 parameters of the head (classifier)" in page
     assert "5 of 90 texts are longer" in page
     assert "<p>Data: 2 &lt;are&gt; out.</p>" in page
-    assert f"Searched beside the ranks: alpha {summary.chosen.settings['alpha']:.4g}." in page
+    assert f"Trained at alpha {summary.chosen.settings['alpha']:.4g}." in page
 
 
 @pytest.mark.parametrize("trials", [1, 2, 3])
