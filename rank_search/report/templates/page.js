@@ -137,18 +137,21 @@ function showLosses(choice) {
 }
 
 // A circle around a map. Of curves, as plotly drops pixels left of the anchor where an axis is logarithmic.
-function ring(map, colour, r) {
+function ring(map, height, colour, r) {
   const k = 0.5523 * r;
   const path = `M${-r},0C${-r},${-k} ${-k},${-r} 0,${-r}C${k},${-r} ${r},${-k} ${r},0C${r},${k} ${k},${r} 0,${r}C${-k},${r} ${-r},${k} ${-r},0Z`;
-  const place = { xsizemode: "pixel", ysizemode: "pixel", xanchor: map.parameters, yanchor: map.score };
+  const place = { xsizemode: "pixel", ysizemode: "pixel", xanchor: map.parameters, yanchor: height };
   return { type: "path", path, ...place, line: { color: colour, width: 2 } };
 }
 
 function showRings(choice) {
-  const rings = [[choice, "--choice", 9], [maps.get(state.pinned), "--pin", 13]]
-    .filter(([map]) => map && map.parameters > 0)
-    .map(([map, colour, size]) => ring(map, ink(colour), size));
-  Plotly.relayout("pareto", { shapes: [...(figures.pareto.layout.shapes ?? []), ...rings] });
+  const marked = [[choice, "--choice", 9], [maps.get(state.pinned), "--pin", 13]].filter(([map]) => map && map.parameters > 0);
+  for (const [name, height] of Object.entries({ pareto: "score", differences: "difference" })) {
+    if (!figures[name]) continue;
+    const shown = marked.filter(([map]) => map[height] !== null);
+    const rings = shown.map(([map, colour, size]) => ring(map, map[height], ink(colour), size));
+    Plotly.relayout(name, { shapes: [...(figures[name].layout.shapes ?? []), ...rings] });
+  }
 }
 
 function showCommands(choice) {
@@ -213,7 +216,7 @@ function showTip(map, { clientX, clientY }) {
 
 function drawAll() {
   for (const name of Object.keys(figures)) draw(name);
-  for (const name of ["pareto", "nested"]) if (figures[name]) pointAt(name);
+  for (const name of ["differences", "pareto", "nested"]) if (figures[name]) pointAt(name);
   render();
 }
 
