@@ -103,7 +103,14 @@ def test_json_holds_the_front_of_optuna(bench) -> None:
 def test_json_holds_the_choice_and_the_verdict(study) -> None:
     found = written(study)
     promised = {"trial", "rule", "score", "trainable_parameters", "ranks"}
-    assert set(found["chosen"]) == promised | {"settings", "score_se", "seeds", "front_probability", "explanation"}
+    assert set(found["chosen"]) == promised | {
+        "settings",
+        "score_se",
+        "expected_score",
+        "seeds",
+        "front_probability",
+        "explanation",
+    }
     assert {"text", "delta", "ci_low", "ci_high", "baseline"} <= set(found["verdict"])
     assert [compared["role"] for compared in found["compared"]] == ["chosen", "best uniform", "uniform", "svd"]
     assert found["compared"][0]["trial"] == found["chosen"]["trial"]
@@ -218,7 +225,8 @@ def test_without_the_test_split_the_verdict_is_by_validation(study) -> None:
 def test_without_example_scores_there_is_no_verdict(study) -> None:
     shutil.rmtree(study.folder.path / "results")
     verdict = summarise(study).verdict
-    assert "no scores are on this machine that would compare them with" in verdict.headline
+    assert (verdict.outcome, verdict.comparisons) == ("not shown", ())
+    assert "no smaller map is shown to be as good" in verdict.headline
 
 
 def test_saved_adapters_on_the_test_split_come_before_validation(study) -> None:
