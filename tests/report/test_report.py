@@ -71,7 +71,8 @@ def test_page_tells_of_head_settings_and_cut_texts(bench, tmp_path) -> None:
 @pytest.mark.parametrize("trials", [1, 2, 3])
 def test_small_studies_can_be_reported(bench, tmp_path, trials) -> None:
     reported(bench, tmp_path / "report", trials)
-    assert {path.name for path in (tmp_path / "report").iterdir()} == REPORT
+    alone = {"differences.png"} if trials == 1 else set()  # rank 0 has no uniform map to be compared with
+    assert {path.name for path in (tmp_path / "report").iterdir()} == REPORT - alone
 
 
 def test_study_without_scores_writes_nothing(bench, tmp_path) -> None:
