@@ -3,6 +3,7 @@
 import sentence_transformers  # noqa: F401
 
 import tests.parsed_once  # noqa: F401
+from rank_search.config import RetrievalConfig
 from rank_search.data.stdlib import load_stdlib_pairs
 
-load_stdlib_pairs(1, 1)
+load_stdlib_pairs(RetrievalConfig(kind="retrieval"))
