@@ -42,6 +42,7 @@ SMALL = [
     *("--set", "task.query_length=16"),
     *("--set", "task.document_length=32"),
     *("--set", "task.validation_size=40"),
+    *("--set", "task.selection_size=0"),
     *("--set", "task.test_size=20"),
     *("--set", "search.pack=1"),
     *("--set", "search.repeats=0"),

@@ -19,7 +19,7 @@ import torch
 from optuna.trial import TrialState
 from safetensors.torch import load_file
 
-from rank_search.config import ModelConfig
+from rank_search.config import ModelConfig, RetrievalConfig
 from rank_search.data.stdlib import load_stdlib_pairs
 from rank_search.models.source import locate
 from tests.bench import EMBEDDED, REPORT
@@ -270,7 +270,8 @@ def test_exported_adapter_scores_the_same_under_plain_peft(demo, tmp_path) -> No
     result = demo("export", "demo", "--rule", "best", "--to", "peft", "--out", str(tmp_path / "adapter"))
     assert result.returncode == 0, result.stderr
     pairs = tmp_path / "pairs.json"
-    validation = load_stdlib_pairs(40, 20).validation
+    sizes = RetrievalConfig(kind="retrieval", validation_size=40, selection_size=0, test_size=20)
+    validation = load_stdlib_pairs(sizes).validation
     pairs.write_text(json.dumps([[pair.query, pair.document] for pair in validation]))
     base = locate(ModelConfig(source=EMBEDDED)).path_or_id
     script = [sys.executable, str(PLAIN_PEFT), base, str(tmp_path / "adapter"), str(pairs), "16", "32"]

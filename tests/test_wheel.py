@@ -57,7 +57,7 @@ def test_wheel_runs_in_an_empty_folder(tmp_path) -> None:
         "search.tune_uniform=[]",
         "space.ladder=[0, 1]",
     ]
-    cheap += ["training.steps=5", "task.validation_size=80", "task.test_size=40"]
+    cheap += ["training.steps=5", "task.validation_size=80", "task.test_size=40", "task.selection_size=0"]
     check(python, "-m", "rank_search", "run", *(f"--set={setting}" for setting in cheap), cwd=empty)
     summary = json.loads((empty / "reports" / "demo" / "summary.json").read_text())
     assert [trial["state"] for trial in summary["trials"]] == ["COMPLETE"] * 4

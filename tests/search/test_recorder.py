@@ -92,6 +92,15 @@ def test_a_finished_training_is_kept_whole(study) -> None:
     study.folder.check_adapter(0)
 
 
+def test_examples_for_the_choice_are_kept_apart_from_those_of_the_score(study) -> None:
+    begun = started(study)
+    evaluation = Evaluation("ndcg@10", {"ndcg@10": [0.2, 0.4, 0.9, 0.9]}, selection=2)
+    assert begun.recorded(replace(begun.outcome, evaluation=evaluation))
+    assert begun.record.score == pytest.approx(0.3)
+    assert list(study.example_scores(0)) == [0.2, 0.4]
+    assert list(study.selection_scores(0)) == [0.9, 0.9]
+
+
 def test_an_untrained_model_has_no_adapter(study) -> None:
     begun = started(study, TrialRequest(SPACE.candidate(SPACE.proposal(SPACE.uniform(0))), UNIFORM))
     assert begun.recorded()

@@ -1,6 +1,7 @@
 import math
 import tempfile
 import warnings
+from dataclasses import replace
 
 import pytest
 import torch
@@ -207,3 +208,17 @@ def test_decoder_looks_at_the_last_word_whatever_shares_its_batch() -> None:
         one = alone.backbone(**alone._inputs(batch[:1])).logits[0]
         both = together.backbone(**together._inputs(batch)).logits[0]
     assert torch.allclose(one, both, atol=1e-5)
+
+
+def test_examples_for_the_choice_are_scored_apart() -> None:
+    """Macro-F1 is no mean over examples: that of the search's examples must not depend on the others."""
+    data = Splits(labelled(40, 0), labelled(12, 50), labelled(12, 70), selection=5)
+    settings = ClassificationConfig(kind="classification", data="x", metric="macro-f1")
+    with_selection = ClassificationTask(settings, TRAINING, data, classifier())
+    alone = ClassificationTask(
+        settings, TRAINING, replace(data, validation=data.validation[:7], selection=0), classifier()
+    )
+    (evaluation,), (expected,) = with_selection.evaluate("validation"), alone.evaluate("validation")
+    assert (evaluation.selection, len(evaluation.values["macro-f1"])) == (5, 12)
+    assert evaluation.score == pytest.approx(expected.score)
+    assert with_selection.evaluate("test")[0].selection == 0
