@@ -4,12 +4,13 @@ import dataclasses
 
 import pytest
 
-from rank_search.analysis.choice import choose
+from rank_search.analysis.choice import choose, in_doubt
 from rank_search.analysis.comparison import Comparison
 from rank_search.analysis.evidence import study_evidence
 from rank_search.analysis.maps import study_maps
 from rank_search.core.choice import DEFAULT_RULE, Rule
 from rank_search.core.errors import TrainingFailed
+from rank_search.core.ranks import RankMap
 from rank_search.core.seeds import batch_seed
 from rank_search.study.folder import StudyFolder
 from tests.bench import SPACE, Bench, Landscape, study_config, table_of
@@ -116,7 +117,8 @@ def test_repeats_come_last_on_batches_that_their_round_shares(bench) -> None:
     assert table["batch_order"].tolist() == [0] * 8 + [1] * 4
     assert {job.data_seed for job in executor.jobs[:8]} == {batch_seed(0)}
     assert {job.data_seed for job in executor.jobs[8:]} == {batch_seed(0, 1)} != {batch_seed(0)}
-    assert len({job.seed for job in executor.jobs}) == 12
+    assert [len({job.seed for job in jobs}) for jobs in (executor.jobs[:8], executor.jobs[8:])] == [1, 1]  # in pairs
+    assert executor.jobs[0].seed != executor.jobs[8].seed
     assert len({job.rank_map.key for job in executor.jobs[8:]}) == 4
     maps = study_maps(bench.handle())
     assert sorted(maps["seeds"]) == [1, 1, 1, 1, 2, 2, 2, 2]
@@ -125,19 +127,18 @@ def test_repeats_come_last_on_batches_that_their_round_shares(bench) -> None:
 
 def test_many_repeats_are_several_rounds(bench) -> None:
     table = table_of(bench.search(22, Landscape(noise=0.02), repeats=12))
-    assert table["batch_order"].tolist() == [0] * 10 + [1] * 6 + [2] * 6
+    assert table["batch_order"].tolist() == [0] * 10 + [1] * 6 + [2] * 3 + [3] * 3
 
 
-def test_repeats_go_where_the_front_is_least_certain(bench) -> None:
+def test_repeats_go_where_the_choice_is_in_doubt(bench) -> None:
     executor = Landscape(noise=0.02)
     bench.search(8, executor)
-    before = study_maps(bench.handle()).set_index("number")
-    doubt = (before["front_probability"] - 0.5).abs()
+    evidence = study_evidence(bench.handle())
     bench.search(11, executor, repeats=3)
-    repeated = {job.rank_map.key for job in executor.jobs[8:]}
-    keys = before["key"].to_dict()
-    trained = doubt[before["trainable_parameters"] > 0]
-    assert repeated == {keys[number] for number in trained.sort_values(kind="stable").index[:3]}
+    repeated = [job.rank_map for job in executor.jobs[8:]]
+    adapted = [number for number in in_doubt(evidence) if evidence.by_number[number].trainable_parameters]
+    assert repeated == [RankMap(evidence.by_number[number].ranks) for number in adapted[:3]]
+    assert adapted[0] in {test.front[-1] for test in evidence.tests}  # with which all are compared
 
 
 def test_the_untrained_model_is_never_repeated(bench) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import shutil
 import tarfile
 from pathlib import Path
@@ -10,9 +11,12 @@ from pathlib import Path
 import optuna
 import pytest
 
+from rank_search.analysis.comparison import Comparison
+from rank_search.analysis.evidence import study_evidence
+from rank_search.analysis.trials import scored
 from rank_search.core.errors import InputError, RankSearchError
 from rank_search.core.rivals import ADALORA, EVA, SVD, UNIFORM, Rival, Rivals
-from rank_search.report.summary import summarise
+from rank_search.report.summary import summarise, verdict_of
 from rank_search.study import migration
 from rank_search.study.folder import StudyFolder
 from rank_search.study.handle import Study
@@ -71,11 +75,23 @@ def test_rivals_have_keys_in_place_of_sentences(old) -> None:
 
 def test_verdict_is_found_again(old) -> None:
     """Its fresh trainings and scores on the test split lie in files beside the database."""
+    study = Study.open(str(old.path))
+    evidence = study_evidence(study)
+    kept = json.loads((old.path / "test.json").read_text())
+    by_number = scored(evidence.trials)
+    chosen, *rivals = [(role, by_number[number]) for role, number in kept["trials"].items()]
+    verdict = verdict_of(study, evidence, Comparison(chosen[1], dict(rivals)), None)
+    assert (verdict.split, verdict.seeds) == ("test", 3)
+    deltas = {difference.role: difference.delta for difference in verdict.comparisons}
+    assert pytest.approx(-0.0023, abs=5e-5) in deltas.values(), deltas
+    assert study.folder.read_test(kept["trials"])["values"].keys() >= {"untrained", "chosen"}
+
+
+def test_study_of_before_is_decided_by_the_rule_of_now(old) -> None:
     summary = summarise(Study.open(str(old.path)))
-    assert summary.verdict.split == "test"
-    assert summary.verdict.seeds == 3
-    assert summary.verdict.comparisons[0].delta == pytest.approx(-0.0023, abs=5e-5)
-    assert summary.test["values"].keys() >= {"untrained", "chosen"}
+    assert str(summary.rule) == "as-good-as-best"
+    assert summary.verdict.headline
+    assert summary.evidence.selected is None  # so that the halves of its examples are tested
 
 
 @pytest.mark.parametrize("moment", ["_copy", "_rename_confirmations", "_rename_roles"])
