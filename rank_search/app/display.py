@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ from rank_search.analysis.slope import slope
 from rank_search.app.plot import scatter
 from rank_search.app.time_left import seconds_left
 from rank_search.core import pareto
+from rank_search.core.errors import RankSearchError
 from rank_search.core.rivals import UNIFORM
 
 if TYPE_CHECKING:
@@ -139,8 +141,9 @@ class Display:
             self._console.print(f"trial {number + 1}/{self._work.trials}: {name}{outcome}; {self._found}")
         if not self._slope_is_shown and _has_ladder(study):
             self._slope_is_shown = True
-            if (found := slope(study_evidence(study))) is not None:
-                self._console.print(found.sentence)
+            with suppress(RankSearchError):  # a damaged result; what needs it says so, and no trial is lost for it
+                if (found := slope(study_evidence(study))) is not None:
+                    self._console.print(found.sentence)
 
     def shown(self) -> RenderableType:
         """All of it, as it is now."""

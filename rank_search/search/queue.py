@@ -96,17 +96,26 @@ class TrialQueue:
             self._draw(trial)
         if attempts > _PATIENCE:
             return pack
+        try:
+            self._fill(pack)
+        except Exception:  # such as a damaged result, by which nothing can be chosen: none of them is started
+            for trial in pack:
+                self.leases.release(trial)
+            raise
+        return pack
+
+    def _fill(self, pack: list[Trial]) -> None:
+        """Adds new trials to a pack, as long as there is room and anything to train."""
         while not is_full(pack, self.pack):
             planned = self._enqueue_planned()
             if not planned and not self.schedule.wants_proposal(self.study.trials()):
                 break
             if pack and planned != _is_planned(pack[0]):
                 break
-            trial = optuna_study.ask()
+            trial = self.study.optuna_study.ask()
             self.leases.acquire(trial)
-            self._draw(trial)
             pack.append(trial)
-        return pack
+            self._draw(trial)
 
     def _enqueue_planned(self) -> bool:
         """Enqueues what is next on the schedule, if anything is; returns whether the next trial is a planned one."""
