@@ -120,7 +120,7 @@ class StudyConfig(Section):
         A study that was started before examples could be set apart for the choice goes on without them.
         """
         names_selection = "selection_size" in self.task.model_fields_set
-        if names_selection or kept["task"].get("selection_size"):
+        if names_selection or kept["task"].get("selection_size", 0) != 0:
             return self
         return self.model_copy(update={"task": self.task.model_copy(update={"selection_size": 0})})
 

@@ -55,13 +55,18 @@ class TaskConfig(Section):
 
     data: Data = Field(description="source of the examples")
     validation_size: PositiveInt = Field(500, description="maximum number of validation examples for the search")
-    selection_size: Annotated[StrictInt, Field(ge=0)] = Field(
-        500,
+    selection_size: Annotated[StrictInt, Field(ge=0)] | None = Field(
+        None,
         description="maximum number of further validation examples, on which the map is chosen and which the search "
         "never sees. Where there would be fewer than 300, and with 0, the choice is made on the two halves of "
-        "validation instead, each with maps that the other half proposes",
+        "validation instead, each with maps that the other half proposes. Default: as many as validation_size",
     )
     test_size: PositiveInt = Field(500, description="maximum number of test examples")
+
+    @property
+    def selection_wanted(self) -> int:
+        """How many examples are to be for the choice alone."""
+        return self.validation_size if self.selection_size is None else self.selection_size
 
 
 class RetrievalColumns(Section):

@@ -156,7 +156,7 @@ def split(
     selection = selection_count(settings, len(given["validation"]) if "validation" in given else 2 * share)
     drawn_share = {"validation": min(settings.validation_size, share) + selection, "test": share}
     sizes = {
-        "validation": settings.validation_size + (settings.selection_size if selection else 0),
+        "validation": settings.validation_size + (settings.selection_wanted if selection else 0),
         "test": settings.test_size,
     }
     drawn = _draw(given, settings.data.seed, sizes, drawn_share, group, keep_in_train)
@@ -182,8 +182,8 @@ def split(
 
 def selection_count(settings: TaskConfig, available: int) -> int:
     """How many of so many validation examples are for the choice of a map; 0 where they would be too few."""
-    wanted = settings.validation_size + settings.selection_size
-    count = round(min(available, wanted) * settings.selection_size / wanted)
+    wanted = settings.validation_size + settings.selection_wanted
+    count = round(min(available, wanted) * settings.selection_wanted / wanted)
     return count if count >= LEAST_SELECTION else 0
 
 
@@ -223,7 +223,7 @@ def _unused(given: Mapping[str, list[Example]], drawn: Mapping[str, list[Example
     """Sentences about given examples that no part uses."""
     limits = {
         "validation": f"task.validation_size is {settings.validation_size}, and task.selection_size "
-        f"{settings.selection_size}",
+        f"{settings.selection_wanted}",
         "test": f"task.test_size is {settings.test_size}",
     }
     notes = []

@@ -56,7 +56,7 @@ def load_stdlib_pairs(settings: TaskConfig, root: Path | None = None) -> Splits[
         [pair for pair, place in zip(pairs, positions, strict=True) if place == part] for part in range(_SELECTION + 1)
     ]
     validation, test = parts[0][: settings.validation_size], parts[1][: settings.test_size]
-    selection = parts[_SELECTION][: settings.selection_size]
+    selection = parts[_SELECTION][: settings.selection_wanted]
     if len(selection) < LEAST_SELECTION:
         selection = []
     held_out_parts = {0, 1, _SELECTION} if selection else {0, 1}
