@@ -21,7 +21,8 @@ pytestmark = pytest.mark.training
 
 
 def study_file(command: Command, place, **sections) -> str:
-    settings = config(place, search={"trials": 12, "repeats": 4, "verdict_seeds": 1, "pack": 2}, **sections)
+    search = {"trials": 12, "repeats": 4, "verdict_seeds": 1, "pack": 2, "tune_uniform": []}
+    settings = config(place, search=search, **sections)
     (command.folder / "study.yaml").write_text(yaml.safe_dump(settings.model_dump(mode="json", exclude_none=True)))
     return "study.yaml"
 
