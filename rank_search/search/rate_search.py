@@ -6,6 +6,7 @@ of the study is then trained at the rate of its size (`rank_search.core.rates`),
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from statistics import fmean
 from typing import TYPE_CHECKING
@@ -100,7 +101,7 @@ class RateSearch:
                 name: {rate: score for rate in grid if (score := self._score(candidate(name, rate))) is not None}
                 for name, grid in grids.items()
             }
-            wider = {name: _widened(grids[name], found) for name, found in scores.items()}
+            wider = {name: _widened(grids[name], found, base) for name, found in scores.items()}
             if wider == grids:
                 break
             grids = wider
@@ -117,11 +118,16 @@ class RateSearch:
         return fmean(values) if values else None
 
 
-def _widened(grid: Sequence[float], scores: dict[float, float]) -> list[float]:
+def _best_rate(scores: dict[float, float], base: float) -> float:
+    """The rate with the highest score; of equal ones that nearest to the study file's own."""
+    return max(scores, key=lambda rate: (scores[rate], -abs(math.log(rate / base))))
+
+
+def _widened(grid: Sequence[float], scores: dict[float, float], base: float) -> list[float]:
     """The grid with a rate beyond that edge at which the best one lies; as it is where the best one lies within."""
     if len(grid) < 2 or not scores:
         return list(grid)
-    best = max(scores, key=lambda rate: scores[rate])
+    best = _best_rate(scores, base)
     if best == grid[0]:
         return [grid[0] ** 2 / grid[1], *grid]
     if best == grid[-1]:
@@ -133,9 +139,9 @@ def _picked(name: str, base: float, scores: dict[float, float]) -> tuple[float, 
     """The best rate, and what is to be said of it."""
     if not scores:
         return base, [f"no training of {name} at any learning rate had a score; {base:g} stays"]
-    best = max(scores, key=lambda rate: scores[rate])
+    best = _best_rate(scores, base)
     note = f"learning rate of {name}: {best:.2g}, the best of {len(scores)} ({scores[best]:.4f}"
-    note += f", and {scores[base]:.4f} at {base:g})" if base in scores else ")"
+    note += f", and {scores[base]:.4f} at {base:g})" if base in scores and base != best else ")"
     if best in (min(scores), max(scores)):
         note += "; it lies at the edge of those tried, so another may be better still"
     return best, [note]

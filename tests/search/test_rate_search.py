@@ -84,6 +84,20 @@ def test_rates_that_diverge_are_passed_over(bench) -> None:
     assert [rate for _, rate in nothing.points] == [BASE, BASE]
 
 
+def test_of_equal_rates_the_study_files_own_is_kept(bench) -> None:
+    """Where all score the same, nothing is a reason to go elsewhere, or beyond an edge."""
+
+    class Plateau(Hill):
+        def _outcome(self, job):
+            return FineTuned(Evaluation("ndcg@10", {"ndcg@10": [0.5, 0.5]}), (), 1.0, None)
+
+    hill = Plateau({})
+    rates = found(bench, hill)
+    assert [rate for _, rate in rates.points] == [BASE, BASE]
+    assert len(hill.jobs) == 6
+    assert not any("edge" in note for note in rates.notes)
+
+
 def test_what_is_trained_is_not_trained_again(bench) -> None:
     study = bench.open()
 
