@@ -14,18 +14,22 @@ from rank_search.analysis.power import ASSUMED, Power, measured_spread, power
 from rank_search.app.loading import head_parameters, load_study_task
 from rank_search.core.candidate import Candidate
 from rank_search.core.choice import Margin
+from rank_search.core.errors import RankSearchError
 from rank_search.core.job import Job
 from rank_search.core.rivals import Rivals
 from rank_search.core.seeds import batch_seed
 from rank_search.models.library_logs import silence_library_logs
 from rank_search.study.folder import StudyFolder
 from rank_search.study.handle import Study
+from rank_search.study.metadata import StudyMetadata, refuse_changed_settings
+from rank_search.study.storage import find_study
 from rank_search.training.cost import step_flops
 from rank_search.training.trainer import time_steps
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from rank_search.analysis.evidence import Evidence
     from rank_search.config import StudyConfig
     from rank_search.core.space import Space
     from rank_search.tasks.base import Task
@@ -142,8 +146,7 @@ def _rate_trainings(config: StudyConfig, space: Space, *, has_head: bool) -> int
 
 def _power(config: StudyConfig, task: Task, selection: int) -> Power:
     """What the study can show: as its own maps spread, where some are trained already."""
-    known = Study.find(StudyFolder.named(config.study))
-    evidence = study_evidence(known) if known is not None else None
+    evidence = _evidence(config)
     accepted = Margin.parse(config.choice.margin)
     margin = None if accepted.is_share else accepted.value
     if evidence is not None and evidence.uniform:
@@ -151,6 +154,21 @@ def _power(config: StudyConfig, task: Task, selection: int) -> Power:
     spread = measured_spread(evidence) if evidence is not None else None
     choice = selection or task.examples_in("validation") // 2
     return power(choice, task.examples_in("test"), config.search.verdict_seeds, margin, spread or ASSUMED)
+
+
+def _evidence(config: StudyConfig) -> Evidence | None:
+    """What the study of this file has shown so far; None where it has not begun, or one of its name is another.
+
+    A study of an older schema is not looked at: to open it would migrate it, and this writes nothing.
+    """
+    folder = StudyFolder.named(config.study)
+    try:
+        if (found := find_study(folder, None)) is None or (metadata := StudyMetadata.read(found)) is None:
+            return None
+        refuse_changed_settings(metadata.config, config.continuing(metadata.config).frozen())
+        return study_evidence(Study(found, metadata, folder))
+    except RankSearchError:
+        return None
 
 
 def _machine_notes(load: float) -> list[str]:

@@ -57,6 +57,15 @@ def planned(small_task, small_space, monkeypatch):
     return SimpleNamespace(estimate=lambda **changes: estimate_study(study_config(**changes)), timed=timed)
 
 
+def test_power_is_as_the_study_itself_spreads_and_not_as_another_of_its_name(planned, bench, monkeypatch) -> None:
+    bench.search(6)
+    monkeypatch.setattr(plan.StudyFolder, "named", lambda _name: bench.folder)
+    assert planned.estimate().power.spread.pairs > 0
+    assert planned.estimate(training={"steps": 99}).power.spread.pairs == 0
+    (bench.folder.path / "study.db").write_text("no database")
+    assert planned.estimate().power.spread.pairs == 0
+
+
 def test_the_largest_map_is_timed_alone(planned, small_space) -> None:
     planned.estimate(seed=5)
     (((job,), steps),) = planned.timed
