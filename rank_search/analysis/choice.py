@@ -73,7 +73,7 @@ def walk(test: FrontTest, margin: float) -> Walk:
 
 
 def choose(evidence: Evidence, rule: Rule) -> ScoredTrial:
-    """The map that a rule chooses; it stands on the front.
+    """The map that a rule chooses; it stands on the front, or on that of one half of the examples.
 
     ``as-good-as-best``: the smallest map that is shown to be no worse than the best one by more than the margin, see
     `walk`; of the choices on two halves of the examples the larger one. ``best``: the highest score.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from typing import TYPE_CHECKING
 
@@ -11,7 +11,7 @@ from rank_search.analysis.maps import study_maps
 from rank_search.analysis.scores import ExampleScores
 from rank_search.analysis.trials import complete, scored
 from rank_search.core.choice import Margin
-from rank_search.core.rivals import UNIFORM
+from rank_search.core.rivals import LIKELY, UNIFORM
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -84,8 +84,11 @@ class Evidence:
         )
 
     def _front_of(self, scores: ExampleScores) -> list[int]:
-        """The front by some of the examples."""
-        means = scores.means()
+        """The front by some of the examples, of the maps that a study keeps the weights of."""
+        likely = self.maps["number"][self.maps["front_probability"] >= LIKELY].tolist()
+        numbers = {*map(int, likely), *(trial.number for trial in self.front)}
+        kept = {number: orders for number, orders in scores.trainings.items() if number in numbers}
+        means = replace(scores, trainings=kept).means()
         known = self.maps[self.maps["number"].isin(list(means))]
         return [int(number) for number in front(known.assign(score=known["number"].map(means)))["number"]]
 

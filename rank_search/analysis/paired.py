@@ -24,7 +24,7 @@ LEVEL = 0.95  # of an interval that people see
 _ASSUMED_RATIO = 0.04
 _ASSUMED_FREEDOM = 4.0
 _MOST_POOLED = 12.0  # degrees of freedom that the noise of other maps counts for at most, since maps differ in theirs
-_MOST_NEEDED = 1000  # seeds, above which their number is not worth saying
+_MOST_SEEDS, _MOST_EXAMPLES = 1000, 1_000_000  # above which the number that is needed is not worth saying
 
 
 @dataclass(frozen=True)
@@ -94,18 +94,22 @@ class PairedDifference:
             bound: of the difference.
             level_at: the level of the interval with so many seeds.
         """
-        for seeds in range(self.seeds + 1, _MOST_NEEDED + 1):
+        for seeds in range(self.seeds + 1, _MOST_SEEDS + 1):
             if abs(self.delta - bound) > self.half_width(seeds, self.examples, level_at(seeds)):
                 return seeds
         return None
 
     def examples_needed(self, bound: float, level: float = LEVEL) -> int | None:
-        """Examples with which the interval would no longer hold a bound, with these seeds; None where none would do."""
+        """Examples with which the interval would no longer hold a bound, with these seeds.
+
+        None where no number up to a million would do.
+        """
         gap = abs(self.delta - bound) / _quantile(math.inf, level)
         left = gap**2 - self.of_seed / self.seeds
         if not left > 0:
             return None
-        return math.ceil((self.of_example + self.of_rest / self.seeds) / left)
+        needed = math.ceil((self.of_example + self.of_rest / self.seeds) / left)
+        return needed if needed <= _MOST_EXAMPLES else None
 
     def half_width(self, seeds: int, examples: int, level: float = LEVEL) -> float:
         """Half of the interval's width that another number of seeds and examples would give."""

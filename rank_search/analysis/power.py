@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 # Standard deviations of paired differences of a metric between 0 and 1, as the fresh trainings of the demo's verdict
 # differ: over examples, between seeds, and of the rest.
 _OF_EXAMPLE, _OF_SEED, _OF_REST = 0.05, 0.003, 0.09
-_MOST_EXAMPLES = 1_000_000  # that are worth naming as needed
 
 
 @dataclass(frozen=True)
@@ -41,8 +40,7 @@ class Spread:
 
     def examples_needed(self, margin: float, seeds: int, confidence: float) -> int | None:
         """Examples with which half an interval is no wider than a margin; None where a million are too few."""
-        needed = self._difference(seeds, 2).examples_needed(margin, confidence)
-        return needed if needed is not None and needed <= _MOST_EXAMPLES else None
+        return self._difference(seeds, 2).examples_needed(margin, confidence)
 
     def _difference(self, seeds: int, examples: int) -> PairedDifference:
         return PairedDifference(0.0, seeds, examples, self.of_seed, self.of_example, self.of_rest, freedom=1e9)

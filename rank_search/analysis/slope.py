@@ -64,7 +64,7 @@ def slope(evidence: Evidence) -> Slope | None:
     return Slope(
         smallest.top_rank,
         best.top_rank,
-        best.score - smallest.score,
+        difference.delta,
         *difference.interval(),
         evidence.margin,
     )

@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
     Values = Sequence[Sequence[float]]  # [seeds, examples]
 
-_MOST_EXAMPLES = 1_000_000  # that are worth naming as needed
-
 Outcome = Literal["better and smaller", "better", "as good, smaller", "worse", "not shown", "rank does not matter here"]
 
 
@@ -230,7 +228,7 @@ def _needed(difference: PairedDifference, bound: float, used: float, seeds: int 
         more = seeds - difference.seeds
         return f"about {more} more seed{'s' if more != 1 else ''} would show it, if the difference stays"
     examples = difference.examples_needed(bound, used)
-    if examples is not None and examples <= _MOST_EXAMPLES:
+    if examples is not None:
         shown = f"{float(f'{examples:.2g}'):,.0f}"
         return f"about {shown} test examples would show it ({difference.examples:,} now), if the difference stays"
     return "no feasible number of seeds or test examples would show it, if the difference stays"

@@ -26,6 +26,7 @@ EVA: Kind = "baseline:eva"
 ADALORA: Kind = "baseline:adalora"
 KINDS: dict[str, Kind] = {"svd": SVD, "eva": EVA, "adalora": ADALORA}  # by their name in the study file
 
+LIKELY = 0.01  # probability of standing on the front, below which no rule chooses a map and its adapter is not kept
 _PARTS = (8, 4, 2)  # fractions of the smallest uniform map's parameters that truncations are made to
 _ENERGIES = (0.5, 0.7, 0.8, 0.9, 0.95)  # shares of each module's energy, as users of PEFT's convert_to_lora choose them
 

@@ -17,7 +17,6 @@ from rank_search.analysis.evidence import study_evidence
 from rank_search.analysis.explain import explain
 from rank_search.analysis.front import front, hypervolume, hypervolume_history, reference_point
 from rank_search.analysis.importance import importance
-from rank_search.analysis.looks import looks
 from rank_search.analysis.maps import probabilities
 from rank_search.analysis.shrinkage import expected_score
 from rank_search.analysis.slope import slope
@@ -209,16 +208,12 @@ class _FreshResults:
         self.seconds = sum(result.get("seconds", 0.0) for results in by_key.values() for result in results)
 
     def values(self) -> dict[str, list[list[float]]]:
-        """Role → ``[seeds, examples]``, for the roles whose every training succeeded.
-
-        Seeds after the last look do not count: they were trained for a look that did not come.
-        """
-        sound: dict[str, list[list[float]]] = {}
-        for role, results in self._results.items():
-            looked = max((seeds for seeds in looks(len(results)) if seeds <= len(results)), default=0)
-            if results and all("values" in result for result in results):
-                sound[role] = [result["values"][self._metric] for result in results[:looked]]
-        return sound
+        """Role → ``[seeds, examples]``, for the roles whose every training succeeded."""
+        return {
+            role: [result["values"][self._metric] for result in results]
+            for role, results in self._results.items()
+            if results and all("values" in result for result in results)
+        }
 
     def compared_map(self, role: str, trial: ScoredTrial, test: Mapping[str, Any]) -> ComparedMap:
         """What is known of one of the maps."""

@@ -66,7 +66,7 @@ class FreshTrainings:
         packs = {
             Pack([self._job(candidate, repeat) for candidate in together]): repeat
             for repeat, left in missing.items()
-            for together in batched(left, pack or max(1, len(left)))
+            for together in _batched(left, pack or max(1, len(left)))
         }
         total = seeds * len(distinct)
         done = total - sum(len(left) for left in missing.values())
@@ -89,7 +89,7 @@ class FreshTrainings:
         return Job(candidate, seed=seed, data_seed=data_seed, split=self.split)
 
 
-def batched(candidates: Sequence[Candidate], size: int) -> Iterator[Sequence[Candidate]]:
+def _batched(candidates: Sequence[Candidate], size: int) -> Iterator[Sequence[Candidate]]:
     """The candidates in groups of so many."""
     for start in range(0, len(candidates), size):
         yield candidates[start : start + size]

@@ -5,15 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from rank_search.core.rivals import UNIFORM
+from rank_search.core.rivals import LIKELY, UNIFORM
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from rank_search.config import StudyConfig
     from rank_search.study.handle import Study
-
-_LIKELY = 0.01  # probability of being on the front, below which an adapter is not kept
 
 
 @dataclass
@@ -48,6 +46,6 @@ class KeptAdapters:
         trials = [trial for trial in self.study.trials() if trial.is_complete]
         if self.config.search.repeats_planned and not any(trial.attributes.batch_order for trial in trials):
             return {trial.number for trial in trials}
-        likely = {number for number, share in self.front_probability().items() if share >= _LIKELY}
+        likely = {number for number, share in self.front_probability().items() if share >= LIKELY}
         rivals = {trial.number for trial in trials if trial.attributes.kind == UNIFORM or not trial.in_space}
         return rivals | likely
