@@ -50,7 +50,7 @@ from rank_search.executors.local import LocalExecutor
 from rank_search.models.modules import build_space
 from rank_search.search.loop import Search
 from rank_search.search.nested import NestedSearch
-from rank_search.search.schedule import Schedule
+from rank_search.search.schedule import Findings, Schedule
 from rank_search.study.folder import StudyFolder
 from rank_search.study.handle import Study
 from rank_search.study.metadata import environment
@@ -300,7 +300,8 @@ def searched(bench: Bench, name: str, corner: np.ndarray, goal: float, limit: fl
         pack = int(config.search.pack)
         with suppress(Ended):
             front = partial(front_of, study)
-            schedule = Schedule(config, bench.space, lambda _: {}, front, lambda: None, nested)
+            findings = Findings(front, list, lambda: None, lambda: None)
+            schedule = Schedule(config, bench.space, lambda _: {}, findings, nested)
             Search(study, config, executor, schedule, watch, pack, sole_driver=True).run()
     return watch.curve
 

@@ -1,4 +1,4 @@
-"""Writes reports/verdicts.md: whether the search earned its cost on the shipped tasks, read from the studies' reports.
+"""Writes reports/verdicts.md: what the shipped studies say, read from them and from their reports.
 
 for study in demo classifier-banking77 retriever-xquad; do
     python -m rank_search run configs/$study.yaml
@@ -15,12 +15,15 @@ from typing import Annotated, Any
 import typer
 from pages import rendered
 
-from rank_search.analysis.comparison import BEST_UNIFORM
+from rank_search.analysis.evidence import study_evidence
+from rank_search.analysis.looks import level
+from rank_search.analysis.power import ASSUMED, measured_spread
 from rank_search.core.module_names import layer_of
 from rank_search.report.page import ROLES
+from rank_search.study.folder import StudyFolder
+from rank_search.study.handle import Study
 
 STUDIES = ["demo", "classifier-banking77", "retriever-xquad"]
-GOAL = 0.5  # of the best uniform map's parameters
 
 
 def main(
@@ -49,28 +52,34 @@ def _view(summary: dict[str, Any]) -> dict[str, Any]:
     return {
         **summary,
         "comparisons": of_role,
-        "goal": _goal(summary, of_role.get(BEST_UNIFORM)),
+        "promises": _promises(_opened(summary["study"]), summary),
         "trained": {"search": len(searched), "baselines": len(rivals), "verdict": _fresh_trainings(summary)},
         "minutes": {part: taken / 60 for part, taken in seconds.items()},
         "layers": _by_layer(summary["chosen"]["ranks"]),
     }
 
 
-def _goal(summary: dict[str, Any], best: dict[str, Any] | None) -> str:
-    """Whether the chosen map is as good as the best uniform one at no more than half of its parameters.
+def _promises(study: Study, summary: dict[str, Any]) -> list[dict[str, Any]]:
+    """Half of the width of each comparison's interval, beside what `plan` would have promised for as many seeds.
 
-    An interval with zero in it shows no equality: a study of few examples must not come off better than one of many.
+    Before the first trial, when a study is taken to spread as others do; and after the search, from its own maps.
     """
-    of_trial = {compared["role"]: compared["trial"] for compared in summary["compared"]}
-    if of_trial.get(BEST_UNIFORM) == of_trial["chosen"]:
-        return "no: it is the best uniform map"
-    if best is None:
-        return "not measured"
-    if best["share"] is not None and best["share"] > GOAL:
-        return f"no: it has {best['share']:.0%} of its parameters"
-    if best["ci_high"] < 0:
-        return "no: it scores less"
-    return "yes: it scores more" if best["ci_low"] > 0 else "no difference shown, at half of the parameters or fewer"
+    spreads = {"before": ASSUMED, "after": measured_spread(study_evidence(study)) or ASSUMED}
+    examples = summary["verdict"]["examples"]
+    found = {}
+    for comparison in summary["verdict"]["comparisons"]:
+        seeds = comparison["seeds"]
+        promised = {name: spread.half_width(seeds, examples, level(seeds)) for name, spread in spreads.items()}
+        came_out = (comparison["ci_high"] - comparison["ci_low"]) / 2
+        found[comparison["trial"]] = {**comparison, "promised": promised, "came_out": came_out}
+    return list(found.values())
+
+
+def _opened(name: str) -> Study:
+    study = Study.find(StudyFolder.named(name))
+    if study is None:
+        raise FileNotFoundError(f"studies/{name}: no study; run configs/{name}.yaml first")
+    return study
 
 
 def _fresh_trainings(summary: dict[str, Any]) -> int:

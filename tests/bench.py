@@ -26,7 +26,7 @@ from rank_search.core.space import Space
 from rank_search.executors.payload import FolderPayload
 from rank_search.executors.protocol import Serial
 from rank_search.search.loop import Search
-from rank_search.search.schedule import Schedule
+from rank_search.search.schedule import Findings, Schedule
 from rank_search.study.folder import StudyFolder
 from rank_search.study.handle import Study
 from rank_search.study.metadata import StudyMetadata
@@ -227,7 +227,8 @@ class Bench:
         def doubtful() -> list[int]:
             return in_doubt(study_evidence(study))
 
-        return Schedule(config, study.space, spectrum, front_probability, doubtful, chosen_parameters, nested)
+        findings = Findings(front_probability, doubtful, chosen_parameters, lambda: None)
+        return Schedule(config, study.space, spectrum, findings, nested)
 
     def study(self) -> optuna.Study:
         return create_study(self.folder, None)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rank_search.analysis.evidence import Evidence
+    from rank_search.core.space import Space
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class Slope:
     def sentence(self) -> str:
         """Whether rank matters, for a reader."""
         if self.best == self.smallest:
-            return f"Rank does not matter here: no uniform rank scores higher than rank {self.smallest}."
+            return f"Rank does not matter here: no uniform rank scores higher than rank {self.smallest} on validation."
         figures = f"{self.delta:+.4f} ({self.low:+.4f} to {self.high:+.4f}), margin {self.margin:.4f}".replace("-", "−")
         if self.is_flat:
             return (
@@ -68,3 +69,18 @@ def slope(evidence: Evidence) -> Slope | None:
         *difference.interval(),
         evidence.margin,
     )
+
+
+def search_budget(evidence: Evidence, space: Space) -> int | None:
+    """Parameters that a map may have at most to be worth a training; None for no bound.
+
+    Where rank does not matter, fewer than the smallest uniform map has. There is no bound while uniform maps of the
+    ladder are still to be trained, where rank matters, and where no map is smaller than the smallest uniform one.
+    """
+    ranks = {rank for rank in space.ladder if rank}
+    if ranks - {trial.top_rank for trial in evidence.uniform} or 0 not in space.ladder:
+        return None
+    found = slope(evidence)
+    if found is None or not found.is_flat:
+        return None
+    return evidence.uniform[0].trainable_parameters - 1

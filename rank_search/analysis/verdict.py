@@ -73,6 +73,7 @@ class Verdict:
         baseline: trial number of the best uniform map, which the headline is about; None when the study has none.
         split: the examples that it rests on.
         seeds: trainings of the chosen map that it rests on.
+        examples: of the split, that it rests on.
         comparisons: with every rival whose values are on record.
     """
 
@@ -86,6 +87,7 @@ class Verdict:
     baseline: int | None
     split: str
     seeds: int = 1
+    examples: int = 0
     comparisons: tuple[Difference, ...] = ()
 
 
@@ -191,6 +193,7 @@ def judge(
         main.number if main else None,
         split,
         seeds,
+        examples,
         comparisons,
     )
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from rank_search.analysis.choice import choose
 from rank_search.analysis.evidence import study_evidence
 from rank_search.analysis.explain import explain
+from rank_search.analysis.remarks import remarks
 from rank_search.analysis.trials import ScoredTrial, scored
 from rank_search.core.errors import InputError
 
@@ -28,7 +29,9 @@ def choose_map(study: Study, rule: Rule | None = None, *, explained: bool = Fals
     """
     evidence, rule = study_evidence(study), rule or study.rule
     trial = choose(evidence, rule)
-    return trial, explain(evidence, rule, trial) if explained else []
+    if not explained:
+        return trial, []
+    return trial, [*explain(evidence, rule, trial), *remarks(evidence, study.rates)]
 
 
 def find_trial(study: Study, number: int) -> ScoredTrial:

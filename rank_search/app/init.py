@@ -31,6 +31,9 @@ _SAMPLE = 1000  # rows whose length is looked at
 _STEP = 16  # lengths are rounded up to a multiple of this
 _BATCH = {"classification": 32, "retrieval": 16, "generation": 8, "rag": 8}
 _PASSES = 3  # over the training rows
+_STEPS = (60, 600)  # at least and at most
+# A head starts from nothing. At the adapters' rate 150 steps leave it at 0.43 of BANKING77's intents, at this one 0.74.
+_HEAD_LEARNING_RATE = 0.05
 
 
 @dataclass(frozen=True)
@@ -83,7 +86,9 @@ def draft(model: str, data: str, kind: str | None = None, retriever: str | None 
     with _said_of("--model"):
         task |= _lengths(base, kind, texts)
     batch = max(2, min(_BATCH[kind], len(rows) // 4)) if rows else _BATCH[kind]
-    steps = min(300, max(30, math.ceil(_PASSES * len(rows) / batch))) if rows else 60
+    least, most = _STEPS
+    steps = min(most, max(least, math.ceil(_PASSES * len(rows) / batch))) if rows else least
+    rate_of_head = {"head_learning_rate": _HEAD_LEARNING_RATE} if kind == "classification" else {}
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", f"{Path(data).stem[:80]}-{kind}").strip("-._") or kind
     settings = {
         "study": name,
@@ -91,7 +96,7 @@ def draft(model: str, data: str, kind: str | None = None, retriever: str | None 
         "task": task,
         "space": {"ladder": [0, 1, 2, 4, 8], "group_by": "layer"},
         "adapter": {"scale": "rslora", "alpha": 4},
-        "training": {"steps": steps, "batch_size": batch, "learning_rate": 0.002},
+        "training": {"steps": steps, "batch_size": batch, "learning_rate": 0.002, **rate_of_head},
         "search": {"trials": 25},
     }
     seen = f"{len(rows):,} rows to train on" if rows else "A BEIR folder"

@@ -137,11 +137,14 @@ def _evaluation(task: Task) -> tuple[float, int]:
 
 
 def _rate_trainings(config: StudyConfig, space: Space, *, has_head: bool) -> int:
-    """Trainings by which learning rates are chosen, where the best ones lie within those that are tried."""
+    """Trainings by which learning rates are chosen, where the best ones lie within those that are tried.
+
+    The one of twice the steps counts as two.
+    """
     if not config.search.tune_uniform or "learning_rate" in space.joint:
         return 0
     maps = len({min(filter(None, space.ladder)), space.ladder[-1]}) + has_head
-    return maps * len({1.0, *config.search.tune_uniform})
+    return maps * len({1.0, *config.search.tune_uniform}) + 2
 
 
 def _power(config: StudyConfig, task: Task, selection: int) -> Power:

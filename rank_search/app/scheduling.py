@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 from rank_search.analysis.choice import choose, in_doubt
 from rank_search.analysis.evidence import study_evidence
 from rank_search.analysis.maps import probabilities, study_maps
+from rank_search.analysis.slope import search_budget
 from rank_search.app.loading import read_prior
 from rank_search.core.choice import Rule
-from rank_search.search.schedule import Schedule
+from rank_search.search.schedule import Findings, Schedule
 
 if TYPE_CHECKING:
     from rank_search.config import StudyConfig
@@ -44,5 +45,9 @@ def make_schedule(
         evidence = study_evidence(study)
         return choose(evidence, Rule.parse(config.choice.rule)).trainable_parameters if evidence.front else None
 
+    def budget() -> int | None:
+        return search_budget(study_evidence(study), study.space)
+
     prior = read_prior(config, study.space)
-    return Schedule(config, study.space, spectrum, front_probability, doubtful, chosen_parameters, nested, prior)
+    findings = Findings(front_probability, doubtful, chosen_parameters, budget)
+    return Schedule(config, study.space, spectrum, findings, nested, prior)

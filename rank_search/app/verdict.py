@@ -77,15 +77,18 @@ class FreshVerdict:
         return 0, []
 
     def _open(self, roles: Collection[str], seeds: int, most: int) -> list[str]:
-        """Rivals of which nothing is shown on so many seeds, and may be with the most that may be trained."""
+        """Those of some roles of which nothing is shown on so many seeds, and may be with the most that may be trained.
+
+        All roles are compared, as in the report: what is known of the noise of seeds comes from all of them.
+        """
         metric = self.study.metric
         values = {}
-        for role in roles:
-            results = self.study.folder.read_confirmations(self.comparison.trials[role].fresh.key)[:seeds]
+        for role, trial in self.comparison.trials.items():
+            results = self.study.folder.read_confirmations(trial.fresh.key)[:seeds]
             if all("values" in result for result in results):
                 values[role] = [result["values"][metric] for result in results]
         found = compare(self.comparison, values, self.evidence.margin, self.evidence.searched.noise)
-        return [difference.role for difference in found if wants_seeds(difference, most)]
+        return [difference.role for difference in found if difference.role in roles and wants_seeds(difference, most)]
 
 
 def check_trained(study: Study) -> None:

@@ -96,10 +96,12 @@ class StudyConfig(Section):
         return {"": self.model}
 
     def tuned(self, settings: Mapping[str, float]) -> StudyConfig:
-        """The study with a trial's joint settings applied: learning rate, α, dropout, augmentation."""
+        """The study with a training's own settings applied: learning rates, steps, α, dropout, augmentation."""
         remaining = dict(settings)
         rates = ("learning_rate", "head_learning_rate")
         training: dict[str, Any] = {key: remaining.pop(key) for key in rates if key in remaining}
+        if "steps" in remaining:
+            training["steps"] = int(remaining.pop("steps"))
         if not remaining.pop("augmentation", 1):
             training["augmentation"] = "none"
         return self.model_copy(

@@ -15,7 +15,7 @@ class LearningRates:
     Attributes:
         points: (trainable parameters, learning rate) of the maps that they were tuned on, by ascending parameters.
         head: of the head, if the task has one that was tuned.
-        notes: what the user should know of them, in sentences.
+        notes: what the user should know of them, and of the number of steps, in sentences.
     """
 
     points: tuple[tuple[int, float], ...]

@@ -178,9 +178,10 @@ class LocalExecutor:
         """
         packs: dict[Hashable, list[int]] = {}
         for i, job in enumerate(jobs):
-            augmented = self._config.tuned(job.settings).training.augmentation
+            training = self._config.tuned(job.settings).training
             together = {"truncate": job.source, "adalora": job.number}.get(job.recipe)
-            packs.setdefault((job.data_seed, augmented, job.split, together), []).append(i)
+            key = (job.data_seed, training.augmentation, training.steps, job.split, together)
+            packs.setdefault(key, []).append(i)
         outcomes: dict[int, Outcome] = {}
         for places in packs.values():
             pack_outcomes = self._train_or_halve([jobs[i] for i in places], on_step, rungs)

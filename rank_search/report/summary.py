@@ -18,6 +18,7 @@ from rank_search.analysis.explain import explain
 from rank_search.analysis.front import front, hypervolume, hypervolume_history, reference_point
 from rank_search.analysis.importance import importance
 from rank_search.analysis.maps import probabilities
+from rank_search.analysis.remarks import remarks
 from rank_search.analysis.shrinkage import expected_score
 from rank_search.analysis.slope import slope
 from rank_search.analysis.trials import complete
@@ -115,6 +116,7 @@ class Summary:
         expected: what it can be expected to score on validation again; None where too little is known.
         slope: whether rank matters; None where the study can't tell.
         explanation: why it was chosen.
+        remarks: what the study's figures say of the study itself.
         verdict: the chosen map against its rivals.
         compared: the chosen map and its baselines.
         verdict_seconds: what fresh trainings took.
@@ -140,6 +142,7 @@ class Summary:
     expected: float | None
     slope: Slope | None
     explanation: Sequence[str]
+    remarks: Sequence[str]
     verdict: Verdict
     compared: Sequence[ComparedMap]
     verdict_seconds: float
@@ -182,10 +185,8 @@ def summarise(study: Study) -> Summary:
         chosen=comparison.chosen,
         expected=expected_score(evidence, comparison.chosen),
         slope=found_slope,
-        explanation=[
-            *explain(evidence, rule, comparison.chosen),
-            *([found_slope.sentence] if found_slope is not None else []),
-        ],
+        explanation=explain(evidence, rule, comparison.chosen),
+        remarks=remarks(evidence, study.rates),
         verdict=verdict_of(study, evidence, comparison, found_slope),
         compared=[fresh.compared_map(role, trial, test) for role, trial in comparison.trials.items()],
         verdict_seconds=fresh.seconds,
@@ -352,6 +353,7 @@ def summary_json(summary: Summary) -> str:
         },
         "verdict": asdict(summary.verdict),
         "slope": asdict(summary.slope) if summary.slope else None,
+        "remarks": list(summary.remarks),
         "compared": [asdict(compared) for compared in summary.compared],
         "verdict_seconds": summary.verdict_seconds,
         "baselines": [asdict(kind) for kind in summary.baselines],

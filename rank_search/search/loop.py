@@ -88,7 +88,9 @@ class Search:
     def __post_init__(self) -> None:
         nested = self.schedule.nested.scored() if self.schedule.nested else ()
         maker = sampler_maker(self.config.search.sampler, self.study.space, nested)
-        self.study.optuna_study.sampler = DistinctSampler(maker, self.config.seed, self.study.space)
+        self.study.optuna_study.sampler = DistinctSampler(
+            maker, self.config.seed, self.study.space, self.schedule.findings.budget
+        )
         self._lock = self.study.lock
         self._leases = Leases(self._lock)
         in_process = self.executor.in_process
@@ -96,7 +98,7 @@ class Search:
             self.study, self.schedule, self._leases, self.pack, self.sole_driver, in_process, self.study.rates
         )
         self._recorder = TrialRecorder(self.study)
-        self._kept = KeptAdapters(self.study, self.config, self.schedule.front_probability)
+        self._kept = KeptAdapters(self.study, self.config, self.schedule.findings.front_probability)
         self._at_work: dict[Pack, list[Trial]] = {}
 
     def run(self) -> None:

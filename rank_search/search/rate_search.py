@@ -1,14 +1,15 @@
 """The search for learning rates, before the trials: ranks that are compared at one untuned rate compare rates.
 
 The smallest and the largest uniform map, and the head where there is one, are trained at several rates each. Every map
-of the study is then trained at the rate of its size (`rank_search.core.rates`), the uniform ones too.
+of the study is then trained at the rate of its size (`rank_search.core.rates`), the uniform ones too. At last the
+better of the two maps is trained for twice the steps, which shows whether the study's trainings are long enough.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from statistics import fmean
+from dataclasses import dataclass, replace
+from statistics import fmean, stdev
 from typing import TYPE_CHECKING
 
 from rank_search.core.candidate import Candidate
@@ -17,7 +18,7 @@ from rank_search.core.seeds import rate_seeds
 from rank_search.search.fresh_trainings import FreshTrainings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from rank_search.config import StudyConfig
     from rank_search.core.ranks import RankMap
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 _EXTENSIONS = 3  # further rates that are tried beyond an edge of the grid, while the best one lies there
 PLACE = "rates"  # folder of the trainings' results
+_LONGER = 2  # times the steps, with which the steps of the study are compared
+_SURE = 2.0  # standard errors of a paired difference, above which a longer training is better
 
 
 @dataclass(frozen=True)
@@ -71,8 +74,23 @@ class RateSearch:
         fixed = {} if head is None else {"head_learning_rate": head}
         found = self._best("learning_rate", maps, base, fixed, executor, on_progress)
         notes += [line for _, note in found.values() for line in note]
+        tuned = {name: Candidate(maps[name], {"learning_rate": rate, **fixed}) for name, (rate, _) in found.items()}
+        notes += self._compared_with_longer(tuned, executor, on_progress)
         points = tuple((self.study.space.parameters(maps[name]), rate) for name, (rate, _) in found.items())
         return LearningRates(points, head, tuple(notes))
+
+    def _compared_with_longer(
+        self, tuned: Mapping[str, Candidate], executor: Executor, on_progress: OnProgress
+    ) -> list[str]:
+        """Whether the better of the tuned maps scores higher if it is trained for longer."""
+        scores = {name: fmean(values) for name, candidate in tuned.items() if (values := self._values(candidate))}
+        if not scores:
+            return []
+        name = max(scores, key=lambda name: scores[name])
+        steps = _LONGER * self.config.training.steps
+        longer = replace(tuned[name], settings={**tuned[name].settings, "steps": steps})
+        self._trainings.run([longer], 1, executor, on_progress)
+        return [_about_steps(name, steps, self._values(tuned[name]), self._values(longer))]
 
     @property
     def _ranks(self) -> list[int]:
@@ -113,9 +131,14 @@ class RateSearch:
 
     def _score(self, candidate: Candidate) -> float | None:
         """Mean of what was scored; None where the training failed."""
+        values = self._values(candidate)
+        return fmean(values) if values else None
+
+    def _values(self, candidate: Candidate) -> Sequence[float]:
+        """What was scored for each example; empty where the training failed."""
         result = self.study.folder.read_training(PLACE, candidate.key, 0)
         values: Sequence[float] = result.get("values", {}).get(self.study.metric, ())
-        return fmean(values) if values else None
+        return values
 
 
 def _best_rate(scores: dict[float, float], base: float) -> float:
@@ -138,10 +161,22 @@ def _widened(grid: Sequence[float], scores: dict[float, float], base: float) -> 
 def _picked(name: str, base: float, scores: dict[float, float]) -> tuple[float, list[str]]:
     """The best rate, and what is to be said of it."""
     if not scores:
-        return base, [f"no training of {name} at any learning rate had a score; {base:g} stays"]
+        return base, [f"No training of {name} at any learning rate had a score; {base:g} stays."]
     best = _best_rate(scores, base)
-    note = f"learning rate of {name}: {best:.2g}, the best of {len(scores)} ({scores[best]:.4f}"
-    note += f", and {scores[base]:.4f} at {base:g})" if base in scores and base != best else ")"
+    note = f"Learning rate of {name}: {best:.2g}, the best of {len(scores)} tried ({scores[best]:.4f}"
+    note += f"; untuned, at {base:g}, {scores[base]:.4f})" if base in scores and base != best else ")"
     if best in (min(scores), max(scores)):
         note += "; it lies at the edge of those tried, so another may be better still"
-    return best, [note]
+    return best, [f"{note}."]
+
+
+def _about_steps(name: str, steps: int, before: Sequence[float], after: Sequence[float]) -> str:
+    """What twice the steps come to, in pairs of the same examples."""
+    if len(before) != len(after) or len(after) < 2:
+        return f"No training of {name} with {steps} steps had a score."
+    differences = [new - old for new, old in zip(after, before, strict=True)]
+    delta, error = fmean(differences), stdev(differences) / math.sqrt(len(differences))
+    found = f"With {steps} steps {name} scores {delta:+.4f} ± {_SURE * error:.4f} above the study's".replace("-", "−")
+    if delta > _SURE * error:
+        return f"{found}: it is undertrained; raise training.steps before trusting any comparison of ranks."
+    return f"{found}: nothing shows that its steps are too few."

@@ -30,14 +30,29 @@ _STARTS = 4  # truncations of the large adapter from which the search starts
 
 
 @dataclass(frozen=True)
+class Findings:
+    """What the analysis says of a study as it is, asked for when it is needed.
+
+    Attributes:
+        front_probability: number of each finished trial in the space → how likely its map is on the front.
+        in_doubt: numbers of the maps whose further training would settle the choice soonest, these first.
+        chosen_parameters: parameters of the map that the study's rule chooses; None where nothing has a score.
+        budget: parameters that a map may have at most that is still to be proposed; None for no bound.
+    """
+
+    front_probability: Callable[[], Mapping[int, float]]
+    in_doubt: Callable[[], Sequence[int]]
+    chosen_parameters: Callable[[], int | None]
+    budget: Callable[[], int | None]
+
+
+@dataclass(frozen=True)
 class Schedule:
     """The schedule of one study.
 
     Attributes:
         spectrum: of a trial's adapter.
-        front_probability: number of each finished trial in the space → how likely its map is on the front.
-        in_doubt: numbers of the maps whose further training would settle the choice soonest, these first.
-        chosen_parameters: parameters of the map that the study's rule chooses; None where nothing has a score.
+        findings: what the analysis says of the study as it is.
         nested: whose candidates are fine-tuned, if there is one.
         prior: a map to try after the uniform ones, if there is one.
     """
@@ -45,9 +60,7 @@ class Schedule:
     config: StudyConfig
     space: Space
     spectrum: SpectrumOf
-    front_probability: Callable[[], Mapping[int, float]]
-    in_doubt: Callable[[], Sequence[int]]
-    chosen_parameters: Callable[[], int | None]
+    findings: Findings
     nested: NestedSearch | None = None
     prior: RankMap | None = None
     _starts_by_trial: dict[int, list[RankMap]] = field(default_factory=dict)  # by number of the large training
@@ -106,7 +119,7 @@ class Schedule:
         """When all maps are trained: the truncation of the large adapter to the size of the chosen map."""
         if any(trial.state == TrialState.RUNNING for trial in trials):
             return []
-        if (budget := self.chosen_parameters()) is None:
+        if (budget := self.findings.chosen_parameters()) is None:
             return []
         request = self.rivals.at_budget(budget, trials)
         return [request] if request else []
@@ -119,7 +132,7 @@ class Schedule:
     @cached_property
     def repeats(self) -> Repeats:
         """The repeats."""
-        return Repeats(self.config.search.repeats_planned, self.in_doubt)
+        return Repeats(self.config.search.repeats_planned, self.findings.in_doubt)
 
     def _request(self, rank_map: RankMap, kind: Kind) -> TrialRequest:
         """A trial in the space, at the study file's own settings."""
@@ -155,7 +168,10 @@ class Schedule:
             return []
         if large not in self._starts_by_trial:
             energies = {name: [sigma**2 for sigma in sigmas] for name, sigmas in self.spectrum(large).items()}
-            self._starts_by_trial[large] = spread(truncation_path(energies, self.space), self.space, _STARTS)
+            path = truncation_path(energies, self.space)
+            budget = self.findings.budget()
+            within = [rank_map for rank_map in path if budget is None or self.space.parameters(rank_map) <= budget]
+            self._starts_by_trial[large] = spread(within, self.space, _STARTS)
         return self._starts_by_trial[large]
 
     @staticmethod

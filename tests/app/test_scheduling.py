@@ -37,8 +37,8 @@ def test_a_spectrum_is_of_a_trials_adapter_as_it_was_trained(bench) -> None:
 
 def test_a_study_without_scores_has_no_chosen_map(bench) -> None:
     schedule = make_schedule(bench.open(), study_config())
-    assert schedule.chosen_parameters() is None
-    assert schedule.front_probability() == {}
+    assert schedule.findings.chosen_parameters() is None
+    assert schedule.findings.front_probability() == {}
 
 
 @pytest.mark.slow
@@ -46,11 +46,11 @@ def test_it_asks_the_analysis_what_is_likely_and_chosen_now(bench) -> None:
     study = bench.open()
     schedule = make_schedule(study, study_config())
     bench.search(5)
-    likely = schedule.front_probability()
+    likely = schedule.findings.front_probability()
     assert set(likely) == {trial.number for trial in study.trials()}
     assert all(0 <= probability <= 1 for probability in likely.values())
     chosen, _ = choose_map(study, Rule.parse(DEFAULT_RULE))
-    assert schedule.chosen_parameters() == chosen.trainable_parameters
+    assert schedule.findings.chosen_parameters() == chosen.trainable_parameters
     assert likely[chosen.number] > 0
 
 

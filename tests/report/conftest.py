@@ -63,6 +63,7 @@ def summary_of(trials: pd.DataFrame, space: Space = ONE_MODULE, **changes) -> Su
         "rule": Rule(DEFAULT_RULE),
         "chosen": comparison.chosen,
         "explanation": (),
+        "remarks": (),
         "verdict": judge(comparison, {}, "validation", known.margin),
         "compared": compared,
         "verdict_seconds": 0.0,

@@ -1,6 +1,7 @@
 """The search for learning rates."""
 
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -49,24 +50,25 @@ def test_each_size_gets_its_best_rate(bench) -> None:
     rates = found(bench, hill, (0.25, 0.5, 2.0, 4.0))
     sizes = [SPACE.parameters(SPACE.uniform(rank)) for rank in (1, 4)]
     assert rates.points == ((sizes[0], 2 * BASE), (sizes[1], BASE / 2))
-    assert len(hill.jobs) == 10
+    assert len(hill.jobs) == 10 + 1
     assert {job.split for job in hill.jobs} == {"validation"}
     assert len({(job.seed, job.data_seed) for job in hill.jobs}) == 1  # in pairs
-    assert rates.notes[0].startswith(f"learning rate of uniform rank 1: {2 * BASE:.2g}, the best of 5 (0.8000, and 0.7")
+    note = f"Learning rate of uniform rank 1: {2 * BASE:.2g}, the best of 5 tried (0.8000; untuned, at {BASE:g}, 0.7"
+    assert rates.notes[0].startswith(note)
 
 
 def test_a_best_rate_at_the_edge_is_followed_beyond_it(bench) -> None:
     hill = Hill({1: 8 * BASE, 4: BASE})
     rates = found(bench, hill)
     assert rates.points[0][1] == pytest.approx(8 * BASE)
-    assert len(hill.jobs) == 6 + 3  # 4, 8 and 16 times the base rate for rank 1
+    assert len(hill.jobs) == 6 + 3 + 1  # 4, 8 and 16 times the base rate for rank 1
     assert "edge" not in rates.notes[0]
 
 
 def test_a_rate_that_stays_at_the_edge_is_told(bench) -> None:
     rates = found(bench, Hill({1: 1e6 * BASE, 4: BASE}))
     assert rates.points[0][1] == pytest.approx(16 * BASE)
-    assert rates.notes[0].endswith("it lies at the edge of those tried, so another may be better still")
+    assert rates.notes[0].endswith("it lies at the edge of those tried, so another may be better still.")
 
 
 def test_a_head_has_a_rate_of_its_own_at_which_adapters_are_tuned(bench) -> None:
@@ -74,7 +76,7 @@ def test_a_head_has_a_rate_of_its_own_at_which_adapters_are_tuned(bench) -> None
     rates = found(bench, hill, has_head=True)
     assert rates.head == pytest.approx(8 * BASE)
     assert {job.settings.get("head_learning_rate") for job in hill.jobs if job.rank_map.adapted} == {rates.head}
-    assert rates.notes[0].startswith("learning rate of the head: ")
+    assert rates.notes[0].startswith("Learning rate of the head: ")
 
 
 def test_rates_that_diverge_are_passed_over(bench) -> None:
@@ -94,8 +96,25 @@ def test_of_equal_rates_the_study_files_own_is_kept(bench) -> None:
     hill = Plateau({})
     rates = found(bench, hill)
     assert [rate for _, rate in rates.points] == [BASE, BASE]
-    assert len(hill.jobs) == 6
+    assert len(hill.jobs) == 6 + 1
     assert not any("edge" in note for note in rates.notes)
+
+
+@pytest.mark.parametrize(("gained", "said"), [(0.2, "it is undertrained; raise training.steps"), (0.0, "nothing shows that its steps are too few")])
+def test_twice_the_steps_tell_whether_the_studys_own_suffice(bench, gained, said) -> None:
+    class Longer(Hill):
+        def _outcome(self, job):
+            outcome = super()._outcome(job)
+            if "steps" not in job.settings:
+                return outcome
+            values = [value + gained for value in outcome.evaluation.values["ndcg@10"]]
+            return replace(outcome, evaluation=replace(outcome.evaluation, values={"ndcg@10": values}))
+
+    hill = Longer({1: BASE, 4: BASE})
+    rates = found(bench, hill)
+    (job,) = [job for job in hill.jobs if "steps" in job.settings]
+    assert job.settings["steps"] == 2 * study_config().training.steps
+    assert said in rates.notes[-1]
 
 
 def test_what_is_trained_is_not_trained_again(bench) -> None:
@@ -111,7 +130,7 @@ def test_what_is_trained_is_not_trained_again(bench) -> None:
         found(bench, Dies({1: BASE, 4: BASE}), study=study)
     again = Hill({1: BASE, 4: BASE})
     rates = found(bench, again, study=study)
-    assert len(again.jobs) == 2
+    assert len(again.jobs) == 2 + 1
     assert [rate for _, rate in rates.points] == [BASE, BASE]
 
 
@@ -125,8 +144,6 @@ def test_rates_are_searched_before_the_first_trial_unless_they_are_searched_besi
 
 
 def test_rates_beside_the_ranks_are_left_to_the_sampler(bench) -> None:
-    from dataclasses import replace
-
     space = replace(SPACE, joint={"learning_rate": JointSetting(1e-4, 1e-2, BASE, log=True)})
     assert not RateSearch.is_wanted(bench.open(space), study_config(search={"tune_uniform": [2.0]}))
 

@@ -55,10 +55,12 @@ class CostAwareSampler(BaseSampler):
     Args:
         seed: of all draws.
         encoder: of the space that is searched; it says what each map costs.
+        budget: trainable parameters that a proposal may have at most; None for no bound.
     """
 
-    def __init__(self, seed: int, encoder: Encoder) -> None:
+    def __init__(self, seed: int, encoder: Encoder, budget: int | None = None) -> None:
         self._seed = seed
+        self._budget = budget
         self._space = encoder.space
         self._encoder = encoder
 
@@ -82,9 +84,9 @@ class CostAwareSampler(BaseSampler):
         draw = np.random.default_rng(self._seed)
         observed = _Observed.from_trials([other for other in others if other.state == TrialState.COMPLETE])
         observed = observed.limited(_MODELLED, draw)
-        pool = [proposal for proposal in self._pool(draw, observed) if frozenset(proposal.items()) not in seen]
+        pool = self._new(self._pool(draw, observed), seen)
         if not pool or len(observed.scores) < _LEAST:
-            return self._encoder.drawn(draw)
+            return self._encoder.drawn(draw, self._budget)
         pending = [other.params for other in others if other.state == TrialState.RUNNING]
         with quiet(), manual_seed(self._seed):
             improvement = self._improvement(observed, pending)
@@ -116,10 +118,18 @@ class CostAwareSampler(BaseSampler):
         """Proposals to look at: all of a small space; of a larger one some by chance, and neighbours of the front."""
         if self._space.size <= _ENUMERATED:
             return self._encoder.every()
-        found = [self._encoder.drawn(draw) for _ in range(_DRAWN)]
+        found = [self._encoder.drawn(draw, self._budget) for _ in range(_DRAWN)]
         for proposal in observed.front(_FRONT):
             found += self._encoder.neighbours(proposal, draw)
         return list({frozenset(proposal.items()): proposal for proposal in found}.values())
+
+    def _new(self, proposals: Sequence[Proposal], seen: set[frozenset[tuple[str, float]]]) -> list[Proposal]:
+        """Those that no trial has, and that are within the budget."""
+        new = [proposal for proposal in proposals if frozenset(proposal.items()) not in seen]
+        if self._budget is None or not new:
+            return new
+        costs = self._encoder.parameters(new)
+        return [proposal for proposal, cost in zip(new, costs, strict=True) if cost <= self._budget]
 
     def _climbed(
         self, best: Proposal, improvement: ExpectedImprovement, seen: set[frozenset[tuple[str, float]]]
@@ -127,11 +137,7 @@ class CostAwareSampler(BaseSampler):
         """A neighbour, or a neighbour's neighbour, as long as that adds more."""
         draw = np.random.default_rng(self._seed)
         for _ in range(_CLIMBS):
-            around = [
-                neighbour
-                for neighbour in self._encoder.neighbours(best, draw)
-                if frozenset(neighbour.items()) not in seen
-            ]
+            around = self._new(self._encoder.neighbours(best, draw), seen)
             better = self._best([best, *around], improvement)
             if better == best:
                 break

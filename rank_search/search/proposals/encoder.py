@@ -72,9 +72,18 @@ class Encoder:
     def ranks(self, proposals: Sequence[Mapping[str, float]]) -> Tensor:
         """``[proposals, dimensions + 1]``: ranks and cost alone."""
         top = max(1, len(self.space.ladder) - 1)
-        indices = np.array([[proposal[name] for name in self.space.dimensions] for proposal in proposals])
-        costs_of_maps = np.array(self.space.ladder)[indices.astype(int)] @ self._costs
-        return torch.as_tensor(np.column_stack([indices / top, np.log1p(costs_of_maps / self._unit) / self._log_most]))
+        shares = self._indices(proposals) / top
+        costs = self.parameters(proposals)
+        return torch.as_tensor(np.column_stack([shares, np.log1p(costs / self._unit) / self._log_most]))
+
+    def parameters(self, proposals: Sequence[Mapping[str, float]]) -> np.ndarray:
+        """Trainable parameters of each, ``[proposals]``."""
+        costs: np.ndarray = np.array(self.space.ladder)[self._indices(proposals)] @ self._costs
+        return costs
+
+    def _indices(self, proposals: Sequence[Mapping[str, float]]) -> np.ndarray:
+        """Into the ladder, ``[proposals, dimensions]``."""
+        return np.array([[proposal[name] for name in self.space.dimensions] for proposal in proposals]).astype(int)
 
     def negative_cost(self, points: Tensor) -> Tensor:
         """Parameters as a share of the largest map's, negative as both objectives are maximised: ``[…, 1]``."""
@@ -86,11 +95,22 @@ class Encoder:
         names = [*self.space.dimensions, *self.space.joint]
         return [dict(zip(names, indices, strict=True)) for indices in product(*rungs)]
 
-    def drawn(self, draw: np.random.Generator) -> Proposal:
-        """A proposal by chance, whose size is drawn first, so that small maps come up as often as large ones."""
+    def drawn(self, draw: np.random.Generator, budget: int | None = None) -> Proposal:
+        """A proposal by chance, whose size is drawn first, so that small maps come up as often as large ones.
+
+        Args:
+            draw: of all that is drawn.
+            budget: parameters that it has at most, by leaving out dimensions drawn by chance; None for no bound.
+        """
         size = draw.random()
         top = len(self.space.ladder) - 1
         proposal: Proposal = {name: int(draw.binomial(top, size)) for name in self.space.dimensions}
+        if budget is not None:
+            names = [*self.space.dimensions]
+            costs = self._costs * np.array(self.space.ladder)[self._indices([proposal])[0]]
+            order = draw.permutation(len(names))
+            for i in order[np.cumsum(costs[order]) > budget]:
+                proposal[names[i]] = 0
         for name, setting in self.space.joint.items():
             share = float(draw.integers(2)) if setting.switch else draw.random()
             proposal[name] = _value(share, setting.low, setting.high, log=setting.log, whole=setting.switch)

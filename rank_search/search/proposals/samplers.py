@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from rank_search.core.space import Space
     from rank_search.search.proposals.encoder import Encoder
 
+    Maker = Callable[[int, int | None], BaseSampler]  # from a seed and a budget of parameters
+
 _DRAWS = 20  # before a repeated proposal is replaced by its nearest new neighbour
 _POPULATION = 16
 
@@ -67,19 +69,17 @@ class GridSampler(BaseSampler):
         raise NotImplementedError
 
 
-SAMPLERS: Mapping[str, Callable[[int], BaseSampler]] = {
-    "tpe": lambda seed: TPESampler(multivariate=True, seed=seed),
-    "gp": lambda seed: GPSampler(seed=seed),
-    "nsga2": lambda seed: NSGAIISampler(population_size=_POPULATION, seed=seed),
-    "random": lambda seed: RandomSampler(seed=seed),
-    "grid": lambda _seed: GridSampler(),
+SAMPLERS: Mapping[str, Maker] = {
+    "tpe": lambda seed, _budget: TPESampler(multivariate=True, seed=seed),
+    "gp": lambda seed, _budget: GPSampler(seed=seed),
+    "nsga2": lambda seed, _budget: NSGAIISampler(population_size=_POPULATION, seed=seed),
+    "random": lambda seed, _budget: RandomSampler(seed=seed),
+    "grid": lambda _seed, _budget: GridSampler(),
 }
 
 
-def sampler_maker(
-    kind: str, space: Space, nested: Sequence[tuple[Mapping[str, float], float]] = ()
-) -> Callable[[int], BaseSampler]:
-    """What makes a sampler of a kind from a seed.
+def sampler_maker(kind: str, space: Space, nested: Sequence[tuple[Mapping[str, float], float]] = ()) -> Maker:
+    """What makes a sampler of a kind.
 
     Args:
         kind: ``nehvi``, or a key of `SAMPLERS`.
@@ -95,10 +95,10 @@ def sampler_maker(
 
         return Encoder(space, nested)
 
-    def cost_aware(seed: int) -> BaseSampler:
+    def cost_aware(seed: int, budget: int | None) -> BaseSampler:
         from rank_search.search.proposals.cost_aware import CostAwareSampler  # BoTorch, which only proposals wait for
 
-        return CostAwareSampler(seed, encoder())
+        return CostAwareSampler(seed, encoder(), budget)
 
     return cost_aware
 
@@ -144,15 +144,18 @@ class DistinctSampler(BaseSampler):
     store a sampler's state: a study in one sitting and a study in two propose the same maps.
 
     Args:
-        make: what makes the inner sampler from a seed, such as a `sampler_maker`.
+        make: what makes the inner sampler, such as a `sampler_maker`.
         seed: the study's seed.
         space: what is searched.
+        budget: trainable parameters that a proposal may have at most, as of now; None for no bound.
     """
 
-    def __init__(self, make: Callable[[int], BaseSampler], seed: int, space: Space) -> None:
+    def __init__(self, make: Maker, seed: int, space: Space, budget: Callable[[], int | None] = lambda: None) -> None:
         self._make = make
         self._seed = seed
+        self._searched = space
         self._space = distributions(space)
+        self._budget = budget
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         """The whole space, from the first trial on."""
@@ -161,14 +164,16 @@ class DistinctSampler(BaseSampler):
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        """A proposal that no trial of the study has; any proposal once there is none left.
+        """A proposal that no trial of the study has, within the budget; any proposal once there is none left.
 
         Nothing for a trial that was enqueued, whose proposal is given, or that is outside the space.
         """
         if "fixed_params" in trial.system_attrs:
             return {}
         seed = derive_seed(self._seed, Stream.SAMPLER, trial.number)
-        inner = self._make(seed)
+        budget = self._budget()
+        inner = self._make(seed, budget)
+        draw = random.Random(seed)
 
         def is_in_space(other: FrozenTrial) -> bool:
             return not other.state.is_finished() or search_space.keys() <= other.params.keys()
@@ -183,11 +188,29 @@ class DistinctSampler(BaseSampler):
             for name, distribution in search_space.items():
                 if name not in proposal:
                     proposal[name] = inner.sample_independent(view, trial, name, distribution)
+            proposal = self._lowered(proposal, budget, draw)
             if frozenset(proposal.items()) not in seen:
                 return proposal
             if proposal == before:  # a model of the scores, which would say the same again, a second later
                 break
-        return _nearest_new(proposal, seen, search_space, random.Random(seed))
+        found = _nearest_new(proposal, seen, search_space, draw, lambda other: self._fits(other, budget))
+        if budget is not None and frozenset(found.items()) in seen:  # all of them are trained
+            return _nearest_new(proposal, seen, search_space, draw)
+        return found
+
+    def _fits(self, proposal: Mapping[str, float], budget: int | None) -> bool:
+        """Whether a proposal is within a budget."""
+        return budget is None or self._searched.parameters(self._searched.rank_map(proposal)) <= budget
+
+    def _lowered(self, proposal: dict[str, Any], budget: int | None, draw: random.Random) -> dict[str, Any]:
+        """A proposal, lowered rung by rung in dimensions drawn by chance until it is within a budget, or is zero."""
+        lowered = dict(proposal)
+        while not self._fits(lowered, budget):
+            raised = [name for name in self._searched.dimensions if lowered[name] > 0]
+            if not raised:
+                return lowered
+            lowered[draw.choice(raised)] -= 1
+        return lowered
 
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
@@ -206,8 +229,9 @@ def _nearest_new(
     seen: set[frozenset[tuple[str, float]]],
     space: Mapping[str, BaseDistribution],
     draw: random.Random,
+    is_allowed: Callable[[Mapping[str, float]], bool] = lambda _: True,
 ) -> dict[str, float]:
-    """A nearest proposal that was not seen, by steps of one rung in one dimension (breadth first)."""
+    """A nearest allowed proposal that was not seen, by steps of one rung in one dimension (breadth first)."""
     ranges = {name: range_ for name, range_ in space.items() if isinstance(range_, IntDistribution)}
     names = list(ranges)
     draw.shuffle(names)
@@ -221,7 +245,9 @@ def _nearest_new(
             for step in (-1, 1):
                 neighbour = {**current, name: current[name] + step}
                 key = frozenset(neighbour.items())
-                if key not in reached and ranges[name].low <= neighbour[name] <= ranges[name].high:
-                    reached.add(key)
+                if key in reached or not ranges[name].low <= neighbour[name] <= ranges[name].high:
+                    continue
+                reached.add(key)
+                if is_allowed(neighbour):
                     queue.append(neighbour)
     return dict(start)

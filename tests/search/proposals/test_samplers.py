@@ -8,8 +8,17 @@ from hypothesis import strategies as st
 from optuna.distributions import FloatDistribution, IntDistribution
 
 from rank_search.core.space import JointSetting
-from rank_search.search.proposals.samplers import SAMPLERS, DistinctSampler, _nearest_new, derive_seed, distributions
+from rank_search.search.proposals.samplers import (
+    SAMPLERS,
+    DistinctSampler,
+    _nearest_new,
+    derive_seed,
+    distributions,
+    sampler_maker,
+    suggest,
+)
 from tests.bench import SPACE
+from tests.search.proposals.spaces import LARGE, landscape
 
 pytestmark = pytest.mark.slow
 
@@ -33,7 +42,7 @@ def test_joint_settings_are_numbers_on_their_own_scale() -> None:
 
 
 def test_tpe_sees_the_dimensions_together() -> None:
-    assert SAMPLERS["tpe"](0)._multivariate
+    assert SAMPLERS["tpe"](0, None)._multivariate
 
 
 def test_a_grid_goes_through_every_map_once_those_of_like_first_layers_together(bench) -> None:
@@ -84,3 +93,31 @@ def test_inner_sampler_that_repeats_itself_is_turned_aside() -> None:
         study.tell(trial, [0.0, 0.0])
         sampled.add(proposal)
     assert len(sampled) == 4**4
+
+
+@pytest.mark.parametrize("kind", ["nehvi", "tpe", "random", "nsga2", "grid"])
+@pytest.mark.parametrize("space", [SPACE, LARGE], ids=["listed", "drawn"])
+def test_no_proposal_is_above_the_budget_while_there_are_others(kind, space) -> None:
+    budget = space.parameters(space.uniform(space.ladder[1])) - 1
+    sampler = DistinctSampler(sampler_maker(kind, space), 0, space, lambda: budget)
+    study = optuna.create_study(directions=["maximize", "minimize"], sampler=sampler)
+    study.enqueue_trial(space.proposal(space.uniform(0)))
+    sizes = []
+    for _ in range(12):
+        trial = study.ask()
+        suggest(trial, space)
+        sizes.append(space.parameters(space.rank_map(trial.params)))
+        study.tell(trial, [landscape(space, trial.params), sizes[-1]])
+    assert len({tuple(trial.params.values()) for trial in study.trials}) == 12
+    assert max(sizes) <= budget
+
+
+def test_a_space_that_is_exhausted_below_the_budget_goes_on_above_it() -> None:
+    space = dataclasses.replace(SPACE, ladder=(0, 1))
+    sampler = DistinctSampler(SAMPLERS["random"], 0, space, lambda: space.parameters(space.uniform(1)) - 1)
+    study = optuna.create_study(directions=["maximize", "minimize"], sampler=sampler)
+    for _ in range(2**4):
+        trial = study.ask()
+        suggest(trial, space)
+        study.tell(trial, [0.0, 0.0])
+    assert len({tuple(trial.params.values()) for trial in study.trials}) == 2**4
