@@ -146,7 +146,10 @@ class Simulated:
                 "score_se": searched.std(ddof=1) / math.sqrt(len(searched)),
                 "trainable_parameters": parameters,
                 "ranks": {"module": int(parameters > 0)},
+                "requested_ranks": {"module": int(parameters > 0)},
+                "recipe": "scratch",
                 "key": str(place),
+                "candidate": str(place),
                 "settings": {},
                 "seconds": 1.0,
             }

@@ -85,7 +85,7 @@ def _compared(source: Path, model: str, settings: list[str]) -> dict[str, Any]:
         for factor in FACTORS
         for longer in LONGER
     ]
-    tried = FreshTrainings(study.folder, config.seed, PLACE, rate_seeds, "validation")
+    tried = FreshTrainings(study, config.seed, PLACE, rate_seeds, "validation")
     tried.run(recipes, 1, executor, said, len(FACTORS))
     scores = {recipe: _score(study.folder.read_training(PLACE, recipe.key, 0), study.metric) for recipe in recipes}
     best = max(recipes, key=lambda recipe: scores[recipe])

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from rank_search.analysis.choice import choose
 from rank_search.analysis.trials import scored
-from rank_search.core.rivals import SVD, UNIFORM
+from rank_search.core.rivals import UNIFORM
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -45,7 +45,7 @@ class Comparison:
         baselines = {
             BEST_UNIFORM: evidence.best_uniform,
             UNIFORM_RIVAL: uniform_rival(evidence.maps, chosen),
-            SVD_RIVAL: svd_rival(evidence.trials, chosen),
+            SVD_RIVAL: svd_rival(evidence.maps, chosen),
         }
         return cls(chosen, {role: trial for role, trial in baselines.items() if trial is not None})
 
@@ -90,9 +90,9 @@ def _rival(uniform: Sequence[ScoredTrial], chosen: ScoredTrial) -> ScoredTrial |
     return min(trained or uniform, key=lambda trial: trial.trainable_parameters, default=None)
 
 
-def svd_rival(trials: pd.DataFrame, chosen: ScoredTrial) -> ScoredTrial | None:
+def svd_rival(maps: pd.DataFrame, chosen: ScoredTrial) -> ScoredTrial | None:
     """The best-scoring truncation of the large adapter with no more parameters than the chosen map."""
-    truncations = scored(trials[trials["kind"] == SVD]).values()
+    truncations = scored(maps[maps["recipe"] == "truncate"]).values()
     affordable = [trial for trial in truncations if trial.trainable_parameters <= chosen.trainable_parameters]
     return max(affordable, key=lambda trial: (trial.score, -trial.trainable_parameters), default=None)
 

@@ -14,7 +14,7 @@ from rank_search.core.choice import Margin
 from rank_search.core.rivals import LIKELY, UNIFORM
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     import pandas as pd
 
@@ -136,14 +136,10 @@ def study_evidence(study: Study) -> Evidence:
 
 
 def trainings_of(trials: pd.DataFrame, maps: pd.DataFrame) -> dict[int, dict[int, int]]:
-    """Number of each map's first training → order of batches → trial; rivals outside the space by their own number."""
+    """Number of each map's first training → order of batches → trial."""
     done = complete(trials)
     order_of = dict(zip(done["number"], done["batch_order"], strict=True))
-    found = {
+    return {
         int(number): {int(order_of[trial]): int(trial) for trial in reversed(numbers)}
         for number, numbers in zip(maps["number"], maps["trials"], strict=True)
     }
-    outside: Mapping[int, dict[int, int]] = {
-        int(number): {0: int(number)} for number in done[~done["in_space"]]["number"]
-    }
-    return {**found, **outside}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rank_search.analysis.maps import map_means
-from rank_search.analysis.trials import complete, in_space
+from rank_search.analysis.trials import complete
 from rank_search.core import pareto
 
 if TYPE_CHECKING:
@@ -48,14 +48,14 @@ def hypervolume(maps: pd.DataFrame, reference: tuple[float, float]) -> float:
 
 def hypervolume_history(trials: pd.DataFrame, reference: tuple[float, float]) -> list[float]:
     """The hypervolume of the maps that were known after each trial, in order of the trials' numbers."""
-    known = in_space(complete(trials))
+    known = complete(trials)
     repeats = known[known["batch_order"] > 0]["number"]
     repeated = int(repeats.iloc[0]) if len(repeats) else math.inf  # from here on a trial may move every map's mean
     points = {row[0]: row[1:] for row in known[["number", "score", "trainable_parameters"]].itertuples(index=False)}
     history: list[float] = []
     stair: list[tuple[float, float]] = []  # the front so far
     for number in trials["number"].tolist():
-        if number not in points:  # it failed, or is outside the space
+        if number not in points:  # it failed
             history.append(history[-1] if history else 0.0)
         elif number >= repeated:
             history.append(_hypervolume(map_means(known[known["number"] <= number]), reference))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rank_search.analysis.trials import complete, in_space
+from rank_search.analysis.trials import complete
 from rank_search.core.batch_order import fit_map_means
 from rank_search.core.pareto import front_membership
 
@@ -28,17 +28,17 @@ _CONTENDERS = 200  # maps nearest to the front, whose place on it is drawn; all 
 
 
 def maps_table(trials: pd.DataFrame, values: Values = lambda _number: ()) -> pd.DataFrame:
-    """The maps of the space that were trained, in order of their first training.
+    """The candidates that were trained, each a map with its recipe and settings, in order of their first training.
 
     Columns are those of the trials, of the first training, but for: ``score``, the mean over trainings, on the level
     of the first; ``seeds``, how many there are; ``trials``, their numbers; ``se_examples`` over examples, ``se_seeds``
     over trainings, and ``score_se`` over both; ``seconds`` of all; ``front_probability``.
 
     Args:
-        trials: a study's table of trials; rivals outside the space are left out.
+        trials: a study's table of trials.
         values: what each trial scored for each example.
     """
-    rows = named(in_space(complete(trials)))
+    rows = named(complete(trials))
     means = fit_map_means(rows)
     grouped = rows.groupby("name", sort=False)
     maps = rows.drop_duplicates("name").set_index("name", drop=False)
@@ -67,9 +67,8 @@ def map_means(rows: pd.DataFrame) -> np.ndarray:
 
 
 def named(rows: pd.DataFrame) -> pd.DataFrame:
-    """Trainings with the ``name`` of their map: its ranks, and the settings that were searched beside them."""
-    pairs = zip(rows["key"], rows["settings"], strict=True)
-    return rows.assign(name=[f"{key} {sorted(settings.items())}" for key, settings in pairs])
+    """Trainings with the ``name`` of what they trained."""
+    return rows.assign(name=rows["candidate"])
 
 
 def front_probability(maps: pd.DataFrame, values: Values) -> np.ndarray:

@@ -6,13 +6,15 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import pandas as pd
+
 from rank_search.core.candidate import Candidate
 from rank_search.core.ranks import RankMap
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    import pandas as pd
+    from rank_search.core.candidate import Recipe
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,9 @@ class ScoredTrial:
         seconds: training and evaluation.
         seeds: trainings that the score is the mean of.
         front_probability: how likely the map stands on the front; NaN where it was not computed.
+        requested_ranks: the ranks that were asked for, where the recipe sets others; None where they are the same.
+        recipe: how its adapter comes about.
+        source: number of the trial whose adapter is truncated, if one is.
     """
 
     number: int
@@ -42,11 +47,14 @@ class ScoredTrial:
     seconds: float
     seeds: int = 1
     front_probability: float = math.nan
+    requested_ranks: Mapping[str, int] | None = None
+    recipe: Recipe = "scratch"
+    source: int | None = None
 
     @property
     def fresh(self) -> Candidate:
-        """Its ranks and settings as a candidate to train from scratch, for the verdict."""
-        return Candidate(RankMap(self.ranks), self.settings)
+        """What was trained, to be trained again on fresh seeds, for the verdict."""
+        return Candidate(RankMap(self.requested_ranks or self.ranks), self.settings, self.recipe, self.source)
 
     @property
     def top_rank(self) -> int:
@@ -68,4 +76,6 @@ def scored(trials: pd.DataFrame) -> dict[int, ScoredTrial]:
     """Trial number → trial, for the complete ones."""
     columns = [name for name in ScoredTrial.__dataclass_fields__ if name in trials]
     records: list[dict[Any, Any]] = complete(trials)[columns].to_dict(orient="records")
+    for record in records:
+        record["source"] = None if pd.isna(record["source"]) else int(record["source"])
     return {record["number"]: ScoredTrial(**record) for record in records}

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 from rank_search.analysis.comparison import SVD_RIVAL
 from rank_search.analysis.looks import level
 from rank_search.analysis.scores import ExampleScores
-from rank_search.core.rivals import SVD
+from rank_search.core.candidate import CUTS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -20,6 +20,13 @@ if TYPE_CHECKING:
     from rank_search.analysis.trials import ScoredTrial
 
     Values = Sequence[Sequence[float]]  # [seeds, examples]
+
+_BY_RECIPE = {
+    "eva": " by EVA",
+    "adalora": " by AdaLoRA",
+    "truncate": " cut out of one large training",
+    "recover": " cut out of one large training, and trained on",
+}
 
 Outcome = Literal["better and smaller", "better", "as good, smaller", "worse", "not shown", "rank does not matter here"]
 
@@ -241,7 +248,7 @@ def _headline(
     chosen: ScoredTrial, main: ScoredTrial | None, found: Difference | None, margin: float, slope: Slope | None
 ) -> tuple[str, Outcome]:
     flat = slope.sentence if slope is not None and slope.is_flat else ""
-    size = f"{chosen.trainable_parameters:,} parameters"
+    size = f"{chosen.trainable_parameters:,} parameters{_BY_RECIPE.get(chosen.recipe, '')}"
     if main is None:
         return f"{size} were chosen; the study has no uniform map to compare with.", "not shown"
     rival = name_of(main)
@@ -284,7 +291,7 @@ def _distinct(comparisons: Sequence[Difference]) -> list[Difference]:
 
 def _aside(other: Difference) -> str:
     """A sentence about another rival."""
-    who = "ranks from SVD at no more parameters, " if other.role == SVD_RIVAL else ""
+    who = "the SVD at no more parameters, " if other.role == SVD_RIVAL else ""
     said = {
         "better and smaller": "better",
         "as good, smaller": "as good, with fewer parameters",
@@ -326,8 +333,8 @@ def _signed(value: float, digits: int) -> str:
 def name_of(rival: ScoredTrial) -> str:
     """A compared map in words, with its size."""
     parameters = f"{rival.trainable_parameters:,} parameters"
-    if rival.kind == SVD:
-        return f"the map of trial {rival.number} ({parameters})"
+    if rival.recipe in CUTS:
+        return f"the truncation of trial {rival.number} ({parameters})"
     if rival.top_rank == 0:
         return "rank 0 everywhere"
     return f"uniform rank {rival.top_rank} ({parameters})"

@@ -50,7 +50,7 @@ def retrain(study: Study, number: int, console: Console, *, trust_code: bool = F
         task, space = load_study_task(config)
         refuse_other(study.metadata, new_metadata(config, space, task))
         executor = LocalExecutor(config, task, space)
-    job = job_of(trial, config.seed, folder)
+    job = job_of(trial, config.seed, study)
     if job.recipe == "warm":
         executor.supernet(folder.super_adapter)
     again = f"training trial {number} again"

@@ -55,7 +55,7 @@ class FreshVerdict:
         """
         evidence = study_evidence(study)
         comparison = Comparison.from_evidence(evidence, rule or Rule.parse(config.choice.rule))
-        return cls(study, evidence, comparison, FreshTrainings(study.folder, config.seed))
+        return cls(study, evidence, comparison, FreshTrainings(study, config.seed))
 
     def missing(self, most: int) -> tuple[int, list[Candidate]]:
         """What is to be trained next: on how many seeds, and the candidates; none where nothing is left to show.

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from rank_search.adapters import AdapterInit, Spectrum, UnpackableError, eva_directions, eva_init, loaded
-from rank_search.core.candidate import Candidate
+from rank_search.core.candidate import CUTS, Candidate
 from rank_search.core.errors import InputError, TrainingFailed
 from rank_search.core.job import FineTuned, Job
 from rank_search.executors.protocol import Serial
@@ -26,7 +28,6 @@ from rank_search.training.trainer import fine_tune, score, time_steps
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Mapping, Sequence
-    from pathlib import Path
 
     from rank_search.config import StudyConfig
     from rank_search.core.evaluation import Evaluation, Split
@@ -88,6 +89,9 @@ class LocalExecutor:
         self._supernet: Supernet | None = None
         self._warm_init: AdapterInit | None = None
         self._spectra: dict[Path, Spectrum] = {}
+        self._large: tuple[tuple[str, int, int], Spectrum] | None = (
+            None  # the last one that was trained to be truncated
+        )
         self._directions = None
         if trains and config.adapter.init.method == "eva":
             largest = space.uniform(space.ladder[-1])
@@ -169,6 +173,29 @@ class LocalExecutor:
             self._spectra[folder] = Spectrum.from_folder(folder, self._task.backbone, adapter, head)
         return self._spectra[folder]
 
+    def _source_spectrum(self, job: Job) -> Spectrum:
+        """Of the adapter that a job truncates, which is trained first where it is not on disk.
+
+        Raises:
+            TrainingFailed: it can't be trained.
+        """
+        if job.source is not None:
+            return self._spectrum(job.source)
+        if job.large is None:
+            raise TrainingFailed("the adapter that it truncates is not on record")
+        large = replace(job, candidate=job.large, large=None)
+        key = (job.large.key, job.seed, job.data_seed)
+        if self._large is None or self._large[0] != key:
+            (outcome,) = fine_tune(self._task, [large], self._config, sources=self._sources)
+            if not isinstance(outcome, FineTuned) or outcome.save_adapter is None:
+                raise outcome if isinstance(outcome, TrainingFailed) else TrainingFailed("nothing was trained")
+            with TemporaryDirectory(prefix="rank_search-") as folder:
+                outcome.save_adapter(Path(folder) / "adapter")
+                adapter, head = self._config.adapter, self._task.head
+                spectrum = Spectrum.from_folder(Path(folder) / "adapter", self._task.backbone, adapter, head)
+            self._large = key, spectrum
+        return self._large[1]
+
     def train(self, jobs: Sequence[Job], on_step: OnStep, rungs: Rungs | None = None) -> list[Outcome]:
         """Trains and scores the adapters of a pack of rank maps.
 
@@ -179,8 +206,11 @@ class LocalExecutor:
         packs: dict[Hashable, list[int]] = {}
         for i, job in enumerate(jobs):
             training = self._config.tuned(job.settings).training
-            together = {"truncate": job.source, "adalora": job.number}.get(job.recipe)
-            key = (job.data_seed, training.augmentation, training.steps, job.split, together)
+            together = (
+                job.number if job.recipe == "adalora" else (job.source, job.large) if job.recipe in CUTS else None
+            )
+            own = job.recipe if job.recipe in CUTS else ""
+            key = (job.data_seed, training.augmentation, training.steps, job.split, own, together)
             packs.setdefault(key, []).append(i)
         outcomes: dict[int, Outcome] = {}
         for places in packs.values():
@@ -216,8 +246,8 @@ class LocalExecutor:
         first = jobs[0]
         if first.recipe == "adalora":
             return [train_adalora(self._task, first, self._config, sources=self._sources, on_step=on_step)]
-        if first.recipe == "truncate" and first.source is not None:
-            inits = [self._spectrum(first.source).init] * len(jobs)
+        if first.recipe == "truncate":
+            inits = [self._source_spectrum(first).init] * len(jobs)
             return score(self._task, jobs, self._config, inits, sources=self._sources)
         prepared = [self._prepare(job) for job in jobs]
         outcomes = fine_tune(
@@ -239,6 +269,8 @@ class LocalExecutor:
 
     def _ranks_and_init(self, job: Job) -> tuple[Job, AdapterInit | None]:
         """The job with the ranks that it is trained at, and its initial adapter; None for the study's init rule."""
+        if job.recipe == "recover":
+            return job, self._source_spectrum(job).init
         if job.recipe == "warm" and self._supernet is not None:
             self._warm_init = self._warm_init or self._supernet.adapter_init()
             return job, self._warm_init

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rank_search.analysis.trials import complete
-from rank_search.core.rivals import UNIFORM
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,12 +33,12 @@ def training_minutes(trials: pd.DataFrame) -> pd.Series[float]:
 def shown_differences(summary: Summary) -> pd.DataFrame:
     """The trials whose paired difference to the best uniform map is drawn: one for each map that may be chosen.
 
-    These are the maps that may stand on the front, the uniform maps, the chosen one, and the rivals outside the space.
+    These are the maps that may stand on the front, all baselines, and the chosen one.
     Rank 0 everywhere, which has no place on a log axis, is left out.
     """
     trials = complete(summary.trials).dropna(subset=["difference"])
     trials = trials[(trials["batch_order"] == 0) & (trials["trainable_parameters"] > 0)]
-    may_be_chosen = (trials["front_probability"] > 0) | (trials["kind"] == UNIFORM) | ~trials["in_space"]
+    may_be_chosen = (trials["front_probability"] > 0) | trials["kind"].str.startswith("baseline:")
     return trials[may_be_chosen | (trials["number"] == summary.chosen.number)].sort_values("trainable_parameters")
 
 

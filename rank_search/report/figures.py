@@ -15,7 +15,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 from rank_search.analysis.trials import complete, in_space, scored
 from rank_search.core.rivals import UNIFORM
 from rank_search.report.curves import best_uniform_label, shown_differences, thinned, training_minutes
-from rank_search.report.marks import BLUE, FAINTEST, MAPS, ORANGE, OUTSIDE, RED, thousands
+from rank_search.report.marks import BLUE, FAINTEST, MARKS, ORANGE, RED, thousands
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -97,7 +97,7 @@ def _differences(axes: Axes, summary: Summary) -> None:
     margin = summary.evidence.margin
     axes.axhspan(-margin, 0, color=_GREY, alpha=0.15, lw=0, label=f"margin, {margin:.4f}")
     axes.axhline(0, color=_GREY, lw=1)
-    for kind, mark in {**MAPS, **OUTSIDE}.items():
+    for kind, mark in MARKS.items():
         own = rows[rows["kind"] == kind]
         if len(own):
             parameters, differences = own["trainable_parameters"].astype(float), own["difference"].astype(float)
@@ -129,7 +129,7 @@ def _pareto(axes: Axes, summary: Summary) -> None:
     Maps are the fainter the less likely they stand on the front.
     """
     adapted = summary.maps[summary.maps["trainable_parameters"] > 0]
-    for kind, mark in MAPS.items():
+    for kind, mark in MARKS.items():
         rows = adapted[adapted["kind"] == kind]
         if len(rows):
             opacity = FAINTEST + (1 - FAINTEST) * rows["front_probability"].to_numpy(dtype=float)
@@ -137,12 +137,6 @@ def _pareto(axes: Axes, summary: Summary) -> None:
             parameters = rows["trainable_parameters"].astype(float)
             axes.scatter(parameters, rows["score"], marker=mark.symbol, c=colours, s=36, zorder=3)
             axes.plot([], [], mark.symbol, color=mark.colour, label=mark.label)
-    outside = complete(summary.trials[~summary.trials["in_space"]])
-    for kind, mark in OUTSIDE.items():
-        rows = outside[outside["kind"] == kind]
-        if len(rows):
-            parameters = rows["trainable_parameters"].astype(float)
-            axes.plot(parameters, rows["score"], mark.symbol, color=mark.colour, ms=6, mew=0, label=mark.label)
     steps = summary.front[summary.front["trainable_parameters"] > 0]
     axes.step(
         steps["trainable_parameters"].astype(float), steps["score"], where="post", color=_GREY, lw=1.2, label="front"
@@ -155,7 +149,7 @@ def _pareto(axes: Axes, summary: Summary) -> None:
         label = f"chosen: trial {chosen.number} ({summary.rule})"
         ring: dict[str, Any] = {"marker": "o", "ms": 14, "mfc": "none", "mec": RED, "mew": 2, "ls": "none"}
         axes.plot([chosen.trainable_parameters], [chosen.score], label=label, **ring)
-    if len(adapted) or len(outside):
+    if len(adapted):
         price_axis(axes)
         _uniform_axis(axes, [trial for trial in scored(adapted).values() if trial.kind == UNIFORM])
     axes.set_xlabel("trainable parameters (log scale)")

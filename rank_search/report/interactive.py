@@ -5,13 +5,12 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-import numpy as np
 import plotly.graph_objects as go
 
 from rank_search.analysis.trials import complete, in_space, scored
 from rank_search.core.rivals import UNIFORM
 from rank_search.report.curves import best_uniform_label, shown_differences, training_minutes
-from rank_search.report.marks import BLUE, FAINTEST, MAPS, OUTSIDE
+from rank_search.report.marks import BLUE, FAINTEST, MARKS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -57,7 +56,7 @@ def _differences(summary: Summary) -> go.Figure:
     rows = shown_differences(summary)
     figure.add_hrect(-summary.evidence.margin, 0, fillcolor=_GREY, opacity=0.2, line_width=0)
     figure.add_hline(0, line={"color": _GREY, "width": 1})
-    for kind, mark in {**MAPS, **OUTSIDE}.items():
+    for kind, mark in MARKS.items():
         own = rows[rows["kind"] == kind]
         if len(own):
             difference = own["difference"].astype(float)
@@ -82,7 +81,7 @@ def _differences(summary: Summary) -> go.Figure:
 
 
 def _front(summary: Summary) -> go.Figure:
-    """Score against trainable parameters: every map, the baselines outside the space, and the front.
+    """Score against trainable parameters: every map and baseline, and the front.
 
     Maps are the fainter the less likely they stand on the front. Rank 0 everywhere, which has no place on a log axis,
     is a line.
@@ -91,11 +90,8 @@ def _front(summary: Summary) -> go.Figure:
     figure = empty("trainable parameters", f"{metric}, validation", height=480)
     figure.update_xaxes(type="log", dtick="D2", tickformat="~s")
     adapted = summary.maps[summary.maps["trainable_parameters"] > 0]
-    for kind, mark in MAPS.items():
+    for kind, mark in MARKS.items():
         _add_points(figure, adapted[adapted["kind"] == kind], mark)
-    outside = complete(summary.trials[~summary.trials["in_space"]])
-    for kind, mark in OUTSIDE.items():
-        _add_points(figure, outside[outside["kind"] == kind].assign(front_probability=np.nan), mark)
     steps = summary.front[summary.front["trainable_parameters"] > 0]
     line = {"shape": "hv", "color": _GREY, "width": 1}
     parameters = steps["trainable_parameters"].tolist()

@@ -39,12 +39,10 @@ class Mark:
     label: str
 
 
-MAPS = {
+MARKS = {
     SEARCH: Mark("o", "circle", BLUE, "searched map"),
     CONFIRM: Mark("D", "diamond", BLUE, "map of the nested front"),
     UNIFORM: Mark("s", "square", ORANGE, "uniform rank"),
-}
-OUTSIDE = {
     KINDS["svd"]: Mark("v", "triangle-down", _GREEN, "SVD of one large training"),
     KINDS["eva"]: Mark("P", "cross", _PINK, "EVA"),
     KINDS["adalora"]: Mark("X", "x", _SKY, "AdaLoRA"),

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 from rank_search.analysis.choice import choose
 from rank_search.analysis.comparison import uniform_rivals
-from rank_search.analysis.trials import complete, scored
+from rank_search.analysis.trials import scored
 from rank_search.core.choice import PLAIN_RULES, Rule
 from rank_search.core.module_names import kind_of, layer_of
+from rank_search.core.rivals import KINDS
 from rank_search.report.curves import shown_differences, thinned
 from rank_search.report.marks import rank_colours, short_names
 
@@ -21,16 +22,15 @@ if TYPE_CHECKING:
 def page_data(summary: Summary, called: str) -> dict[str, Any]:
     """Everything that can be hovered over, pinned or chosen.
 
-    ``called``: how a command names the study. ``maps``: every map of the space and every scored rival outside it,
-    with ``ranks`` in the order of ``modules``; ``difference`` to the best uniform map, where it is drawn; ``rival``,
-    the best uniform map of no more parameters; ``weights``, whether they are there to export. ``grid``: row and column
-    of each module. ``front``: numbers by ascending parameters, and so by score, from which a bound chooses.
-    ``choices`` of the other rules. ``compared``: trials of the verdict. ``losses``: step and mean loss until there, of
+    ``called``: how a command names the study. ``maps``: every scored map and rival, with ``ranks`` in the order of
+    ``modules``; ``difference`` to the best uniform map, where it is drawn; ``rival``, the best uniform map of no more
+    parameters; ``weights``, whether they are there to export. ``grid``: row and column of each module. ``front``:
+    numbers by ascending parameters, and so by score, from which a bound chooses. ``choices`` of the other rules.
+    ``compared``: trials of the verdict. ``losses``: step and mean loss until there, of
     what was trained.
     """
     modules = list(summary.metadata.space.shapes)
-    outside = scored(complete(summary.trials[~summary.trials["in_space"]]))
-    shown = {**scored(summary.maps), **outside}
+    shown = scored(summary.maps)
     names = dict(zip(summary.trials["number"], summary.trials["label"], strict=True))
     rivals = uniform_rivals(summary.maps, shown.values())
     known = shown_differences(summary)
@@ -38,13 +38,13 @@ def page_data(summary: Summary, called: str) -> dict[str, Any]:
     found = [
         {
             "number": trial.number,
-            "name": names[trial.number] if trial.number in outside else trial.kind,
+            "name": names[trial.number] if trial.kind in KINDS.values() else trial.kind,
             "score": trial.score,
             "se": trial.score_se,
             "difference": differences.get(trial.number),
             "seeds": trial.seeds,
             "parameters": trial.trainable_parameters,
-            "probability": None if trial.number in outside else trial.front_probability,
+            "probability": trial.front_probability,
             "ranks": [trial.ranks[module] for module in modules],
             "settings": dict(trial.settings),
             "rival": rivals.get(trial.number),

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from rank_search.core.evaluation import Split
     from rank_search.core.job import Outcome
     from rank_search.executors.protocol import Executor
-    from rank_search.study.folder import StudyFolder
+    from rank_search.study.handle import Study
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class FreshTrainings:
         split: what they are scored on.
     """
 
-    folder: StudyFolder
+    study: Study
     study_seed: int
     place: str = CONFIRMATIONS
     seeds: Callable[[int, int], tuple[int, int]] = verdict_seeds
@@ -73,7 +73,7 @@ class FreshTrainings:
         on_progress(done, total)
         for done_pack, outcomes in train_packs(executor, packs):
             for job, outcome in zip(done_pack.jobs, outcomes, strict=True):
-                self.folder.write_training(self.place, job.candidate.key, packs[done_pack], _result(job, outcome))
+                self.study.folder.write_training(self.place, job.candidate.key, packs[done_pack], _result(job, outcome))
             done += len(outcomes)
             on_progress(done, total)
 
@@ -82,11 +82,12 @@ class FreshTrainings:
         return all(self._is_on_record(candidate, repeat) for candidate in candidates for repeat in range(seeds))
 
     def _is_on_record(self, candidate: Candidate, repeat: int) -> bool:
-        return bool(self.folder.read_training(self.place, candidate.key, repeat))
+        return bool(self.study.folder.read_training(self.place, candidate.key, repeat))
 
     def _job(self, candidate: Candidate, repeat: int) -> Job:
         seed, data_seed = self.seeds(self.study_seed, repeat)
-        return Job(candidate, seed=seed, data_seed=data_seed, split=self.split)
+        large = None if candidate.source is None else self.study.trial(candidate.source).candidate
+        return Job(candidate, seed=seed, data_seed=data_seed, large=large, split=self.split)
 
 
 def _batched(candidates: Sequence[Candidate], size: int) -> Iterator[Sequence[Candidate]]:

@@ -219,7 +219,7 @@ class Search:
                     self._queue.put_back(trial, attempts)
 
     def _job(self, trial: Trial) -> Job:
-        return job_of(self.study.read_now(trial), self.config.seed, self.study.folder)
+        return job_of(self.study.read_now(trial), self.config.seed, self.study)
 
     def _rungs(self, numbers: Sequence[int]) -> Rungs:
         """Where these trials are looked at on their way."""

@@ -127,7 +127,7 @@ class RateSearch:
 
     @property
     def _trainings(self) -> FreshTrainings:
-        return FreshTrainings(self.study.folder, self.config.seed, PLACE, rate_seeds, "validation")
+        return FreshTrainings(self.study, self.config.seed, PLACE, rate_seeds, "validation")
 
     def _score(self, candidate: Candidate) -> float | None:
         """Mean of what was scored; None where the training failed."""

@@ -49,7 +49,7 @@ class Repeats:
         if len(in_round) + len(picked) < 2:  # an order of batches that one map alone has seen says nothing
             return []
         return [
-            TrialRequest(trial.candidate, trial.attributes.kind, batch_order=batch_order)
+            TrialRequest(trial.candidate, trial.attributes.kind, trial.rival, batch_order)
             for trial in picked
             if trial.candidate is not None
         ]

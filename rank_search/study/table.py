@@ -31,6 +31,7 @@ COLUMNS = (
     "ranks",
     "requested_ranks",
     "key",
+    "candidate",
     "settings",
     "seed",
     "seconds",
@@ -50,7 +51,8 @@ def trials_table(trials: Iterable[TrialRecord], space: Space) -> pd.DataFrame:
     (`rank_search.core.rivals.Rival`); ``batch_order``, 0 for a map's first training, then the round of repeats;
     ``score`` and its standard error ``score_se`` over examples; ``trainable_parameters``; ``ranks`` of the adapter
     (module → rank, zeros included) with the map's ``key``, and ``requested_ranks``, which differ where the recipe sets
-    the ranks; ``settings`` that were searched beside the ranks; ``seed``; ``seconds`` of training and evaluation, a
+    the ranks; ``candidate``, the key of what was trained; ``settings`` that it was trained at beside the ranks;
+    ``seed``; ``seconds`` of training and evaluation, a
     pack's shared out; ``nested_score`` by truncating the supernet; ``rungs``, steps → score on the way; ``finished``,
     the moment; ``failure``, its kind, and ``reason`` of one that failed. What a trial does not have is NaN or None.
     """
@@ -79,6 +81,7 @@ def trial_row(trial: TrialRecord, space: Space) -> dict[str, Any]:
         "ranks": dict(rank_map.ranks) if rank_map else None,
         "requested_ranks": dict(candidate.rank_map.ranks) if candidate else None,
         "key": rank_map.key if rank_map else None,
+        "candidate": candidate.key if candidate else None,
         "settings": dict(candidate.settings) if candidate else {},
         "seed": kept.seed,
         "seconds": kept.seconds,

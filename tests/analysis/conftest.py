@@ -11,6 +11,8 @@ from rank_search.analysis.scores import ExampleScores
 from rank_search.core.choice import Margin
 from rank_search.study.table import COLUMNS
 
+RECIPES = {"baseline:svd": "truncate", "baseline:eva": "eva", "baseline:adalora": "adalora"}
+
 
 def table(*points, kinds=None, states=None, se=0.01) -> pd.DataFrame:
     """Trials with these (score, parameters), in order; uniform maps have rank parameters / 10."""
@@ -28,7 +30,10 @@ def table(*points, kinds=None, states=None, se=0.01) -> pd.DataFrame:
             "score_se": se,
             "trainable_parameters": parameters,
             "ranks": {"w": parameters // 10},
+            "requested_ranks": {"w": parameters // 10},
+            "recipe": RECIPES.get(kind, "scratch"),
             "key": str(number),
+            "candidate": str(number),
             "settings": {},
             "seed": number,
             "seconds": 1.0,
@@ -38,7 +43,7 @@ def table(*points, kinds=None, states=None, se=0.01) -> pd.DataFrame:
         for number, ((score, parameters), kind, state) in enumerate(zip(points, kinds, states, strict=True))
     ]
     return pd.DataFrame(rows, columns=list(COLUMNS)).astype(
-        {"score": float, "score_se": float, "trainable_parameters": "Int64", "in_space": bool}
+        {"score": float, "score_se": float, "trainable_parameters": "Int64", "source": "Int64", "in_space": bool}
     )
 
 

@@ -7,9 +7,9 @@ from rank_search.analysis.maps import maps_table
 from tests.analysis.conftest import SVD, TRIALS, UNIFORM, evidence, table
 
 
-def test_trainings_are_by_map_and_order_and_rivals_outside_the_space_by_themselves() -> None:
+def test_trainings_are_by_candidate_and_order() -> None:
     trials = table((0.5, 10), (0.6, 20), (0.55, 10), (0.7, 15), kinds=["search", "search", "search", SVD])
-    trials = trials.assign(key=["a", "b", "a", "c"], batch_order=[0, 0, 1, 0])
+    trials = trials.assign(candidate=["a", "b", "a", "c"], batch_order=[0, 0, 1, 0])
     assert trainings_of(trials, maps_table(trials)) == {0: {0: 0, 1: 2}, 1: {0: 1}, 3: {0: 3}}
 
 

@@ -30,8 +30,8 @@ def test_a_map_trained_once_is_its_trial() -> None:
     assert found["se_seeds"].isna().all()
 
 
-def test_baselines_outside_the_space_are_no_maps_of_it() -> None:
-    assert maps((0.5, 10), (0.9, 5), kinds=["search", "baseline:svd"])["number"].tolist() == [0]
+def test_a_recipe_makes_another_candidate_of_the_same_ranks() -> None:
+    assert maps((0.5, 10), (0.9, 5), kinds=["search", "baseline:svd"])["number"].tolist() == [0, 1]
 
 
 def test_what_a_round_adds_to_all_scores_is_taken_out() -> None:

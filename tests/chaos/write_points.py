@@ -88,7 +88,7 @@ def study(folder: Path) -> optuna.Study:
     with bench.folder.locked():
         options = {"baselines": ["svd"], "repeats": 2, "sole_driver": True, "pack": 2}
         found = bench.search(5, Saving(), SMALL, **options)
-        FreshTrainings(bench.folder, 0).run(CANDIDATES, 1, Serial(Landscape().train), lambda *_: None)
+        FreshTrainings(bench.handle(), 0).run(CANDIDATES, 1, Serial(Landscape().train), lambda *_: None)
     return found
 
 

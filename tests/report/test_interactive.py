@@ -6,7 +6,7 @@ import pytest
 
 from rank_search.report.html import as_json
 from rank_search.report.interactive import empty, figures
-from rank_search.report.marks import FAINTEST, MAPS, OUTSIDE
+from rank_search.report.marks import FAINTEST, MARKS
 from tests.analysis.conftest import SVD, TRIALS, UNIFORM, table
 from tests.report.conftest import summary_of
 
@@ -68,7 +68,7 @@ def test_differences_are_to_the_best_uniform_map_with_the_margin_as_a_band() -> 
     assert places.keys() >= {1, 2, 3, SUMMARY.chosen.number, 6, 7, 8}  # the ladder, the choice, rivals outside
     band, zero = figure.layout.shapes
     assert (band.y0, band.y1, zero.y0) == (-0.015, 0, 0)
-    (marks,) = traces(figure, name=MAPS["search"].label)
+    (marks,) = traces(figure, name=MARKS["search"].label)
     assert all(high > 0 < low for high, low in zip(marks.error_y.array, marks.error_y.arrayminus, strict=True))
 
 
@@ -86,16 +86,14 @@ def test_the_front_is_a_staircase_through_its_maps() -> None:
     assert line.line.shape == "hv"
 
 
-@pytest.mark.parametrize(
-    ("kind", "mark"), [*MAPS.items(), *OUTSIDE.items()], ids=lambda value: value if isinstance(value, str) else ""
-)
+@pytest.mark.parametrize(("kind", "mark"), [*MARKS.items()], ids=lambda value: value if isinstance(value, str) else "")
 def test_every_kind_has_its_mark_once_in_the_legend(kind, mark) -> None:
     figure = figures(summary_of(table((0.5, 10), (0.6, 20), (0.7, 30), kinds=[UNIFORM, kind, kind])))["pareto"]
     (entry,) = traces(figure, name=mark.label)
     assert (entry.marker.symbol, entry.marker.color, entry.marker.opacity) == (mark.web, mark.colour, None)
     (marks,) = [trace for trace in traces(figure, legendgroup=mark.label) if trace.customdata is not None]
     assert (marks.marker.symbol, marks.marker.color, marks.showlegend) == (mark.web, mark.colour, False)
-    others = {other.label for other in (*MAPS.values(), *OUTSIDE.values()) if other not in (mark, MAPS[UNIFORM])}
+    others = {other.label for other in MARKS.values() if other not in (mark, MARKS[UNIFORM])}
     assert not others & {trace.name for trace in figure.data}
 
 
@@ -105,12 +103,6 @@ def test_maps_are_the_fainter_the_less_likely_they_stand_on_the_front() -> None:
     (marks,) = [trace for trace in figures(summary_of(trials, maps=maps))["pareto"].data if trace.customdata]
     assert marks.marker.opacity == (FAINTEST, (1 + FAINTEST) / 2, 1.0)
     assert marks.error_y.array is None  # bars of scores would mislead: maps are compared in pairs
-
-
-def test_baselines_outside_the_space_are_not_faint() -> None:
-    figure = figures(summary_of(table((0.5, 10), (0.9, 5), kinds=["search", SVD])))["pareto"]
-    (marks,) = [trace for trace in traces(figure, legendgroup=OUTSIDE[SVD].label) if trace.customdata]
-    assert marks.marker.opacity == (1.0,)
 
 
 def test_failed_trials_are_not_drawn() -> None:

@@ -8,9 +8,8 @@ from matplotlib.markers import MarkerStyle
 from plotly.validator_cache import ValidatorCache
 
 from rank_search.core.rivals import ADALORA, CONFIRM, EVA, SEARCH, SVD, UNIFORM
-from rank_search.report.marks import MAPS, OUTSIDE, PALETTE, rank_colours, short_names, thousands
+from rank_search.report.marks import MARKS, PALETTE, rank_colours, short_names, thousands
 
-MARKS = {**MAPS, **OUTSIDE}
 RANKS = st.lists(st.integers(0, 256), min_size=1, max_size=12)
 NAMES = st.lists(st.lists(st.sampled_from(["model", "layers", "0", "1", "q"]), min_size=1, max_size=4).map(".".join))
 
@@ -27,9 +26,7 @@ def contrast(colour: str, other: str) -> float:
 
 
 def test_every_kind_of_trial_has_one_mark() -> None:
-    """Maps of the space may stand on the front; the other rivals stand outside."""
-    assert set(MAPS) == {SEARCH, CONFIRM, UNIFORM}
-    assert set(OUTSIDE) == {SVD, EVA, ADALORA}
+    assert set(MARKS) == {SEARCH, CONFIRM, UNIFORM, SVD, EVA, ADALORA}
     for field in ("symbol", "web", "label"):
         assert len({getattr(mark, field) for mark in MARKS.values()}) == len(MARKS)
 

@@ -11,7 +11,7 @@ MAPS = [Candidate(SPACE.uniform(rank)) for rank in (1, 2)]
 
 
 def trained(bench, executor, maps=MAPS, seeds=3) -> FreshTrainings:
-    trainings = FreshTrainings(bench.folder, 0)
+    trainings = FreshTrainings(bench.handle(), 0)
     trainings.run(maps, seeds, Serial(executor.train), lambda _done, _of: None)
     return trainings
 

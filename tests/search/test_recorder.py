@@ -64,7 +64,7 @@ def started(study: Study, request: TrialRequest = PLAIN) -> Started:
     if request.rival is None:
         for name in SPACE.dimensions:
             trial.suggest_int(name, 0, 3)
-    job = job_of(study.read_now(trial), 0, study.folder)
+    job = job_of(study.read_now(trial), 0, study)
     return Started(study, trial, job, Landscape().train_one(job, Rungs()))
 
 
