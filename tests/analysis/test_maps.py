@@ -106,10 +106,7 @@ def test_history_ends_at_the_hypervolume_of_the_means() -> None:
     assert history[-1] == pytest.approx(hypervolume(maps_table(trials), (0.1, 50)))
 
 
-def test_settings_tell_maps_of_equal_ranks_apart() -> None:
+def test_trainings_of_one_candidate_are_one_map() -> None:
     trials = table((0.5, 10), (0.6, 10))
-    trials["key"] = "same"
-    trials["settings"] = [{"alpha": 1.0}, {"alpha": 2.0}]
     assert len(maps_table(trials)) == 2
-    trials["settings"] = [{"alpha": 1.0}, {"alpha": 1.0}]
-    assert len(maps_table(trials)) == 1
+    assert len(maps_table(trials.assign(candidate="same", batch_order=[0, 1]))) == 1

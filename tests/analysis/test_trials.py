@@ -45,7 +45,7 @@ def test_a_row_becomes_a_trial_under_its_number_wherever_it_stands() -> None:
     found = scored(trials)
     assert list(found) == [1, 0]
     assert replace(found[1], front_probability=0.0) == ScoredTrial(
-        1, "search", 0.7, 0.01, 20, {"w": 2}, {}, 1.0, seeds=1, front_probability=0.0
+        1, "search", 0.7, 0.01, 20, {"w": 2}, {}, 1.0, 1, 0.0, {"w": 2}, "scratch", None
     )
 
 

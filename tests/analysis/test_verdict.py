@@ -114,14 +114,14 @@ def test_a_uniform_choice_is_set_against_other_rivals_all_the_same() -> None:
     verdict = judge(comparison_of(3), values, "test", MARGIN)
     assert verdict.headline == "Uniform rank 4 (40 parameters) was chosen: no smaller map is shown to be as good."
     assert (verdict.delta, verdict.ci_low, verdict.ci_high, verdict.baseline) == (0.0, 0.0, 0.0, 3)
-    assert "Against ranks from SVD at no more parameters, the map of trial 8 (30 parameters): worse" in verdict.text
+    assert "Against the SVD at no more parameters, the truncation of trial 8 (30 parameters): worse" in verdict.text
 
 
 def test_every_rival_is_told_of_once() -> None:
     verdict = verdict_of(0.1)
     assert [comparison.role for comparison in verdict.comparisons] == ["best uniform", "uniform", "svd"]
     assert "Against uniform rank 2 (20 parameters): better, +0.1" in verdict.text
-    assert "Against ranks from SVD at no more parameters, the map of trial 7 (22 parameters): better" in verdict.text
+    assert "Against the SVD at no more parameters, the truncation of trial 7 (22 parameters): better" in verdict.text
     assert verdict.text.endswith("On 400 test examples, 3 fresh trainings each.")
     same = judge(comparison_of(4, best=2), scores(), "test", MARGIN)
     assert same.text.count("uniform rank 2") == 1
