@@ -17,9 +17,10 @@ class SpaceConfig(Section):
     ladder: tuple[Annotated[StrictInt, Field(ge=0)], ...] = Field(
         (0, 1, 2, 4, 8), description="the ranks to choose from, ascending; a module of rank 0 gets no adapter"
     )
-    group_by: Literal["layer", "block", "module"] = Field(
-        "layer",
-        description="what shares one rank: a layer, a block (attention or feed-forward of a layer), or a single module",
+    group_by: Literal["auto", "layer", "block", "module"] = Field(
+        "auto",
+        description="what shares one rank: a layer, a block (attention or feed-forward of a layer), or a single "
+        "module; auto: a module where there are no more than 400, else a layer",
     )
     targets: Literal["all-linear", "attention", "feed-forward"] | tuple[str, ...] = Field(
         "all-linear",

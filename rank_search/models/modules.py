@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from rank_search.config import StudyConfig
 
 
+_MOST_MODULES = 400  # that each get a rank of their own unless the study file says otherwise
+
+
 def linear_modules(model: nn.Module) -> dict[str, Shape]:
     """Shapes of every ``nn.Linear`` and GPT-2 ``Conv1D`` of a model, by module name; meta tensors are enough."""
     shapes = {}
@@ -64,7 +67,8 @@ def build_space(
                 field="space.ladder",
             )
     grouping: dict[str, Callable[[str], str]] = {"layer": layer_of, "block": block_of, "module": str}
-    group = grouping[settings.group_by]
+    by = settings.group_by
+    group = grouping[("module" if len(targets) <= _MOST_MODULES else "layer") if by == "auto" else by]
     dimensions: dict[str, tuple[str, ...]] = {}
     for name in targets:
         dimensions[group(name)] = (*dimensions.get(group(name), ()), name)

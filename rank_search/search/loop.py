@@ -29,7 +29,7 @@ from rank_search.study.leases import Leases
 from rank_search.study.record import TrialAttributes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from optuna.trial import Trial
 
@@ -87,7 +87,7 @@ class Search:
 
     def __post_init__(self) -> None:
         nested = self.schedule.nested.scored() if self.schedule.nested else ()
-        maker = sampler_maker(self.config.search.sampler, self.study.space, nested)
+        maker = sampler_maker(self.config.search.sampler, self.study.space, nested, self._energies)
         self.study.optuna_study.sampler = DistinctSampler(
             maker, self.config.seed, self.study.space, self.schedule.findings.budget
         )
@@ -226,6 +226,9 @@ class Search:
         if not self.config.search.early_stopping:
             return Rungs()
         return rungs_for(numbers, self.config.training.steps, self.study.space, self._trials)
+
+    def _energies(self) -> Mapping[str, Sequence[float]] | None:
+        return self.schedule.energies(self._trials())
 
     def _trials(self) -> list[TrialRecord]:
         return patiently(self.study.trials, self.progress.waiting)

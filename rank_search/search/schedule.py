@@ -11,6 +11,7 @@ from optuna.trial import TrialState
 from rank_search.core.rivals import CONFIRM, SEARCH, UNIFORM, Rivals
 from rank_search.search.nested import TRUSTED_FROM
 from rank_search.search.repeats import Repeats
+from rank_search.search.rivals.families import families
 from rank_search.search.rivals.requests import RivalRequests
 from rank_search.search.rivals.truncations import spread, truncation_path
 from rank_search.study.record import TrialRequest
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from rank_search.core.rivals import Kind
     from rank_search.core.space import Space
     from rank_search.search.nested import NestedSearch
-    from rank_search.search.rivals.requests import SpectrumOf
+    from rank_search.search.rivals.requests import Spectrum, SpectrumOf
     from rank_search.study.record import TrialRecord
 
 _STARTS = 4  # truncations of the large adapter from which the search starts
@@ -162,14 +163,30 @@ class Schedule:
         return any(all(trial.proposal.get(name) == wanted[name] for name in self.space.dimensions) for trial in trials)
 
     def _starts(self, trials: Sequence[TrialRecord]) -> list[RankMap]:
-        """Truncations of the large adapter that are maps of the space; a nested search has its own."""
+        """Maps to start from: truncations of the large adapter, and families; a nested search has its own."""
+        if self.nested is not None:
+            return []
+        budget = self.findings.budget()
+        return [
+            rank_map
+            for rank_map in [*self._truncations(trials, budget), *families(self.space)]
+            if budget is None or self.space.parameters(rank_map) <= budget
+        ]
+
+    def energies(self, trials: Sequence[TrialRecord]) -> Spectrum | None:
+        """Module → σ² of each component of the large adapter; None where there is none."""
         large = self.rivals.large_trial(trials) if "svd" in self.config.search.baselines else None
-        if large is None or self.nested is not None:
+        if large is None:
+            return None
+        return {name: [sigma**2 for sigma in sigmas] for name, sigmas in self.spectrum(large).items()}
+
+    def _truncations(self, trials: Sequence[TrialRecord], budget: int | None) -> list[RankMap]:
+        """Truncations of the large adapter that are maps of the space."""
+        large = self.rivals.large_trial(trials) if "svd" in self.config.search.baselines else None
+        if large is None:
             return []
         if large not in self._starts_by_trial:
-            energies = {name: [sigma**2 for sigma in sigmas] for name, sigmas in self.spectrum(large).items()}
-            path = truncation_path(energies, self.space)
-            budget = self.findings.budget()
+            path = truncation_path(self.energies(trials) or {}, self.space)
             within = [rank_map for rank_map in path if budget is None or self.space.parameters(rank_map) <= budget]
             self._starts_by_trial[large] = spread(within, self.space, _STARTS)
         return self._starts_by_trial[large]

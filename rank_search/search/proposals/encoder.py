@@ -9,16 +9,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from rank_search.search.proposals.energy_model import EnergyModel
 from rank_search.search.proposals.score_model import NestedModel
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from torch import Tensor
 
     from rank_search.core.space import Space
 
 _LEAST = 3  # nested scores that say something
+_DRAWN = 256  # maps by chance, whose spread is the unit of what energies say
+_SWAPS = 64  # of a proposal, that are looked at
 
 Proposal = dict[str, float]
 
@@ -33,9 +36,16 @@ class Encoder:
         space: what is searched.
         nested: proposals with their nested scores, if there are any. What these say of a map is then the last
             feature but one.
+        energies: module → weight of each component, such as σ² of a large training's change. Where there are no
+            nested scores, what these say of a map is the last feature but one.
     """
 
-    def __init__(self, space: Space, nested: Sequence[tuple[Mapping[str, float], float]] = ()) -> None:
+    def __init__(
+        self,
+        space: Space,
+        nested: Sequence[tuple[Mapping[str, float], float]] = (),
+        energies: Mapping[str, Sequence[float]] | None = None,
+    ) -> None:
         self.space = space
         self.names = {*space.dimensions, *space.joint}
         self._most = float(space.most_parameters)
@@ -45,14 +55,18 @@ class Encoder:
         self._unit = float(min(costs.values()) * next(rank for rank in space.ladder if rank))
         self._costs = np.array([costs[name] for name in space.dimensions], dtype=float)
         self._log_most = math.log1p(self._most / self._unit)
-        self._expected: NestedModel | None = None
+        self._expected: Callable[[Tensor], Tensor] | None = None
         if len(nested) >= _LEAST:
             proposals, scores = zip(*nested, strict=True)
             self._expected = NestedModel(self.ranks(proposals), np.array(scores), len(space.ladder))
+        elif energies is not None:
+            draw = np.random.default_rng(0)
+            drawn = self.ranks([self.drawn(draw) for _ in range(_DRAWN)])
+            self._expected = EnergyModel(space, energies, drawn)
 
     @property
     def expects(self) -> bool:
-        """Whether points hold what nested scores say."""
+        """Whether points hold what nested scores, or energies, say."""
         return self._expected is not None
 
     def points(self, proposals: Sequence[Mapping[str, float]]) -> Tensor:
@@ -117,19 +131,30 @@ class Encoder:
         return proposal
 
     def neighbours(self, proposal: Proposal, draw: np.random.Generator) -> list[Proposal]:
-        """One rung up or down in each dimension, and each joint setting drawn near where it is."""
+        """One rung up or down in each dimension, some swaps, and each joint setting drawn near where it is."""
         top = len(self.space.ladder) - 1
         found = []
         for name in self.space.dimensions:
             found += [
                 {**proposal, name: proposal[name] + step} for step in (-1, 1) if 0 <= proposal[name] + step <= top
             ]
+        found += self._swaps(proposal, draw)
         for name, setting in self.space.joint.items():
             share = _share(proposal[name], setting.low, setting.high, log=setting.log)
             near = 1 - share if setting.switch else float(np.clip(share + draw.normal(0, 0.1), 0, 1))
             value = _value(near, setting.low, setting.high, log=setting.log, whole=setting.switch)
             found.append({**proposal, name: value})
         return found
+
+    def _swaps(self, proposal: Proposal, draw: np.random.Generator) -> list[Proposal]:
+        """One dimension a rung down and another one a rung up, some of all such pairs."""
+        top = len(self.space.ladder) - 1
+        lower = [name for name in self.space.dimensions if proposal[name] > 0]
+        higher = [name for name in self.space.dimensions if proposal[name] < top]
+        pairs = [(down, up) for down in lower for up in higher if down != up]
+        if len(pairs) > _SWAPS:
+            pairs = [pairs[i] for i in draw.choice(len(pairs), _SWAPS, replace=False)]
+        return [{**proposal, down: proposal[down] - 1, up: proposal[up] + 1} for down, up in pairs]
 
 
 def _share(value: float, low: float, high: float, *, log: bool) -> float:

@@ -78,27 +78,34 @@ SAMPLERS: Mapping[str, Maker] = {
 }
 
 
-def sampler_maker(kind: str, space: Space, nested: Sequence[tuple[Mapping[str, float], float]] = ()) -> Maker:
+def sampler_maker(
+    kind: str,
+    space: Space,
+    nested: Sequence[tuple[Mapping[str, float], float]] = (),
+    energies: Callable[[], Mapping[str, Sequence[float]] | None] = lambda: None,
+) -> Maker:
     """What makes a sampler of a kind.
 
     Args:
         kind: ``nehvi``, or a key of `SAMPLERS`.
         space: what is searched.
         nested: proposals with their nested scores, which ``nehvi`` starts from.
+        energies: module → weight of each component, which ``nehvi`` starts from without nested scores, as soon as they
+            are known; None before that.
     """
     if kind != "nehvi":
         return SAMPLERS[kind]
 
     @cache
-    def encoder() -> Encoder:
+    def encoder(*, knows_energies: bool) -> Encoder:
         from rank_search.search.proposals.encoder import Encoder
 
-        return Encoder(space, nested)
+        return Encoder(space, nested, energies() if knows_energies else None)
 
     def cost_aware(seed: int, budget: int | None) -> BaseSampler:
         from rank_search.search.proposals.cost_aware import CostAwareSampler  # BoTorch, which only proposals wait for
 
-        return CostAwareSampler(seed, encoder(), budget)
+        return CostAwareSampler(seed, encoder(knows_energies=energies() is not None), budget)
 
     return cost_aware
 
