@@ -28,7 +28,7 @@ import numpy as np
 import pandas as pd
 import typer
 
-from rank_search.analysis.choice import choose, in_doubt
+from rank_search.analysis.choice import choose, contested
 from rank_search.analysis.evidence import Evidence, trainings_of
 from rank_search.analysis.looks import level, looks
 from rank_search.analysis.maps import maps_table
@@ -46,7 +46,7 @@ OUT = Path("reports/benchmarks")
 SEEDS = (1, 2, 3, 5, 10)
 _DEMO = 0.0022  # what a seed shifts a map by in the demo's verdict, by analysis of variance
 OTHERS = 20  # maps of a study beside the uniform ones
-ROUNDS, IN_ROUND = 3, 4  # repeats of a study, and the maps in each
+REPEATS = 12  # of a study
 RULES = ("as-good-as-best", "within-one-se")
 
 
@@ -126,10 +126,18 @@ class Simulated:
         self._rows: list[dict[str, Any]] = []
         for place in self.places:
             self._train(place, 0)
-        for order in range(1, ROUNDS + 1):
-            doubtful = [number for number in in_doubt(self.evidence()) if mix.parameters[self.places[number]] > 0]
-            for number in doubtful[:IN_ROUND]:
+        orders = {number: {0} for number in range(len(self.places))}
+        left = REPEATS
+        while left:
+            adapted = {number for number in orders if mix.parameters[self.places[number]] > 0}
+            one, other = next(pair for pair in contested(self.evidence()) if adapted.issuperset(pair))
+            missing = [(one, order) for order in orders[other] - orders[one]]
+            missing = missing or [(other, order) for order in orders[one] - orders[other]]
+            new = 1 + max(max(known) for known in orders.values())
+            for number, order in (missing or [(other, new), (one, new)])[:left]:
                 self._train(self.places[number], order)
+                orders[number].add(order)
+                left -= 1
 
     def _train(self, place: int, order: int) -> None:
         searched, selected = self.mix.training(place, self._parts, self._draw)

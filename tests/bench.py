@@ -13,7 +13,7 @@ from tempfile import mkdtemp
 import optuna
 import pandas as pd
 
-from rank_search.analysis.choice import choose, in_doubt
+from rank_search.analysis.choice import choose, contested
 from rank_search.analysis.evidence import study_evidence
 from rank_search.analysis.maps import probabilities, study_maps
 from rank_search.config import StudyConfig
@@ -224,10 +224,10 @@ class Bench:
         def spectrum(trial: int) -> dict[str, list[float]]:
             return (executor or Landscape()).spectrum(self.folder.adapter(trial))
 
-        def doubtful() -> list[int]:
-            return in_doubt(study_evidence(study))
+        def pairs_in_doubt() -> list[tuple[int, int]]:
+            return contested(study_evidence(study))
 
-        findings = Findings(front_probability, doubtful, chosen_parameters, lambda: None)
+        findings = Findings(front_probability, pairs_in_doubt, chosen_parameters, lambda: None)
         return Schedule(config, study.space, spectrum, findings, nested)
 
     def study(self) -> optuna.Study:

@@ -117,22 +117,26 @@ def walks(evidence: Evidence) -> list[Walk]:
     return [walk(test, evidence.margin) for test in evidence.tests]
 
 
-def in_doubt(evidence: Evidence) -> list[int]:
-    """Numbers of the maps whose further training would settle the choice soonest.
+def contested(evidence: Evidence) -> list[tuple[int, int]]:
+    """Pairs of maps, by their numbers, whose comparison decides what is chosen; the most urgent first.
 
-    The best map of each front, with which all are compared; then the maps at which the tests stopped, and those that
-    would come next; then all others, the likeliest on the front first.
+    The map at which each test stopped, and those that would come next, against the best map of its front, unless it is
+    shown to be worse than that by more than the margin; then all other maps, the likeliest on the front first.
     """
-    best: list[int] = []
-    others: list[Sequence[int]] = []
+    urgent: list[list[tuple[int, int]]] = []
     for made in walks(evidence):
         passed = sum(step.is_as_good for step in made.steps)
-        best += made.test.front[-1:]
-        others.append(made.test.front[:-1][::-1][passed:])
-    turns = max(map(len, others), default=0)
-    contested = [maps[turn] for turn in range(turns) for maps in others if turn < len(maps)]
+        waiting = [(number, made.test.front[-1]) for number in made.test.front[:-1][::-1][passed:]]
+        failed = next((step.difference for step in made.steps if not step.is_as_good), None)
+        is_settled = failed is not None and failed.interval(_LEVEL)[1] < -evidence.margin
+        urgent.append([] if is_settled else waiting)
+    turns = max(map(len, urgent), default=0)
+    by_turn = [pairs[turn] for turn in range(turns) for pairs in urgent if turn < len(pairs)]
+    if not evidence.front:
+        return by_turn
+    best = evidence.front[-1].number
     likely = evidence.maps.sort_values(["front_probability", "number"], ascending=[False, True])["number"].tolist()
-    return list(dict.fromkeys([*best, *contested, *map(int, likely)]))
+    return list(dict.fromkeys([*by_turn, *((int(number), best) for number in likely if number != best)]))
 
 
 def _as_good_as_best(evidence: Evidence) -> ScoredTrial:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rank_search.analysis.choice import choose, in_doubt
+from rank_search.analysis.choice import choose, contested
 from rank_search.analysis.evidence import study_evidence
 from rank_search.analysis.maps import probabilities, study_maps
 from rank_search.analysis.slope import search_budget
@@ -38,8 +38,8 @@ def make_schedule(
     def front_probability() -> dict[int, float]:
         return probabilities(study_maps(study))
 
-    def doubtful() -> list[int]:
-        return in_doubt(study_evidence(study))
+    def pairs_in_doubt() -> list[tuple[int, int]]:
+        return contested(study_evidence(study))
 
     def chosen_parameters() -> int | None:
         evidence = study_evidence(study)
@@ -49,5 +49,5 @@ def make_schedule(
         return search_budget(study_evidence(study), study.space)
 
     prior = read_prior(config, study.space)
-    findings = Findings(front_probability, doubtful, chosen_parameters, budget)
+    findings = Findings(front_probability, pairs_in_doubt, chosen_parameters, budget)
     return Schedule(config, study.space, spectrum, findings, nested, prior)

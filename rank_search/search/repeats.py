@@ -1,4 +1,4 @@
-"""Repeats: maps that the choice is in doubt about are trained again, side by side, on batches in another order."""
+"""Repeats: two maps between which the choice is in doubt are trained again, on batches in other orders."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from optuna.trial import TrialState
 from rank_search.study.record import TrialRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from rank_search.core.candidate import Candidate
     from rank_search.study.record import TrialRecord
 
-_LEAST_ROUND = 3  # repeats of a round, where so many are left: the best map, and those that it is compared with
+    Orders = dict[Candidate, set[int]]  # of batches, that trainings of each candidate were started on
 
 
 @dataclass(frozen=True)
@@ -24,45 +24,59 @@ class Repeats:
 
     Attributes:
         planned: how many there will be.
-        in_doubt: numbers of the maps whose further training would settle the choice soonest, these first.
+        contested: pairs of maps, by their numbers, whose comparison decides what is chosen; the most urgent first.
     """
 
     planned: int
-    in_doubt: Callable[[], Sequence[int]]
+    contested: Callable[[], Sequence[tuple[int, int]]]
 
     def next_round(self, trials: Sequence[TrialRecord]) -> list[TrialRequest]:
-        """The next round of repeats: the maps that the choice is in doubt about, on batches of their own.
+        """The next round of repeats: those that give the most urgent comparison one more pair, or several.
 
-        All maps of a round share its order of batches and its seed, as those of the first trainings do, so that they
-        are compared in pairs. Half of what is left is one round, as what it comes to says where the next is needed. A
-        last single repeat joins the round before it. Empty while a round is trained, and when all are.
+        A map that was trained on fewer orders of batches than the other catches up, so that the trainings of that one
+        are used again; two maps that were trained on the same ones are both trained on a new one. What a round comes to
+        says which comparison is urgent then. Empty while a round is trained, and when all are.
         """
         repeated = [trial for trial in trials if trial.attributes.batch_order]
         left = self.planned - len(repeated)
         if left <= 0 or any(trial.state == TrialState.RUNNING for trial in repeated):
             return []
-        last = max((trial.attributes.batch_order for trial in repeated), default=0)
-        batch_order = last if left == 1 else last + 1
-        in_round = {trial.candidate for trial in repeated if trial.attributes.batch_order == batch_order}
-        by_doubt = self._by_doubt(trials, without=in_round)
-        picked = by_doubt[: min(left, max(_LEAST_ROUND, left // 2))]
-        if len(in_round) + len(picked) < 2:  # an order of batches that one map alone has seen says nothing
-            return []
-        return [
-            TrialRequest(trial.candidate, trial.attributes.kind, trial.rival, batch_order)
-            for trial in picked
-            if trial.candidate is not None
-        ]
-
-    def _by_doubt(self, trials: Sequence[TrialRecord], without: set[Candidate | None]) -> list[TrialRecord]:
-        """First trainings of the maps in doubt.
-
-        The untrained model is left out: it scores the same each time.
-        """
         by_number = {trial.number: trial for trial in trials}
-        first = [by_number[number] for number in self.in_doubt() if number in by_number]
-        return [
-            trial
-            for trial in first
-            if trial.candidate is not None and trial.candidate.rank_map.adapted and trial.candidate not in without
-        ]
+        orders = _orders(trials)
+        for pair in self.contested():
+            maps = [by_number[number] for number in pair if number in by_number and _can_repeat(by_number[number])]
+            if len(maps) == 2 and (requests := _one_more_pair(maps[0], maps[1], orders, left)):
+                return requests
+        return []
+
+
+def _can_repeat(trial: TrialRecord) -> bool:
+    """Whether another training says more: the untrained model scores the same each time."""
+    return trial.candidate is not None and bool(trial.candidate.rank_map.adapted)
+
+
+def _orders(trials: Iterable[TrialRecord]) -> Orders:
+    found: Orders = {}
+    for trial in trials:
+        if trial.candidate is not None:
+            found.setdefault(trial.candidate, set()).add(trial.attributes.batch_order)
+    return found
+
+
+def _one_more_pair(one: TrialRecord, other: TrialRecord, orders: Orders, left: int) -> list[TrialRequest]:
+    """Repeats after which two maps have more orders of batches in common; none where too few are left for it."""
+    assert one.candidate is not None and other.candidate is not None  # noqa: S101, PT018  # both can be repeated
+    of_one, of_other = orders[one.candidate], orders[other.candidate]
+    if behind := of_other - of_one:
+        return [_request(one, order) for order in sorted(behind)[:left]]
+    if behind := of_one - of_other:
+        return [_request(other, order) for order in sorted(behind)[:left]]
+    if left < 2:
+        return []
+    new = 1 + max(max(known) for known in orders.values())
+    return [_request(other, new), _request(one, new)]
+
+
+def _request(trial: TrialRecord, batch_order: int) -> TrialRequest:
+    assert trial.candidate is not None  # noqa: S101  # it can be repeated
+    return TrialRequest(trial.candidate, trial.attributes.kind, trial.rival, batch_order)

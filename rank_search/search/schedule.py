@@ -36,13 +36,13 @@ class Findings:
 
     Attributes:
         front_probability: number of each finished trial in the space → how likely its map is on the front.
-        in_doubt: numbers of the maps whose further training would settle the choice soonest, these first.
+        contested: pairs of maps, by their numbers, whose comparison decides what is chosen; the most urgent first.
         chosen_parameters: parameters of the map that the study's rule chooses; None where nothing has a score.
         budget: parameters that a map may have at most that is still to be proposed; None for no bound.
     """
 
     front_probability: Callable[[], Mapping[int, float]]
-    in_doubt: Callable[[], Sequence[int]]
+    contested: Callable[[], Sequence[tuple[int, int]]]
     chosen_parameters: Callable[[], int | None]
     budget: Callable[[], int | None]
 
@@ -133,7 +133,7 @@ class Schedule:
     @cached_property
     def repeats(self) -> Repeats:
         """The repeats."""
-        return Repeats(self.config.search.repeats_planned, self.findings.in_doubt)
+        return Repeats(self.config.search.repeats_planned, self.findings.contested)
 
     def _request(self, rank_map: RankMap, kind: Kind) -> TrialRequest:
         """A trial in the space, at the study file's own settings."""

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rank_search.analysis.choice import choose, in_doubt, walk, walks
+from rank_search.analysis.choice import choose, contested, walk, walks
 from rank_search.analysis.evidence import FrontTest
 from rank_search.analysis.scores import ExampleScores
 from rank_search.core.choice import DEFAULT_RULE, PLAIN_RULES, Rule
@@ -68,7 +68,7 @@ def test_nothing_is_shown_without_scores_by_example() -> None:
     known = evidence(STUDY, "0.2", selection=False)
     unknown = type(known)(known.trials, known.maps, ExampleScores({}, lambda _: ()), None, known.accepted)
     assert choose(unknown, Rule(DEFAULT_RULE)).number == 5
-    assert sorted(in_doubt(unknown)) == [0, 1, 2, 3, 4, 5]
+    assert sorted({number for pair in contested(unknown) for number in pair}) == [0, 1, 2, 3, 4, 5]
 
 
 @pytest.mark.parametrize(("noise", "trial"), [(0.02, 5), (0.4, 2)])
@@ -77,9 +77,17 @@ def test_within_one_se_uses_the_error_of_the_paired_difference(noise, trial) -> 
     assert choose(evidence(STUDY, noise=noise), Rule("within-one-se")).number == trial
 
 
-def test_doubt_is_about_the_best_map_and_those_at_which_the_test_stopped() -> None:
-    assert in_doubt(evidence(STUDY, "0.012"))[:3] == [5, 1, 0]  # 4 and 2 are shown to be as good
-    assert in_doubt(evidence(STUDY, "0.001")) == [5, 4, 2, 1, 0, 3]
+def test_doubt_is_about_the_map_at_which_the_test_stopped_and_the_best_one() -> None:
+    assert contested(evidence(STUDY, "0.012", noise=0.4))[0][1] == 5
+    unknown = contested(evidence(STUDY, "0.001", noise=0.4))
+    assert unknown[:4] == [(4, 5), (2, 5), (1, 5), (0, 5)]
+
+
+def test_a_map_that_is_shown_to_be_worse_needs_no_more_trainings() -> None:
+    """4 and 2 are shown to be as good, 1 to be worse: nothing is in doubt, and the likeliest maps come first."""
+    found = evidence(STUDY, "0.012")
+    likely = found.maps.sort_values(["front_probability", "number"], ascending=[False, True])["number"].tolist()
+    assert contested(found) == [(number, 5) for number in likely if number != 5]
 
 
 @settings(max_examples=25)

@@ -1,4 +1,4 @@
-"""Which maps are trained again, in which round."""
+"""Which maps are trained again, on which orders of batches."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from optuna.trial import TrialState
 
-from rank_search.core.rivals import SEARCH, UNIFORM
+from rank_search.core.candidate import Candidate
+from rank_search.core.rivals import EVA, SEARCH, UNIFORM, Rival
 from rank_search.search.repeats import Repeats
 from rank_search.study.record import TrialAttributes, TrialRecord, TrialRequest
 from tests.bench import SPACE
@@ -34,64 +35,70 @@ def repeated(requests: list[TrialRequest], trials: list[TrialRecord], **changes)
     return [*trials, *started]
 
 
-def repeats(planned: int, in_doubt) -> Repeats:
-    return Repeats(planned, lambda: list(in_doubt))
+def repeats(planned: int, *pairs) -> Repeats:
+    return Repeats(planned, lambda: list(pairs))
 
 
-def all_rounds(plan: Repeats, trials: list[TrialRecord]) -> list[list[TrialRequest]]:
-    rounds = []
-    while requests := plan.next_round(trials):
-        rounds.append(requests)
-        trials = repeated(requests, trials)
-    return rounds
+def places(requests: list[TrialRequest]) -> list[tuple[int, int]]:
+    """Number of the map, and order of batches, of each."""
+    return [(CANDIDATES.index(request.candidate), request.batch_order) for request in requests]
 
 
-def test_maps_come_in_the_order_of_doubt() -> None:
-    requests = repeats(3, [4, 1, 3, 0]).next_round(first_trainings(5))
-    assert [request.candidate for request in requests] == [CANDIDATES[4], CANDIDATES[1], CANDIDATES[3]]
+def test_two_maps_that_were_trained_alike_are_trained_on_a_new_order() -> None:
+    trials = first_trainings(3)
+    first = repeats(4, (1, 2), (0, 2)).next_round(trials)
+    assert places(first) == [(2, 1), (1, 1)]
+    second = repeats(4, (1, 2), (0, 2)).next_round(repeated(first, trials))
+    assert places(second) == [(2, 2), (1, 2)]
 
 
-def test_repeat_is_the_same_candidate_for_the_same_reason_on_other_batches() -> None:
+def test_a_map_that_comes_later_catches_up_on_the_orders_of_the_other() -> None:
+    """The trainings of the best map are used again."""
+    trials = first_trainings(3)
+    for _ in range(2):
+        trials = repeated(repeats(9, (1, 2)).next_round(trials), trials)
+    assert places(repeats(9, (0, 2)).next_round(trials)) == [(0, 1), (0, 2)]
+    assert places(repeats(5, (0, 2)).next_round(trials)) == [(0, 1)]  # one is left
+    assert places(repeats(9, (2, 0)).next_round(trials)) == [(0, 1), (0, 2)]  # whichever of the two it is
+
+
+def test_repeat_is_the_same_candidate_for_the_same_reason() -> None:
     trials = [trial(0, CANDIDATES[0], kind=UNIFORM), replace(trial(1, CANDIDATES[1]), score=0.5)]
-    requests = repeats(2, [0, 1]).next_round(trials)
-    assert requests == [
-        TrialRequest(CANDIDATES[0], UNIFORM, batch_order=1),
+    assert repeats(2, (0, 1)).next_round(trials) == [
         TrialRequest(CANDIDATES[1], SEARCH, batch_order=1),
+        TrialRequest(CANDIDATES[0], UNIFORM, batch_order=1),
     ]
 
 
-@given(st.integers(0, 40), st.permutations(range(16)), st.integers(2, 16))
-def test_rounds_stay_within_the_plan_and_repeat_no_map_on_the_same_batches(planned, order, count) -> None:
-    rounds = all_rounds(repeats(planned, [number for number in order if number < count]), first_trainings(count))
-    assert sum(len(requests) for requests in rounds) <= planned
-    pairs = [(request.candidate, request.batch_order) for requests in rounds for request in requests]
-    assert len(set(pairs)) == len(pairs)
-    orders = [request.batch_order for requests in rounds for request in requests]
-    assert orders == sorted(orders)
-    assert all(orders.count(order) >= 2 for order in orders)
-    assert sorted(set(orders)) == list(range(1, len(set(orders)) + 1))
+def test_a_rival_outside_the_space_is_repeated_as_what_it_is() -> None:
+    eva = Candidate(SPACE.uniform(2), recipe="eva")
+    kept = TrialAttributes(kind=EVA, recipe="eva", requested_ranks=dict(eva.rank_map.ranks))
+    trials = [*first_trainings(1), TrialRecord(1, TrialState.COMPLETE, {}, eva, kept)]
+    (request, _) = repeats(2, (0, 1)).next_round(trials)
+    assert request == TrialRequest(eva, EVA, Rival(EVA, "eva", 2), 1)
 
 
-@pytest.mark.parametrize(
-    ("planned", "sizes"), [(0, []), (1, []), (2, [2]), (6, [3, 3]), (7, [3, 3, 1]), (8, [4, 3, 1]), (16, [8, 4, 3, 1])]
+@given(
+    st.integers(0, 30),
+    st.lists(st.tuples(st.integers(0, 7), st.integers(0, 7)).filter(lambda pair: pair[0] != pair[1]), max_size=20),
 )
-def test_many_repeats_are_several_rounds_of_half_of_what_is_left(planned, sizes) -> None:
-    plan = repeats(planned, range(16))
-    assert [len(requests) for requests in all_rounds(plan, first_trainings(16))] == sizes
-
-
-def test_a_last_single_repeat_joins_the_round_before_it() -> None:
-    """A raised plan leaves one over; it takes the map that has not seen these batches."""
-    trials = first_trainings(3)
-    trials = repeated(repeats(2, range(3)).next_round(trials), trials)
-    (request,) = repeats(3, range(3)).next_round(trials)
-    assert (request.candidate, request.batch_order) == (CANDIDATES[2], 1)
+def test_repeats_stay_within_the_plan_and_none_is_alone_on_its_order(planned, pairs) -> None:
+    trials = first_trainings(8)
+    for i in range(40):
+        turn = pairs[i % len(pairs) :] + pairs[: i % len(pairs)] if pairs else []
+        trials = repeated(repeats(planned, *turn).next_round(trials), trials)
+    again = [(CANDIDATES.index(one.candidate), one.attributes.batch_order) for one in trials[8:]]
+    assert len(again) <= planned
+    assert len(set(again)) == len(again)
+    orders = [order for _, order in again]
+    assert sorted(set(orders)) == list(range(1, len(set(orders)) + 1))
+    assert all(orders.count(order) >= 2 for order in orders)
+    assert not pairs or len(again) >= planned - 1
 
 
 def test_nothing_is_picked_while_a_round_is_trained() -> None:
-    """What it comes to says where the next round is needed."""
-    plan = repeats(8, range(6))
-    trials = first_trainings(6)
+    """What it comes to says which comparison is urgent then."""
+    plan, trials = repeats(8, (0, 1)), first_trainings(2)
     requests = plan.next_round(trials)
     assert plan.next_round(repeated(requests, trials, state=TrialState.RUNNING)) == []
     assert plan.next_round(repeated(requests, trials))
@@ -99,19 +106,12 @@ def test_nothing_is_picked_while_a_round_is_trained() -> None:
 
 @pytest.mark.parametrize("state", [TrialState.FAIL, TrialState.COMPLETE])
 def test_failed_repeats_count_too(state) -> None:
-    plan = repeats(2, range(4))
-    trials = first_trainings(4)
+    plan, trials = repeats(2, (0, 1)), first_trainings(2)
     assert plan.next_round(repeated(plan.next_round(trials), trials, state=state)) == []
 
 
-def test_untrained_model_and_maps_without_a_score_are_left_out() -> None:
+def test_the_untrained_model_is_left_out() -> None:
     untrained = SPACE.candidate(dict.fromkeys(SPACE.dimensions, 0))
-    failed = trial(3, CANDIDATES[3], state=TrialState.FAIL)  # nothing is known of it, so nobody doubts
-    trials = [trial(0, untrained), trial(1, CANDIDATES[1]), trial(2, CANDIDATES[2]), failed]
-    requests = repeats(4, [0, 2, 1]).next_round(trials)
-    assert [request.candidate for request in requests] == [CANDIDATES[2], CANDIDATES[1]]
-
-
-def test_one_map_alone_is_not_repeated() -> None:
-    """An order of batches that one map alone has seen says nothing of the others."""
-    assert repeats(4, [0]).next_round(first_trainings(1)) == []
+    trials = [trial(0, untrained), trial(1, CANDIDATES[1]), trial(2, CANDIDATES[2])]
+    assert places(repeats(4, (0, 2), (1, 2)).next_round(trials)) == [(2, 1), (1, 1)]
+    assert repeats(4, (0, 2)).next_round(trials) == []
