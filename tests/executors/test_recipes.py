@@ -5,6 +5,7 @@ import dataclasses
 import pytest
 import torch
 
+from rank_search.core.candidate import Candidate
 from rank_search.core.errors import TrainingFailed
 from rank_search.core.job import FineTuned, no_callback
 from rank_search.core.ranks import RankMap
@@ -56,6 +57,31 @@ def test_truncations_are_scored_side_by_side_as_saved(executor, small_space, lar
         outcome.save_adapter(tmp_path / str(i))
         again = executor.evaluate(tmp_path / str(i), "validation")
         assert again.score == pytest.approx(outcome.evaluation.score, abs=1e-6)
+
+
+def test_what_is_truncated_is_trained_first_where_it_is_not_on_disk(executor, small_space, large) -> None:
+    """On fresh seeds, and once for all truncations of it."""
+    first = Candidate(small_space.uniform(4))
+    maps = [small_space.uniform(1), small_space.uniform(2)]
+    cut = made(executor, *(job_for(ranks, 0, 0, recipe="truncate", large=first) for ranks in maps))
+    of_folder = made(executor, *(job_for(ranks, 0, 0, recipe="truncate", source=large[0]) for ranks in maps))
+    for one, other in zip(cut, of_folder, strict=True):
+        assert one.evaluation.score == pytest.approx(other.evaluation.score, abs=1e-5)
+    (elsewhere,) = made(executor, job_for(maps[0], 1, 1, recipe="truncate", large=first))
+    assert elsewhere.evaluation.values != cut[0].evaluation.values
+    (nothing,) = made(executor, job_for(maps[0], 0, 0, recipe="truncate"))
+    assert "the adapter that it truncates is not on record" in str(nothing)
+
+
+def test_a_truncation_is_trained_on_for_its_own_steps(executor, small_space, large) -> None:
+    ranks = small_space.uniform(1)
+    job = job_for(ranks, 0, 0, recipe="recover", source=large[0], settings={"steps": 9})
+    recovered, cut = made(executor, job, job_for(ranks, 0, 0, recipe="truncate", source=large[0]))
+    assert (len(recovered.losses), len(cut.losses)) == (9, 0)
+    assert recovered.rank_map in (None, ranks)
+    assert recovered.evaluation.values != cut.evaluation.values
+    (scratch,) = made(executor, job_for(ranks, 0, 0, settings={"steps": 9}))
+    assert recovered.losses[0] < scratch.losses[0]  # it starts from what the large training has learned
 
 
 def test_spectrum_names_every_adapted_module(executor, small_space, large) -> None:
