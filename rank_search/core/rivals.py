@@ -1,8 +1,10 @@
 """Rivals: the candidates that cost no search, which every study trains and every searched map has to beat.
 
-The uniform ladder, truncations of one large training by SVD, EVA's redistribution, AdaLoRA. Which of them a study
-wants follows from its space and its study file alone. The maps of all but the uniform ladder have a rank of their own
-for every module, which the study's space need not hold: their trials have no parameters that a sampler could see.
+The uniform ladder; truncations of one large training by SVD, and their ranks trained from scratch; families of modules;
+EVA's redistribution; AdaLoRA. Which of them a study wants follows from its space and its study file alone. Truncations,
+EVA and AdaLoRA are outside the space: their adapters come about in other ways than those that a sampler proposes, and
+have a rank of their own for every module, so their trials have no parameters that a sampler could see. A rule may choose
+any of them.
 """
 
 from __future__ import annotations
@@ -16,12 +18,23 @@ if TYPE_CHECKING:
     from rank_search.core.candidate import Recipe
     from rank_search.core.space import Space
 
-Kind = Literal["search", "confirm", "baseline:uniform", "baseline:svd", "baseline:eva", "baseline:adalora"]
+Kind = Literal[
+    "search",
+    "confirm",
+    "baseline:uniform",
+    "baseline:svd",
+    "baseline:retrained",
+    "baseline:family",
+    "baseline:eva",
+    "baseline:adalora",
+]
 
-SEARCH: Kind = "search"  # proposed by the sampler, or a map that the search starts from
+SEARCH: Kind = "search"  # proposed by the sampler, or the prior of the study file
 CONFIRM: Kind = "confirm"  # picked by nested scores
 UNIFORM: Kind = "baseline:uniform"
 SVD: Kind = "baseline:svd"
+RETRAINED: Kind = "baseline:retrained"  # the ranks of a truncation, trained from scratch
+FAMILY: Kind = "baseline:family"  # modules of one kind, or of one part of the model
 EVA: Kind = "baseline:eva"
 ADALORA: Kind = "baseline:adalora"
 KINDS: dict[str, Kind] = {"svd": SVD, "eva": EVA, "adalora": ADALORA}  # by their name in the study file

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from optuna.trial import TrialState
 
-from rank_search.core.rivals import CONFIRM, SEARCH, UNIFORM, Rivals
+from rank_search.core.rivals import CONFIRM, FAMILY, RETRAINED, SEARCH, UNIFORM, Rivals
 from rank_search.search.nested import TRUSTED_FROM
 from rank_search.search.repeats import Repeats
 from rank_search.search.rivals.families import families
@@ -109,9 +109,9 @@ class Schedule:
             return self._request(*pair)
         if (rival := self.rivals.next(trials)) is not None:
             return rival
-        starts = (rank_map for rank_map in self._starts(trials) if not self._is_started(rank_map, trials))
+        starts = (start for start in self._starts(trials) if not self._is_started(start[0], trials))
         if room and (start := next(starts, None)) is not None:
-            return self._request(start, SEARCH)
+            return self._request(*start)
         if room and (candidate := self._nested_candidate(trials)) is not None:
             return self._request(candidate, CONFIRM)
         return None
@@ -162,16 +162,14 @@ class Schedule:
         wanted = self.space.proposal(rank_map)
         return any(all(trial.proposal.get(name) == wanted[name] for name in self.space.dimensions) for trial in trials)
 
-    def _starts(self, trials: Sequence[TrialRecord]) -> list[RankMap]:
+    def _starts(self, trials: Sequence[TrialRecord]) -> list[tuple[RankMap, Kind]]:
         """Maps to start from: truncations of the large adapter, and families; a nested search has its own."""
         if self.nested is not None:
             return []
         budget = self.findings.budget()
-        return [
-            rank_map
-            for rank_map in [*self._truncations(trials, budget), *families(self.space)]
-            if budget is None or self.space.parameters(rank_map) <= budget
-        ]
+        starts = [(rank_map, RETRAINED) for rank_map in self._truncations(trials, budget)]
+        starts += [(rank_map, FAMILY) for rank_map in families(self.space)]
+        return [start for start in starts if budget is None or self.space.parameters(start[0]) <= budget]
 
     def energies(self, trials: Sequence[TrialRecord]) -> Spectrum | None:
         """Module → σ² of each component of the large adapter; None where there is none."""
