@@ -10,21 +10,24 @@ from rank_search.analysis.slope import slope
 
 if TYPE_CHECKING:
     from rank_search.analysis.evidence import Evidence
+    from rank_search.analysis.search_gain import SearchGain
     from rank_search.core.rates import LearningRates
 
 _LEAST = 10.0  # examples that the best uniform map gets wrong, below which maps can't be told apart
 
 
-def remarks(evidence: Evidence, rates: LearningRates | None) -> list[str]:
+def remarks(evidence: Evidence, rates: LearningRates | None, gain: SearchGain | None = None) -> list[str]:
     """Sentences that a reader should know before the study's answer is acted upon.
 
     Args:
         evidence: what its maps score.
         rates: learning rates that were searched before its trials; None where they were not.
+        gain: what its search added, if it proposed anything.
     """
     found = slope(evidence)
     of_slope = [found.sentence] if found is not None else []
-    return [*of_slope, *_saturation(evidence), *(rates.notes if rates is not None else ())]
+    of_search = [gain.sentence] if gain is not None else []
+    return [*of_slope, *of_search, *_saturation(evidence), *(rates.notes if rates is not None else ())]
 
 
 def _saturation(evidence: Evidence) -> list[str]:

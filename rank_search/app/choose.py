@@ -8,6 +8,7 @@ from rank_search.analysis.choice import choose
 from rank_search.analysis.evidence import study_evidence
 from rank_search.analysis.explain import explain
 from rank_search.analysis.remarks import remarks
+from rank_search.analysis.search_gain import search_gain
 from rank_search.analysis.trials import ScoredTrial, scored
 from rank_search.core.errors import InputError
 
@@ -31,7 +32,8 @@ def choose_map(study: Study, rule: Rule | None = None, *, explained: bool = Fals
     trial = choose(evidence, rule)
     if not explained:
         return trial, []
-    return trial, [*explain(evidence, rule, trial), *remarks(evidence, study.rates)]
+    gain = search_gain(evidence, rule, study.space.reference_parameters)
+    return trial, [*explain(evidence, rule, trial), *remarks(evidence, study.rates, gain)]
 
 
 def find_trial(study: Study, number: int) -> ScoredTrial:

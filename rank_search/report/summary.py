@@ -19,6 +19,7 @@ from rank_search.analysis.front import front, hypervolume, hypervolume_history, 
 from rank_search.analysis.importance import importance
 from rank_search.analysis.maps import probabilities
 from rank_search.analysis.remarks import remarks
+from rank_search.analysis.search_gain import search_gain
 from rank_search.analysis.shrinkage import expected_score
 from rank_search.analysis.slope import slope
 from rank_search.analysis.trials import complete
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
     from rank_search.analysis.evidence import Evidence
+    from rank_search.analysis.search_gain import SearchGain
     from rank_search.analysis.slope import Slope
     from rank_search.analysis.trials import ScoredTrial
     from rank_search.core.choice import Rule
@@ -117,6 +119,7 @@ class Summary:
         slope: whether rank matters; None where the study can't tell.
         explanation: why it was chosen.
         remarks: what the study's figures say of the study itself.
+        search_gain: what the search added to what costs no search; None where it proposed nothing.
         verdict: the chosen map against its rivals.
         compared: the chosen map and its baselines.
         verdict_seconds: what fresh trainings took.
@@ -143,6 +146,7 @@ class Summary:
     slope: Slope | None
     explanation: Sequence[str]
     remarks: Sequence[str]
+    search_gain: SearchGain | None
     verdict: Verdict
     compared: Sequence[ComparedMap]
     verdict_seconds: float
@@ -165,6 +169,7 @@ def summarise(study: Study) -> Summary:
     comparison = Comparison.from_evidence(evidence, rule)
     found_slope = slope(evidence)
     test = study.folder.read_test(comparison.numbers)
+    gain = search_gain(evidence, rule, study.space.reference_parameters)
     reference = reference_point(maps, study.space.reference_parameters)
     fresh = _FreshResults(study, comparison)
     probability = pd.Series(probabilities(maps), dtype="float64")
@@ -186,7 +191,8 @@ def summarise(study: Study) -> Summary:
         expected=expected_score(evidence, comparison.chosen),
         slope=found_slope,
         explanation=explain(evidence, rule, comparison.chosen),
-        remarks=remarks(evidence, study.rates),
+        remarks=remarks(evidence, study.rates, gain),
+        search_gain=gain,
         verdict=verdict_of(study, evidence, comparison, found_slope),
         compared=[fresh.compared_map(role, trial, test) for role, trial in comparison.trials.items()],
         verdict_seconds=fresh.seconds,
@@ -354,6 +360,7 @@ def summary_json(summary: Summary) -> str:
         "verdict": asdict(summary.verdict),
         "slope": asdict(summary.slope) if summary.slope else None,
         "remarks": list(summary.remarks),
+        "search_gain": _search_gain(summary.search_gain),
         "compared": [asdict(compared) for compared in summary.compared],
         "verdict_seconds": summary.verdict_seconds,
         "baselines": [asdict(kind) for kind in summary.baselines],
@@ -372,6 +379,18 @@ def summary_json(summary: Summary) -> str:
         "environment": dict(summary.metadata.environment),
     }
     return json.dumps(plain(content), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _search_gain(gain: SearchGain | None) -> dict[str, Any] | None:
+    """What a search added: hypervolumes, and numbers of the maps chosen without it and with it."""
+    if gain is None:
+        return None
+    return {
+        "rivals_hypervolume": gain.rivals_hypervolume,
+        "hypervolume": gain.hypervolume,
+        "rivals_choice": gain.rivals_choice.number,
+        "choice": gain.choice.number,
+    }
 
 
 def test_scores(summary: Summary) -> dict[str, float]:

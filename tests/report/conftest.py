@@ -64,6 +64,7 @@ def summary_of(trials: pd.DataFrame, space: Space = ONE_MODULE, **changes) -> Su
         "chosen": comparison.chosen,
         "explanation": (),
         "remarks": (),
+        "search_gain": None,
         "verdict": judge(comparison, {}, "validation", known.margin),
         "compared": compared,
         "verdict_seconds": 0.0,
