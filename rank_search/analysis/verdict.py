@@ -246,9 +246,8 @@ def _headline(
         return f"{size} were chosen; the study has no uniform map to compare with.", "not shown"
     rival = name_of(main)
     if main.number == chosen.number:
-        if flat:
-            return flat, "rank does not matter here"
-        return f"{rival[0].upper()}{rival[1:]} was chosen: no smaller map is shown to be as good.", "not shown"
+        text = f"{rival[0].upper()}{rival[1:]} was chosen: no smaller map is shown to be as good."
+        return (f"{flat} {text}", "rank does not matter here") if flat else (text, "not shown")
     if found is None:
         return f"{size} were chosen; no scores are on this machine that would compare them with {rival}.", "not shown"
     figures = _figures(found)

@@ -100,7 +100,10 @@ def test_of_equal_rates_the_study_files_own_is_kept(bench) -> None:
     assert not any("edge" in note for note in rates.notes)
 
 
-@pytest.mark.parametrize(("gained", "said"), [(0.2, "it is undertrained; raise training.steps"), (0.0, "nothing shows that its steps are too few")])
+@pytest.mark.parametrize(
+    ("gained", "said"),
+    [(0.2, "it is undertrained; raise training.steps"), (0.0, "nothing shows that its steps are too few")],
+)
 def test_twice_the_steps_tell_whether_the_studys_own_suffice(bench, gained, said) -> None:
     class Longer(Hill):
         def _outcome(self, job):
