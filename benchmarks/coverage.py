@@ -20,6 +20,7 @@ import json
 import math
 import sys
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -35,8 +36,6 @@ from rank_search.analysis.scores import ExampleScores
 from rank_search.analysis.verdict import outcome_of
 from rank_search.core.choice import Margin, Rule
 from rank_search.core.rivals import SEARCH, UNIFORM
-from rank_search.study.folder import StudyFolder
-from rank_search.study.handle import Study
 from rank_search.study.metadata import environment
 from rank_search.study.table import COLUMNS
 
@@ -44,7 +43,6 @@ sys.path.insert(0, str(Path(__file__).parent / "rankbench"))
 from rankbench import RankBench
 
 OUT = Path("reports/benchmarks")
-TRAININGS = Path(__file__).parent / "rankbench" / "banking77.parquet"
 SEEDS = (1, 2, 3, 5, 10)
 _DEMO = 0.0022  # what a seed shifts a map by in the demo's verdict, by analysis of variance
 OTHERS = 20  # maps of a study beside the uniform ones
@@ -58,9 +56,7 @@ class Mix:
 
     Attributes:
         name: in words.
-        truth: what each map truly scores for each example, ``[maps, examples]``.
-        rests: what one training adds for single examples, of mean zero, ``[patterns, examples]``; of each map its own
-            where there are as many as maps.
+        scores: ``[seeds, maps, examples]`` of real trainings.
         parameters: of each map.
         uniform: places of the trained uniform maps; the untrained one stands first.
         examples: of each sample.
@@ -68,86 +64,53 @@ class Mix:
     """
 
     name: str
-    truth: np.ndarray
-    rests: np.ndarray
+    scores: np.ndarray
     parameters: np.ndarray
     uniform: tuple[int, ...]
     examples: int
     of_seed: float = 0.0
 
+    @cached_property
+    def truth(self) -> np.ndarray:
+        """What each map truly scores for each example, ``[maps, examples]``."""
+        mean: np.ndarray = self.scores.mean(axis=0)
+        return mean
+
+    @cached_property
+    def rest(self) -> np.ndarray:
+        """What a training adds for single examples, by map and example: of mean zero."""
+        seeds = len(self.scores)
+        around = (self.scores[0] - self.truth) * math.sqrt(seeds / (seeds - 1))
+        centred: np.ndarray = around - around.mean(axis=1, keepdims=True)
+        return centred
+
     def sample(self, draw: np.random.Generator) -> np.ndarray:
         """Examples of one part of a study."""
-        return draw.integers(self.truth.shape[1], size=self.examples)
+        return draw.integers(self.scores.shape[2], size=self.examples)
 
     def training(self, place: int, parts: list[np.ndarray], draw: np.random.Generator) -> list[np.ndarray]:
         """What one training of a map scores on each part; the untrained map scores the same each time."""
         if self.parameters[place] == 0:
             return [self.truth[place][part] for part in parts]
         shift = self.of_seed * draw.normal()
-        rest = draw.permutation(self.rests[place % len(self.rests)]) * draw.choice([-1.0, 1.0])
-        scores = self.truth[place] + shift + rest
+        scores = self.truth[place] + shift + draw.permutation(self.rest[place]) * draw.choice([-1.0, 1.0])
         return [scores[part] for part in parts]
 
 
 def mixes() -> list[Mix]:
     """The kinds of noise that are simulated."""
-    seeds = "seeds as noisy as the demo's"
-    return [
-        _of_rankbench("RankBench, 500 examples", 500),
-        _of_rankbench("RankBench, 2,000 examples", 2000),
-        _of_rankbench(f"RankBench, 500 examples, {seeds}", 500, _DEMO),
-        _of_rankbench(f"RankBench, 2,000 examples, {seeds}", 2000, _DEMO),
-        _of_study("BANKING77, 1,000 examples", 1000),
-        _of_study("BANKING77, 3,000 examples", 3000),
-    ]
-
-
-def _of_rankbench(name: str, examples: int, of_seed: float = 0.0) -> Mix:
-    """The maps of RankBench, each trained on the same seeds."""
     bench = RankBench.load()
     space = bench.space
     uniform = tuple(bench.place(space.proposal(space.uniform(rank))) for rank in space.ladder)
     parameters = bench.table["parameters"].to_numpy(dtype=int)
-    rests = np.array([_rest(bench.examples[:, place]) for place in range(len(parameters))])
-    return Mix(name, bench.examples.mean(axis=0), rests, parameters, uniform, examples, of_seed)
-
-
-def _of_study(name: str, examples: int) -> Mix:
-    """The maps of a study of BANKING77, some of which it trained on several seeds: each example is right or wrong."""
-    table = pd.read_parquet(TRAININGS).sort_values(["parameters", "map", "batch_order"])
-    scores = [np.stack(group["scores"].to_list()).astype(float) for _, group in table.groupby("map", sort=False)]
-    first = table.drop_duplicates("map")
-    uniform = tuple(np.flatnonzero(first["uniform"]).tolist())
-    rests = np.array([_rest(seeds) for seeds in scores if len(seeds) > 1])
-    truth = np.array([seeds.mean(axis=0) for seeds in scores])
-    return Mix(name, truth, rests, first["parameters"].to_numpy(dtype=int), uniform, examples)
-
-
-def _rest(scores: np.ndarray) -> np.ndarray:
-    """What the first of several trainings, ``[seeds, examples]``, adds for single examples: of mean zero."""
-    seeds = len(scores)
-    around = (scores[0] - scores.mean(axis=0)) * math.sqrt(seeds / (seeds - 1))
-    centred: np.ndarray = around - around.mean()
-    return centred
-
-
-def keep_trainings(name: str) -> None:
-    """Writes what the maps of a finished study's space score for each example, which kinds of noise are taken from."""
-    study = Study.find(StudyFolder.named(name))
-    if study is None:
-        raise FileNotFoundError(f"studies/{name}: no study; run configs/{name}.yaml first")
-    rows = [
-        {
-            "map": trial.candidate.key,
-            "parameters": study.space.parameters(trial.candidate.rank_map),
-            "uniform": trial.attributes.kind == UNIFORM,
-            "batch_order": trial.attributes.batch_order,
-            "scores": [*study.example_scores(trial.number), *study.selection_scores(trial.number)],
-        }
-        for trial in study.trials()
-        if trial.is_complete and trial.in_space and trial.candidate is not None
+    return [
+        Mix("RankBench, 500 examples", bench.examples, parameters, uniform, 500),
+        Mix("RankBench, 2,000 examples", bench.examples, parameters, uniform, 2000),
+        Mix("RankBench, 500 examples, seeds as noisy as the demo's", bench.examples, parameters, uniform, 500, _DEMO),
+        Mix(
+            "RankBench, 2,000 examples, seeds as noisy as the demo's", bench.examples, parameters, uniform, 2000, _DEMO
+        ),
     ]
-    pd.DataFrame(rows).astype({"parameters": "int32"}).to_parquet(TRAININGS, compression="zstd")
 
 
 class Simulated:
@@ -308,12 +271,8 @@ def main(
     runs: Annotated[int, typer.Option(help="Simulated studies of each kind of noise.")] = 1000,
     only: Annotated[str, typer.Option(help="Kinds of noise whose name holds this.")] = "",
     out: Annotated[Path, typer.Option(help="Folder of the results.")] = OUT,
-    study: Annotated[str, typer.Option(help="Take the noise of BANKING77 from this finished study, and end.")] = "",
 ) -> None:
     """Simulates them, and writes coverage.json."""
-    if study:
-        keep_trainings(study)
-        return
     file = out / "coverage.json"
     out.mkdir(parents=True, exist_ok=True)
     known = json.loads(file.read_text()) if file.exists() else {"runs": runs, "mixes": []}

@@ -24,7 +24,7 @@ LEVEL = 0.95  # of an interval that people see
 _ASSUMED_RATIO = 0.04
 _ASSUMED_FREEDOM = 4.0
 _MOST_POOLED = 12.0  # degrees of freedom that the noise of other maps counts for at most, since maps differ in theirs
-_MOST_SEEDS, _MOST_EXAMPLES = 50, 1_000_000  # above which the number that is needed is not worth saying
+_MOST_SEEDS, _MOST_EXAMPLES = 1000, 1_000_000  # above which the number that is needed is not worth saying
 
 
 @dataclass(frozen=True)

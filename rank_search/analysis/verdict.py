@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     Values = Sequence[Sequence[float]]  # [seeds, examples]
 
+_MOST_SEEDS = 50  # further ones, above which their number is no advice
+
 Outcome = Literal["better and smaller", "better", "as good, smaller", "worse", "not shown", "rank does not matter here"]
 
 
@@ -227,8 +229,8 @@ def _compared(
 
 def _needed(difference: PairedDifference, bound: float, used: float, seeds: int | None) -> str:
     """How many more seeds or examples would show on which side of a bound the difference lies, if it stays."""
-    if seeds is not None:
-        more = seeds - difference.seeds
+    more = math.inf if seeds is None else seeds - difference.seeds
+    if more <= _MOST_SEEDS:
         return f"about {more} more seed{'s' if more != 1 else ''} would show it, if the difference stays"
     examples = difference.examples_needed(bound, used)
     if examples is not None:
