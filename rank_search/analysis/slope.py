@@ -40,15 +40,11 @@ class Slope:
         """Whether rank matters, for a reader."""
         if self.best == self.smallest:
             return f"Rank does not matter here: no uniform rank scores higher than rank {self.smallest} on validation."
-        figures = f"{self.delta:+.4f} ({self.low:+.4f} to {self.high:+.4f}), margin {self.margin:.4f}".replace("-", "−")
+        figures = f"{self.delta:+.4f} ({self.low:+.4f} to {self.high:+.4f})".replace("-", "−")
+        gains = f"uniform rank {self.best} gains {figures} above uniform rank {self.smallest} on validation"
         if self.is_flat:
-            return (
-                f"Rank does not matter here: uniform rank {self.best} gains {figures} above uniform rank "
-                f"{self.smallest} on validation."
-            )
-        return (
-            f"Rank matters: uniform rank {self.best} gains {figures} above uniform rank {self.smallest} on validation."
-        )
+            return f"Rank does not matter here: {gains}, within the margin of {self.margin:.4f}."
+        return f"Rank matters: {gains}; margin {self.margin:.4f}."
 
 
 def slope(evidence: Evidence) -> Slope | None:

@@ -27,6 +27,7 @@ _BY_RECIPE = {
     "truncate": " cut out of one large training",
     "recover": " cut out of one large training, and trained on",
 }
+_MOST_SEEDS = 50  # further ones, above which their number is no advice
 
 Outcome = Literal["better and smaller", "better", "as good, smaller", "worse", "not shown", "rank does not matter here"]
 
@@ -234,8 +235,8 @@ def _compared(
 
 def _needed(difference: PairedDifference, bound: float, used: float, seeds: int | None) -> str:
     """How many more seeds or examples would show on which side of a bound the difference lies, if it stays."""
-    if seeds is not None:
-        more = seeds - difference.seeds
+    more = math.inf if seeds is None else seeds - difference.seeds
+    if more <= _MOST_SEEDS:
         return f"about {more} more seed{'s' if more != 1 else ''} would show it, if the difference stays"
     examples = difference.examples_needed(bound, used)
     if examples is not None:
@@ -253,9 +254,8 @@ def _headline(
         return f"{size} were chosen; the study has no uniform map to compare with.", "not shown"
     rival = name_of(main)
     if main.number == chosen.number:
-        if flat:
-            return flat, "rank does not matter here"
-        return f"{rival[0].upper()}{rival[1:]} was chosen: no smaller map is shown to be as good.", "not shown"
+        text = f"{rival[0].upper()}{rival[1:]} was chosen: no smaller map is shown to be as good."
+        return (f"{flat} {text}", "rank does not matter here") if flat else (text, "not shown")
     if found is None:
         return f"{size} were chosen; no scores are on this machine that would compare them with {rival}.", "not shown"
     figures = _figures(found)

@@ -26,7 +26,8 @@ class LearningRates:
         """The rate of a map of this size: on a straight line between the points, both axes logarithmic."""
         sizes = [math.log(size) for size, _ in self.points]
         rates = [math.log(rate) for _, rate in self.points]
-        return float(math.exp(np.interp(math.log(max(1, parameters)), sizes, rates)))
+        found = math.exp(np.interp(math.log(max(1, parameters)), sizes, rates))
+        return float(f"{found:.6g}")  # the rate itself at the points, and none of more digits than mean anything
 
     def settings(self, parameters: int) -> dict[str, float]:
         """The settings of a map of this size."""

@@ -21,7 +21,7 @@ from rank_search.core.agreement import kendall_tau
 from rank_search.core.errors import SearchStopped, TrainingFailed
 from rank_search.core.rivals import CONFIRM
 from rank_search.core.seeds import Stream, batch_seed, derive_seed
-from rank_search.search.proposals.samplers import SAMPLERS, DistinctSampler, is_full, suggest
+from rank_search.search.proposals.samplers import DistinctSampler, is_full, sampler_maker, suggest
 from rank_search.search.rivals.truncations import spread, truncation_path
 from rank_search.study.faults import patiently
 from rank_search.study.optuna_compat import reopened, stored
@@ -98,7 +98,7 @@ class NestedSearch:
         if self._patiently(lambda: self.scores.finished) >= wanted:
             return
         self._train(seed)
-        self._study.sampler = DistinctSampler(SAMPLERS["nsga2"], seed, self._ranks_only)
+        self._study.sampler = DistinctSampler(sampler_maker("nsga2", self._ranks_only), seed, self._ranks_only)
         self._patiently(self._enqueue_first)  # a run may have ended between two of these
         while (done := self._patiently(lambda: self.scores.finished)) < wanted:
             self.progress.stage("nested scores", done, wanted)

@@ -22,7 +22,7 @@ def test_a_slope_above_the_margin_says_that_rank_matters() -> None:
     steep = found(0.6, 0.63, 0.62)
     assert (steep.smallest, steep.best, steep.is_flat) == (1, 2, False)
     assert steep.delta == pytest.approx(0.03)
-    assert steep.sentence.startswith("Rank matters: uniform rank 2 gains +0.0300 (+0.0300 to +0.0300), margin 0.0100")
+    assert steep.sentence.startswith("Rank matters: uniform rank 2 gains +0.0300 (+0.0300 to +0.0300) above uniform")
 
 
 def test_a_slope_within_the_margin_says_that_it_does_not() -> None:

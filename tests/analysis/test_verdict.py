@@ -99,7 +99,7 @@ def test_a_larger_map_has_to_be_better_not_as_good() -> None:
 
 
 def test_flat_ladder_is_said_first() -> None:
-    sentence = "Rank does not matter here: uniform rank 4 gains +0.0020 (−0.0100 to +0.0140), margin 0.0100 above"
+    sentence = "Rank does not matter here: uniform rank 4 gains +0.0020 (−0.0100 to +0.0140) above uniform"
     smaller = verdict_of(0.0, slope=FLAT)
     assert smaller.headline.startswith(sentence)
     assert "25 parameters are as good as" in smaller.headline
@@ -107,6 +107,7 @@ def test_flat_ladder_is_said_first() -> None:
     assert verdict_of(0.0, slope=FLAT, noise=0.9).outcome == "rank does not matter here"
     itself = judge(Comparison(BY_NUMBER[3], {"best uniform": BY_NUMBER[3]}), {}, "test", MARGIN, slope=FLAT)
     assert itself.outcome == "rank does not matter here"
+    assert itself.headline.endswith("was chosen: no smaller map is shown to be as good.")
 
 
 def test_a_uniform_choice_is_set_against_other_rivals_all_the_same() -> None:

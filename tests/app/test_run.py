@@ -142,7 +142,7 @@ def test_learning_rates_are_searched_before_the_trials_and_told(machine) -> None
     rates = study.rates
     assert rates is not None
     assert all(trial.candidate.settings["learning_rate"] > 0 for trial in study.trials())
-    assert [line for line in machine.printed.splitlines() if line.startswith("learning rate of uniform rank 1: ")]
+    assert [line for line in machine.printed.splitlines() if line.startswith("Learning rate of uniform rank 1: ")]
     jobs = machine.executors[-1].landscape.jobs
     assert {job.settings["learning_rate"] for job in jobs[:6]} >= {0.5 * base, base, 2 * base}
     again = machine.run(search={"tune_uniform": [0.1]})  # what may change, and comes too late

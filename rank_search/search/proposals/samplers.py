@@ -69,12 +69,12 @@ class GridSampler(BaseSampler):
         raise NotImplementedError
 
 
-SAMPLERS: Mapping[str, Maker] = {
-    "tpe": lambda seed, _budget: TPESampler(multivariate=True, seed=seed),
-    "gp": lambda seed, _budget: GPSampler(seed=seed),
-    "nsga2": lambda seed, _budget: NSGAIISampler(population_size=_POPULATION, seed=seed),
-    "random": lambda seed, _budget: RandomSampler(seed=seed),
-    "grid": lambda _seed, _budget: GridSampler(),
+SAMPLERS: Mapping[str, Callable[[int], BaseSampler]] = {
+    "tpe": lambda seed: TPESampler(multivariate=True, seed=seed),
+    "gp": lambda seed: GPSampler(seed=seed),
+    "nsga2": lambda seed: NSGAIISampler(population_size=_POPULATION, seed=seed),
+    "random": lambda seed: RandomSampler(seed=seed),
+    "grid": lambda _seed: GridSampler(),
 }
 
 
@@ -94,7 +94,7 @@ def sampler_maker(
             are known; None before that.
     """
     if kind != "nehvi":
-        return SAMPLERS[kind]
+        return lambda seed, _budget: SAMPLERS[kind](seed)
 
     @cache
     def encoder(*, knows_energies: bool) -> Encoder:

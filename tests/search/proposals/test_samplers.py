@@ -42,7 +42,7 @@ def test_joint_settings_are_numbers_on_their_own_scale() -> None:
 
 
 def test_tpe_sees_the_dimensions_together() -> None:
-    assert SAMPLERS["tpe"](0, None)._multivariate
+    assert SAMPLERS["tpe"](0)._multivariate
 
 
 def test_a_grid_goes_through_every_map_once_those_of_like_first_layers_together(bench) -> None:
@@ -85,7 +85,7 @@ def test_nearest_new_proposal_is_new_and_nearest(data) -> None:
 
 def test_inner_sampler_that_repeats_itself_is_turned_aside() -> None:
     study = optuna.create_study(directions=["maximize", "minimize"])
-    study.sampler = DistinctSampler(SAMPLERS["random"], 0, SPACE)
+    study.sampler = DistinctSampler(sampler_maker("random", SPACE), 0, SPACE)
     sampled = set()
     for _ in range(4**4):
         trial = study.ask()
@@ -114,7 +114,7 @@ def test_no_proposal_is_above_the_budget_while_there_are_others(kind, space) -> 
 
 def test_a_space_that_is_exhausted_below_the_budget_goes_on_above_it() -> None:
     space = dataclasses.replace(SPACE, ladder=(0, 1))
-    sampler = DistinctSampler(SAMPLERS["random"], 0, space, lambda: space.parameters(space.uniform(1)) - 1)
+    sampler = DistinctSampler(sampler_maker("random", space), 0, space, lambda: space.parameters(space.uniform(1)) - 1)
     study = optuna.create_study(directions=["maximize", "minimize"], sampler=sampler)
     for _ in range(2**4):
         trial = study.ask()
