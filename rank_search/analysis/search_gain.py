@@ -40,9 +40,8 @@ class SearchGain:
         before, after = self.rivals_choice.trainable_parameters, self.choice.trainable_parameters
         if self.choice.number == self.rivals_choice.number:
             return f"{front}, and nothing to the choice."
-        if after < before:
-            return f"{front}; without it the choice would have {before:,} parameters."
-        return f"{front}; without it the choice would have {before:,} parameters, for want of a map that scores as high."
+        why = "" if after < before else ", for want of a map that scores as high"
+        return f"{front}; without it the choice would have {before:,} parameters{why}."
 
 
 def search_gain(evidence: Evidence, rule: Rule, parameters: float) -> SearchGain | None:

@@ -28,8 +28,8 @@ class Job:
             of comparisons between maps.
         number: of its trial, by which `Rungs` speak of it.
         source: folder of the adapter that is truncated.
-        large: what is trained first, to be truncated, where there is no such adapter on this seed and these batches.
         split: what it is scored on at the end.
+        large: what is trained first, to be truncated, where there is no such adapter on this seed and these batches.
     """
 
     candidate: Candidate
@@ -37,8 +37,8 @@ class Job:
     data_seed: int
     number: int = 0
     source: Path | None = None
-    large: Candidate | None = None
     split: Split = "validation"
+    large: Candidate | None = None
 
     @property
     def rank_map(self) -> RankMap:

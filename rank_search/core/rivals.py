@@ -3,8 +3,8 @@
 The uniform ladder; truncations of one large training by SVD, and their ranks trained from scratch; families of modules;
 EVA's redistribution; AdaLoRA. Which of them a study wants follows from its space and its study file alone. Truncations,
 EVA and AdaLoRA are outside the space: their adapters come about in other ways than those that a sampler proposes, and
-have a rank of their own for every module, so their trials have no parameters that a sampler could see. A rule may choose
-any of them.
+have a rank of their own for every module, so their trials have no parameters that a sampler could see. A rule may
+choose any of them.
 """
 
 from __future__ import annotations

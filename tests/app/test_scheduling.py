@@ -64,7 +64,9 @@ def test_the_prior_of_the_study_file_comes_after_the_uniform_maps(bench, tmp_pat
     assert request is not None
     assert request.candidate.rank_map == prior
     assert request.kind == "search"
-    assert make_schedule(study, study_config()).first(study.trials()) is None
+    without = make_schedule(study, study_config()).first(study.trials())
+    assert without is not None
+    assert without.kind == "baseline:family"
 
 
 def test_the_nested_search_is_handed_on(bench) -> None:

@@ -24,7 +24,7 @@ def test_every_field_has_a_comment_with_type_and_default() -> None:
     text = re.sub(r"\n *#", "", template())
     assert "Optimiser steps. whole number > 0; default 60" in text
     assert "AdamW's peak learning rate. number; default 0.002" in text
-    assert "single module. layer | block | module; default layer\n  group_by: layer" in text
+    assert "else a layer. auto | layer | block | module; default auto\n  group_by: auto" in text
 
 
 def test_comments_fit_the_width() -> None:

@@ -1,5 +1,7 @@
 """How trials and ranks are drawn, and how names and counts are shortened."""
 
+from typing import get_args
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -7,7 +9,7 @@ from matplotlib.colors import is_color_like, to_rgb
 from matplotlib.markers import MarkerStyle
 from plotly.validator_cache import ValidatorCache
 
-from rank_search.core.rivals import ADALORA, CONFIRM, EVA, SEARCH, SVD, UNIFORM
+from rank_search.core.rivals import Kind
 from rank_search.report.marks import MARKS, PALETTE, rank_colours, short_names, thousands
 
 RANKS = st.lists(st.integers(0, 256), min_size=1, max_size=12)
@@ -26,7 +28,7 @@ def contrast(colour: str, other: str) -> float:
 
 
 def test_every_kind_of_trial_has_one_mark() -> None:
-    assert set(MARKS) == {SEARCH, CONFIRM, UNIFORM, SVD, EVA, ADALORA}
+    assert set(MARKS) == set(get_args(Kind))
     for field in ("symbol", "web", "label"):
         assert len({getattr(mark, field) for mark in MARKS.values()}) == len(MARKS)
 

@@ -59,6 +59,7 @@ def test_complete_trial_has_all_that_is_kept_of_it() -> None:
         "ranks": {"layer.0.w": 4, "layer.1.w": 0, "layer.2.w": 1, "layer.3.w": 2},
         "requested_ranks": {"layer.0.w": 4, "layer.1.w": 0, "layer.2.w": 1, "layer.3.w": 2},
         "key": MAP.key,
+        "candidate": "56a82c336ff18bed-alpha=8.0",
         "settings": {"alpha": 8.0},
         "seed": 2**32 - 1,
         "seconds": 1.5,
