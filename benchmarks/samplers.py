@@ -6,15 +6,16 @@
 Every search begins with the uniform maps, as every study does, proposes no map twice, and sees one training of each
 map: search k sees those of seed k mod 2, which share their batches. Its hypervolume is counted by expected scores; also
 by the means of both trainings, whose best maps are partly the lucky ones, so that even all skill would not find them.
-A search ends with the goal, but not before 100 maps. Optuna's GP, which takes long, ends at 150. Nested scores cost a
-training of the super-adapter and 60 evaluations, which are not counted. The same command goes on with what it has, and
-runs a search again whose sampler was changed.
+A search ends with the goal, but not before 100 maps. Optuna's GP, which takes long, ends at 150. σ² costs one
+training, which every study makes anyway, and which is not counted; shuffled among the modules it says nothing. The same
+command goes on with what it has, and runs a search again whose sampler was changed.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import random
 import statistics
 import sys
 import time
@@ -46,7 +47,8 @@ CURVE = 100  # maps that every search trains
 LONGEST = {"gp": 150}  # maps at most, where a proposal takes seconds
 NAMES = {
     "nehvi": "ours: score modelled, price known",
-    "nehvi, nested": "ours, from 60 nested scores",
+    "nehvi, prior": "ours, from σ² of one training",
+    "nehvi, shuffled": "ours, from σ² of other modules",
     "gp": "Optuna GP",
     "tpe": "Optuna TPE, multivariate",
     "tpe, independent": "Optuna TPE",
@@ -92,18 +94,27 @@ def searched(bench: RankBench, kind: str, seed: int, evaluations: int) -> dict[s
 
 def _maker(bench: RankBench, kind: str) -> Callable[[int], BaseSampler]:
     if kind == "tpe, independent":
-        return lambda seed: IndependentTPE(seed=seed)
-    if kind == "nehvi, nested":
-        return sampler_maker("nehvi", bench.space, bench.nested)
+        return lambda seed, _budget: IndependentTPE(seed=seed)
+    if kind == "nehvi, prior":
+        return sampler_maker("nehvi", bench.space, lambda: bench.energies)
+    if kind == "nehvi, shuffled":
+        return lambda seed, budget: sampler_maker("nehvi", bench.space, lambda: shuffled(bench, seed))(seed, budget)
     return sampler_maker(kind, bench.space)
+
+
+def shuffled(bench: RankBench, seed: int) -> dict[str, Sequence[float]]:
+    """The energies of other modules."""
+    names = list(bench.energies)
+    return dict(
+        zip(names, (bench.energies[name] for name in random.Random(seed).sample(names, len(names))), strict=True)
+    )
 
 
 @cache
 def _digest(kind: str) -> str:
     """Of the code that proposes, and of the table: searches by another are run again."""
-    search = Path(rank_search.__file__).parent / "search"
-    ours = ("coding", "score_model", "improvement", "known_price") if kind.startswith("nehvi") else ()
-    code = [search / f"{name}.py" for name in ("samplers", *ours)]
+    search = Path(rank_search.__file__).parent / "search" / "proposals"
+    code = sorted(search.glob("*.py")) if kind.startswith("nehvi") else [search / "samplers.py"]
     tables = sorted((Path(__file__).parent / "rankbench").glob("*.parquet"))
     return hashlib.sha256(b"".join(path.read_bytes() for path in [*code, *tables])).hexdigest()
 

@@ -41,7 +41,7 @@ from rank_search.app.loading import load_study_task
 from rank_search.config import StudyConfig, load_config
 from rank_search.core.candidate import Candidate
 from rank_search.core.evaluation import Evaluation
-from rank_search.core.job import FineTuned, Job, Rungs
+from rank_search.core.job import FineTuned, Job
 from rank_search.core.ranks import Shape
 from rank_search.core.space import Space
 from rank_search.executors.local import LocalExecutor
@@ -127,10 +127,10 @@ class Sleeper:
     def __init__(self, _assignment: Assignment) -> None:
         pass
 
-    def train(self, jobs: Any, rungs: Any, connection: Any, adapters: Any, super_adapter: Any) -> Any:
+    def train(self, jobs: Any, connection: Any, adapters: Any) -> Any:
         """See `rank_search.executors.ray_worker.Worker.train`."""
         time.sleep(SLEEP)
-        return [picklable(outcome) for outcome in Landscape().train(jobs, connection.report, Rungs())]
+        return [picklable(outcome) for outcome in Landscape().train(jobs, connection.report)]
 
 
 @app.command()
@@ -245,7 +245,7 @@ def driver(longest: int = 10_000, trials: int = 20) -> None:
     for before in (size for size in SIZES if size <= longest):
         moments: list[float] = []
 
-        def instantly(jobs: Any, _on_step: Any, _rungs: Any, moments: list[float] = moments) -> list[FineTuned]:
+        def instantly(jobs: Any, _on_step: Any, moments: list[float] = moments) -> list[FineTuned]:
             moments.append(time.perf_counter())
             return [FineTuned(Evaluation("ndcg@10", {"ndcg@10": [0.4, 0.6]}), (1.0,), 0.0, None) for _ in jobs]
 

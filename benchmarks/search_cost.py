@@ -6,8 +6,8 @@
 On the demo task: (a) PEFT with the Trainer of transformers, one proposal after another; (b) PEFT in a bare torch
 loop; (c) ours, one map at a time; (d) ours, packed. All four train the same maps for as many steps of as many
 pairs, in bf16, and are scored by the same evaluation in float32. Then (e): the time until a search has the
-hypervolume that Optuna's TPE with (a) reaches, for ours plain, with early stopping, and nested; ours have as many
-trials as they like, but no more time than (a) took.
+hypervolume that Optuna's TPE with (a) reaches, for ours; ours has as many trials as it likes, but no more time than (a)
+took.
 
 (a) draws other batches for each proposal, and so its front is in part made of lucky draws: the same map, trained
 again, scores lower. There are therefore two goals: the hypervolume of (a)'s own scores, and that of the same maps,
@@ -43,18 +43,16 @@ import typer
 from rank_search.app.loading import new_metadata
 from rank_search.config import StudyConfig, load_config
 from rank_search.core.candidate import Candidate
-from rank_search.core.job import FineTuned, Job, Rungs, no_callback
+from rank_search.core.job import FineTuned, Job, no_callback
 from rank_search.core.pareto import hypervolume
 from rank_search.core.seeds import batch_seed
 from rank_search.executors.local import LocalExecutor
 from rank_search.models.modules import build_space
 from rank_search.search.loop import Search
-from rank_search.search.nested import NestedSearch
 from rank_search.search.schedule import Findings, Schedule
 from rank_search.study.folder import StudyFolder
 from rank_search.study.handle import Study
 from rank_search.study.metadata import environment
-from rank_search.study.nested_scores import NestedScores
 from rank_search.study.storage import create_study
 from rank_search.tasks.load import load_task
 from rank_search.training.cost import matmul_peak
@@ -72,12 +70,7 @@ OUT = Path("reports/benchmarks")
 PACK = 4
 RETURNING = "MALLOC_MMAP_THRESHOLD_"  # glibc's: tensors of this many bytes lie in mappings of their own
 SCRIPTED = "a: Optuna TPE and Trainer"
-SEARCHES: dict[str, dict[str, Any]] = {
-    "nested": {"strategy": "nested", "nested": {"evaluations": 16}},
-    "nested, warm": {"strategy": "nested", "nested": {"evaluations": 16, "confirm": "warm"}},
-    "early stopping": {"early_stopping": True},
-    "plain": {},
-}
+OURS = "ours"
 
 
 class Bench:
@@ -106,7 +99,7 @@ class Bench:
         moments: list[float] = []
         jobs = [Job(Candidate(rank_map), seed + k, data_seed=seed) for k, rank_map in enumerate(maps)]
         started = time.perf_counter()
-        outcomes = self.executor.train(jobs, lambda _steps, _loss: moments.append(time.perf_counter()), Rungs())
+        outcomes = self.executor.train(jobs, lambda _steps, _loss: moments.append(time.perf_counter()))
         finished = time.perf_counter()
         if not all(isinstance(outcome, FineTuned) for outcome in outcomes):
             raise RuntimeError(f"a fine-tune failed: {outcomes}")
@@ -279,29 +272,24 @@ class Ended(BaseException):
     """A search has the hypervolume that it was to reach, or had its time."""
 
 
-def searched(bench: Bench, name: str, corner: np.ndarray, goal: float, limit: float, search: dict[str, Any]) -> Curve:
+def searched(bench: Bench, corner: np.ndarray, goal: float, limit: float) -> Curve:
     """Our own search, with as many trials as it likes, until it has the goal's hypervolume or had its time."""
     settings = bench.config.model_dump()
     alone = {"trials": bench.space.size, "repeats": 0, "baselines": (), "sampler": "tpe", "pack": 1}
-    settings["search"] = {**settings["search"], **search, **alone}
+    settings["search"] = {**settings["search"], **alone}
     config = StudyConfig.model_validate(settings)
     executor = LocalExecutor(config, bench.task, bench.space)
     with tempfile.TemporaryDirectory() as place:
         folder = StudyFolder(Path(place) / "study")
         folder.path.mkdir()
-        watch = Watch(name, corner, goal, limit)
+        watch = Watch(OURS, corner, goal, limit)
         metadata = new_metadata(config, bench.space, bench.task)
         study = Study.start(create_study(folder, None), metadata, folder, None)
-        nested = None
-        if config.search.strategy == "nested":
-            scorer = executor.supernet(folder.super_adapter)
-            nested = NestedSearch(NestedScores.beside(study), config, bench.space, scorer, watch, PACK)
-            nested.run()
         pack = int(config.search.pack)
         with suppress(Ended):
             front = partial(front_of, study)
             findings = Findings(front, list, lambda: None, lambda: None)
-            schedule = Schedule(config, bench.space, lambda _: {}, findings, nested)
+            schedule = Schedule(config, bench.space, lambda _: {}, findings)
             Search(study, config, executor, schedule, watch, pack, sole_driver=True).run()
     return watch.curve
 
@@ -394,8 +382,7 @@ def main(
         script = kept.part(SCRIPTED, of_the_script)
     curves: dict[str, Curve] = {SCRIPTED: script["curve"]}
     goal, limit = max(script["goals"].values()), script["curve"][-1][0]
-    for name, search in SEARCHES.items():
-        curves[name] = kept.part(name, partial(searched, bench, name, corner, goal, limit, search))
+    curves[OURS] = kept.part(OURS, partial(searched, bench, corner, goal, limit))
     found = {name: compared(curves, goal) for name, goal in script["goals"].items()}
     kept.part("time to hypervolume", lambda: found)
     draw(curves, script["goals"], out / "search_cost.png")

@@ -20,7 +20,7 @@ from rank_search.config import StudyConfig
 from rank_search.core.candidate import SETS_RANKS
 from rank_search.core.choice import DEFAULT_RULE, Rule
 from rank_search.core.evaluation import Evaluation
-from rank_search.core.job import FineTuned, Job, Rungs, Stopped
+from rank_search.core.job import FineTuned, Job
 from rank_search.core.ranks import RankMap, Shape
 from rank_search.core.space import Space
 from rank_search.executors.payload import FolderPayload
@@ -106,11 +106,11 @@ class Landscape:
             name: [weight / (1 + i) for i in range(8)] for name, weight in zip(SPACE.shapes, self.weights, strict=True)
         }
 
-    def train(self, jobs, on_step, rungs) -> list[FineTuned | Stopped]:
+    def train(self, jobs, on_step) -> list[FineTuned]:
         self.packs.append([job.number for job in jobs])
-        return [self.train_one(job, rungs) for job in jobs]
+        return [self.train_one(job) for job in jobs]
 
-    def train_one(self, job: Job, rungs: Rungs) -> FineTuned | Stopped:
+    def train_one(self, job: Job) -> FineTuned:
         self.jobs.append(job)
         wrong = self.wrongs.get(len(self.jobs) - 1)
         if isinstance(wrong, BaseException):
@@ -119,14 +119,9 @@ class Landscape:
         score = sum(rank**0.5 * weight for rank, weight in zip(ranks, self.weights, strict=True)) / 4
         score += self.noise * (random.Random(job.data_seed).gauss(0, 1) + random.Random(job.seed).gauss(0, 0.5))
         score = wrong if isinstance(wrong, float) else score
-        seen: dict[int, float] = {}
-        for steps in rungs.steps:
-            seen[steps] = score * steps / 10
-            if job.number not in rungs.keep(steps, {job.number: seen[steps]}):
-                return Stopped(seen, (1.0,), 0.001)
         evaluation = Evaluation("ndcg@10", {"ndcg@10": [score - 0.1, score + 0.1]})
         save = _saver if job.rank_map.adapted else None
-        return FineTuned(evaluation, (1.0, 0.5), 0.01, save, seen, _shared_out(job))
+        return FineTuned(evaluation, (1.0, 0.5), 0.01, save, _shared_out(job))
 
 
 def _shared_out(job: Job) -> RankMap:
@@ -146,9 +141,9 @@ def _saver(folder: Path) -> None:
 class Saving(Landscape):
     """Its adapters are written as real ones are: whole, and in the place of what a killed process left."""
 
-    def train_one(self, job: Job, rungs: Rungs) -> FineTuned | Stopped:
-        outcome = super().train_one(job, rungs)
-        if isinstance(outcome, Stopped) or outcome.save_adapter is None:
+    def train_one(self, job: Job) -> FineTuned:
+        outcome = super().train_one(job)
+        if outcome.save_adapter is None:
             return outcome
         return replace(outcome, save_adapter=FolderPayload({"adapter_model.safetensors": b"adapter"}).write)
 
@@ -185,21 +180,20 @@ class Bench:
         sole_driver: bool = False,
         storage: str | None = None,
         pack: int = 1,
-        nested=None,
         steps: int = 9,
         seed: int = 0,
         **settings,
     ) -> optuna.Study:
         """Runs a search to its end; one that has been run just so in an empty folder is copied."""
         key = repr((self.folder.name, trials, space, sole_driver, pack, steps, seed, sorted(settings.items())))
-        is_plain = executor is None and nested is None and storage is None and not any(self.folder.path.iterdir())
+        is_plain = executor is None and storage is None and not any(self.folder.path.iterdir())
         if is_plain and (kept := _KEPT / hashlib.sha256(key.encode()).hexdigest()).is_dir():
             shutil.copytree(kept, self.folder.path, dirs_exist_ok=True)
             return self.study()
         config = study_config(seed=seed, search={"trials": trials, **settings}, training={"steps": steps})
         study = self.open(space, storage)
         executor = executor or Landscape()
-        schedule = self.schedule(study, config, executor, nested)
+        schedule = self.schedule(study, config, executor)
         submitted = executor if hasattr(executor, "submit") else Serial(executor.train)
         Search(study, config, submitted, schedule, Silent(), pack, sole_driver).run()
         if is_plain:
@@ -213,7 +207,7 @@ class Bench:
         """The study as it is."""
         return Study(create_study(self.folder, storage), metadata(space), self.folder, storage)
 
-    def schedule(self, study: Study, config, executor=None, nested=None) -> Schedule:
+    def schedule(self, study: Study, config, executor=None) -> Schedule:
         def front_probability() -> dict[int, float]:
             return probabilities(study_maps(study))
 
@@ -228,7 +222,7 @@ class Bench:
             return contested(study_evidence(study))
 
         findings = Findings(front_probability, pairs_in_doubt, chosen_parameters, lambda: None)
-        return Schedule(config, study.space, spectrum, findings, nested)
+        return Schedule(config, study.space, spectrum, findings)
 
     def study(self) -> optuna.Study:
         return create_study(self.folder, None)

@@ -96,22 +96,6 @@ def after_its_first_trial(command: Command, trials: int) -> Started:
     return running
 
 
-NESTED = [
-    *small_run(12),
-    *("--set", "search.strategy=nested"),
-    *("--set", "search.nested.evaluations=10"),
-    *("--set", "search.nested.steps=4"),
-    *("--set", "search.early_stopping=true"),
-    *("--set", "training.steps=9"),
-]
-
-
-@pytest.fixture(scope="session")
-def nested_demo(tmp_path_factory) -> Command:
-    """A demo with nested scores and early stopping, run in one sitting."""
-    return ran(tmp_path_factory, "nested-demo", NESTED)
-
-
 def ran(tmp_path_factory, name: str, arguments: list[str]) -> Command:
     def run(folder: Path) -> None:
         result = Command(folder)(*arguments)
@@ -131,37 +115,6 @@ def killed(folder: Path, arguments: list[str], *moments: tuple[str, int]) -> Com
     result = command(*arguments)
     assert result.returncode == 0, result.stderr
     return command
-
-
-@pytest.mark.chaos
-def test_nested_and_stopped_trials_come_out_the_same_whatever_kills_them(nested_demo, tmp_path) -> None:
-    """Killed in its nested search and in its trials."""
-    broken = killed(tmp_path, NESTED, ("nested.safetensors", 1), ("results/*.json", 3))
-    assert outcome(broken) == outcome(nested_demo)
-
-
-def test_nested_and_stopped_trials_through_the_command_line(nested_demo) -> None:
-    found = summary(nested_demo)
-    kinds = [row["kind"] for row in found["trials"]]
-    # Of ten maps that were looked at, five are uniform.
-    assert sorted(kinds) == ["baseline:uniform"] * 5 + ["confirm"] * 5 + ["search"] * 2
-    assert kinds[-2:] == ["search"] * 2
-    baselines = [row for row in found["trials"] if row["kind"] == "baseline:uniform"]
-    assert all(row["state"] == "COMPLETE" for row in baselines)
-    assert all(row["rungs"].keys() == {"1", "3"} for row in baselines if row["trainable_parameters"])
-    assert {row["state"] for row in found["trials"]} == {"COMPLETE", "PRUNED"}
-    nested = found["nested"]
-    assert nested["evaluations"] == 10
-    assert nested["training_seconds"] > 0
-    assert nested["scoring_seconds"] > 0
-    assert -1 <= nested["tau"] <= 1
-    assert nested["pairs"] == sum(
-        row["state"] == "COMPLETE" and row["nested_score"] is not None and row["trainable_parameters"] > 0
-        for row in found["trials"]
-    )
-    page = " ".join((nested_demo.folder / "reports" / "demo" / "index.html").read_text().split())
-    assert f"Kendall's τ between nested and fine-tuned scores is {nested['tau']:.2f}" in page
-    assert "were stopped early" in page
 
 
 HONEST = [

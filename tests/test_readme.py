@@ -44,8 +44,6 @@ RUN_ELSEWHERE = {
     "pip install -c constraints.txt '.[report]'": (
         "tests/test_wheel.py installs the same and more into an empty environment"
     ),
-    "python -m rank_search run configs/demo.yaml --set study=demo-nested --set search.strategy=nested "
-    "--set search.early_stopping=true": "tests/test_end_to_end.py runs it cut short",
     "python benchmarks/search_cost.py --out search_cost": "tests/test_benchmarks.py runs it cut short",
     "python benchmarks/seed_noise.py > benchmarks/seed_noise.json": "tests/test_benchmarks.py runs it cut short",
     "optuna-dashboard sqlite:///studies/demo/study.db": "tests/test_end_to_end.py starts and asks it",

@@ -17,7 +17,6 @@ KINDS = {
     "study.db": "study.db",
     "study.yaml": "study.yaml",
     "identity": "identity",
-    "nested.safetensors": "nested.safetensors",
     "test.json": "test.json",
     "result": "results/0001.json",
     "confirmation": "confirmations/*.json",
@@ -30,8 +29,7 @@ KINDS = {
 def whole(tmp_path_factory, place):
     """A folder in which a study of every kind of training has run."""
     folder = tmp_path_factory.mktemp("truncated")
-    search = {"trials": 8, "repeats": 2, "verdict_seeds": 1, "pack": 2, "strategy": "nested", "baselines": ["svd"]}
-    search["nested"] = {"evaluations": 8}
+    search = {"trials": 8, "repeats": 2, "verdict_seeds": 1, "pack": 2, "baselines": ["svd"]}
     settings = config(place, executor={"kind": "local"}, search=search)
     (folder / "study.yaml").write_text(yaml.safe_dump(settings.model_dump(mode="json", exclude_none=True)))
     with pytest.MonkeyPatch.context() as patched:

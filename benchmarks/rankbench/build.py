@@ -1,9 +1,9 @@
-"""Makes the tables of RankBench from its studies: two that train every map, and one with nested scores of some.
+"""Makes the tables of RankBench from its studies: two that train every map, and one that makes a large training.
 
     study="python -m rank_search run benchmarks/rankbench/study.yaml"
     $study --set study=rankbench-0 --set seed=0
     $study --set study=rankbench-1 --set seed=1
-    $study --set study=rankbench-nested --set search.trials=1 --set search.strategy=nested
+    $study --set study=rankbench-large --set search.trials=1 --set search.baselines=[svd]
     python benchmarks/rankbench/build.py
 
 The first two run side by side, on one core each (OMP_NUM_THREADS=1), in less time than one after the other.
@@ -23,8 +23,10 @@ import pandas as pd
 import typer
 from optuna.trial import TrialState
 
+from rank_search.app.loading import load_study_task
+from rank_search.config import recorded
+from rank_search.executors.local import LocalExecutor
 from rank_search.study.handle import Study
-from rank_search.study.nested_scores import NestedScores
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,20 +35,18 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).parent
 TRAINED = ("rankbench-0", "rankbench-1")
-TRUNCATED = "rankbench-nested"
+LARGE = "rankbench-large"
 
 
 def main(studies: Path = Path("studies"), out: Path = HERE) -> None:
-    """Writes rankbench.parquet, examples.parquet, nested.parquet, space.json and studies.json."""
+    """Writes rankbench.parquet, examples.parquet, energies.json, space.json and studies.json."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    opened = {name: Study.open(str(studies / name)) for name in (*TRAINED, TRUNCATED)}
+    opened = {name: Study.open(str(studies / name)) for name in (*TRAINED, LARGE)}
     space = opened[TRAINED[0]].space
-    beside = NestedScores.beside(opened[TRUNCATED])
     trained = [_trained(opened[name], str(number)) for number, name in enumerate(TRAINED)]
     table = pd.concat(trained, axis=1, join="inner").reset_index()
     if len(table) != space.size:
         raise SystemExit(f"{len(table)} of {space.size} maps have both scores; run the studies to their end")
-    nested = _column(beside.complete, "score").reset_index()
     names = list(space.dimensions)
     table = _with_mean(table).sort_values(names).reset_index(drop=True)
     prices = [space.parameters(space.rank_map(row)) for row in table[names].to_dict(orient="records")]
@@ -55,19 +55,26 @@ def main(studies: Path = Path("studies"), out: Path = HERE) -> None:
     examples = [f"values_{number}" for number, _ in enumerate(TRAINED)]
     table[examples].to_parquet(out / "examples.parquet", index=False)
     table.drop(columns=examples).to_parquet(out / "rankbench.parquet", index=False)
-    nested.to_parquet(out / "nested.parquet", index=False)
+    (out / "energies.json").write_text(json.dumps(_energies(opened[LARGE])) + "\n")
     (out / "space.json").write_text(json.dumps(asdict(space), indent=2) + "\n")
     records = [_record(study) for study in opened.values()]
     (out / "studies.json").write_text(json.dumps(records, indent=2) + "\n")
     noise = table["score_se"].iloc[0] * np.sqrt(2)
-    both = table.merge(nested, on=names, suffixes=("", "_nested"))
-    tau = both[["score", "score_nested"]].corr("kendall").iloc[0, 1]
     print(f"{len(table)} maps score {table['score'].min():.4f} to {table['score'].max():.4f}")
     print(f"standard deviation of the means {table['score'].std():.4f}, of a training around them {noise:.4f}")
     for order in (1, 2, 3):
         off = _left_over(table, names, order)
         print(f"effects of up to {order} layers, of one training, are {off:.5f} off the other")
-    print(f"Kendall's τ of {len(both)} nested scores and their maps' means {tau:.2f}")
+
+
+def _energies(study: Study) -> dict[str, list[float]]:
+    """Module → σ² of each component of the study's large training."""
+    config = recorded(study.metadata.config)
+    task, space = load_study_task(config)
+    executor = LocalExecutor(config, task, space)
+    large = next(trial.number for trial in study.trials() if trial.rival and trial.rival.recipe == "scratch")
+    spectrum = executor.spectrum(study.folder.adapter(large))
+    return {name: [sigma**2 for sigma in sigmas] for name, sigmas in spectrum.items()}
 
 
 def _column(complete: Sequence[FrozenTrial], name: str) -> pd.DataFrame:
@@ -144,7 +151,6 @@ def _record(study: Study) -> dict[str, Any]:
         "model_fingerprint": record.model_fingerprint,
         "environment": dict(record.environment),
         "seconds": sum(trial.attributes.seconds or 0.0 for trial in complete),
-        "nested": study.nested_cost,
     }
 
 

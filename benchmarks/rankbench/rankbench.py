@@ -39,7 +39,7 @@ class RankBench:
             ``score_1`` by study, each with the ``seed_…`` of its adapter, ``score``, their mean, and ``score_se``,
             its standard error; ``expected``, what a training is expected to score, and ``expected_se``.
         examples: ``[2, maps, examples]``: the score of each validation example, by study and row of the table.
-        nested: some proposals with their nested scores.
+        energies: module → σ² of each component of one large training.
     """
 
     def __init__(
@@ -47,12 +47,12 @@ class RankBench:
         space: Space,
         table: pd.DataFrame,
         examples: np.ndarray,
-        nested: Sequence[tuple[Mapping[str, int], float]],
+        energies: Mapping[str, Sequence[float]],
     ) -> None:
         self.space = space
         self.table = table
         self.examples = examples
-        self.nested = nested
+        self.energies = energies
         self._whole: dict[str, float] = {}  # hypervolume by column
         keys = map(tuple, table[list(space.dimensions)].to_numpy().tolist())
         self._places = {key: place for place, key in enumerate(keys)}
@@ -63,12 +63,10 @@ class RankBench:
     def load(cls, folder: Path = HERE) -> RankBench:
         """The table as published."""
         space = Space.from_json(json.loads((folder / "space.json").read_text()))
-        nested = pd.read_parquet(folder / "nested.parquet")
-        proposals = nested[list(space.dimensions)].to_dict(orient="records")
-        scored = list(zip(proposals, nested["score"], strict=True))
+        energies = json.loads((folder / "energies.json").read_text())
         values = pd.read_parquet(folder / "examples.parquet")
         examples = np.array([np.stack(values[column]) for column in values])
-        return cls(space, pd.read_parquet(folder / "rankbench.parquet"), examples, scored)
+        return cls(space, pd.read_parquet(folder / "rankbench.parquet"), examples, energies)
 
     def place(self, proposal: Mapping[str, float]) -> int:
         """Row of a map."""

@@ -30,21 +30,21 @@ class PackedLinear(nn.Module):
     Args:
         base: the frozen layer.
         shape: its two sizes.
-        slots: number of adapters.
+        maps: how many there are.
         rank: the largest rank of any map.
         router: knows which maps' rows pass.
 
     Attributes:
-        A: ``[slots, in, rank]``.
-        B: ``[slots, rank, out]``.
+        A: ``[maps, in, rank]``.
+        B: ``[maps, rank, out]``.
     """
 
-    def __init__(self, base: nn.Module, shape: Shape, slots: int, rank: int, router: RowRouter) -> None:
+    def __init__(self, base: nn.Module, shape: Shape, maps: int, rank: int, router: RowRouter) -> None:
         super().__init__()
         self.base = base
         device = next(base.parameters()).device
-        self.A = nn.Parameter(_zeros(slots, shape.in_features, rank).to(device))
-        self.B = nn.Parameter(_zeros(slots, rank, shape.out_features).to(device))
+        self.A = nn.Parameter(_zeros(maps, shape.in_features, rank).to(device))
+        self.B = nn.Parameter(_zeros(maps, rank, shape.out_features).to(device))
         self._router = router
         self._adapted: set[int] = set()
 
@@ -102,7 +102,7 @@ class PackedLinear(nn.Module):
         by_map = (by_map if len(maps) == len(present) else by_map[places]).to(dtype)
         if self.training and any(self._dropout[k] for k in maps):
             by_map = torch.stack([self._drop(rows, k) for rows, k in zip(by_map, maps, strict=True)])
-        a, b = (_select(weight, [self._router.slots[k] for k in maps]).to(dtype) for weight in (self.A, self.B))
+        a, b = (_select(weight, maps).to(dtype) for weight in (self.A, self.B))
         inner = torch.bmm(by_map, a) * _select(self._gates, maps)[:, None, :].to(dtype)
         base_output = y.reshape(len(present), -1, y.shape[-1])
         if len(maps) == len(present) and y.dtype == dtype:
@@ -121,7 +121,7 @@ class PackedLinear(nn.Module):
 
 
 class PackedHead(nn.Module):
-    """A module that is trained whole: one copy for each slot, each on its own map's rows."""
+    """A module that is trained whole: one copy for each map, on that map's rows."""
 
     def __init__(self, base: nn.Module, copies: Sequence[nn.Module], router: RowRouter) -> None:
         super().__init__()
@@ -133,19 +133,19 @@ class PackedHead(nn.Module):
         """Maps ``[maps · batch, …]`` to ``[maps · batch, …]``; the rows of a map stand together."""
         self._router.separate({*self._router.active})
         parts = x.chunk(len(self._router.present))
-        copies = [self.copies[self._router.slots[k]] for k in self._router.present]
+        copies = [self.copies[k] for k in self._router.present]
         return torch.cat([module(_to_weight_type(part, module)) for module, part in zip(copies, parts, strict=True)])
 
 
-def _zeros(slots: int, rows: int, columns: int) -> Tensor:
-    return torch.zeros(slots, rows, columns)
+def _zeros(maps: int, rows: int, columns: int) -> Tensor:
+    return torch.zeros(maps, rows, columns)
 
 
-def _select(stack: Tensor, slots: list[int]) -> Tensor:
-    """Selects slots of a stack; returns the stack itself, without a copy, if these are all slots in order."""
-    if slots == list(range(len(stack))):
+def _select(stack: Tensor, maps: list[int]) -> Tensor:
+    """The parts of some maps; the stack itself, without a copy, if these are all maps in order."""
+    if maps == list(range(len(stack))):
         return stack
-    return stack[torch.tensor(slots, device=stack.device)]
+    return stack[torch.tensor(maps, device=stack.device)]
 
 
 def _to_weight_type(x: Tensor, module: nn.Module) -> Tensor:

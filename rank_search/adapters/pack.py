@@ -36,14 +36,14 @@ class Pack:
     Args:
         models: base models by the prefix of their module names.
         largest: the largest rank that any map has in each module.
-        slots: number of adapters; several maps may share one, as in a nested super-adapter.
-        head: modules that are trained whole, on one copy for each slot.
+        count: number of maps, and so of adapters.
+        head: modules that are trained whole, on one copy for each map.
 
     Attributes:
         members: the maps, in the order of their rows.
     """
 
-    def __init__(self, models: Mapping[str, nn.Module], largest: RankMap, slots: int, head: Sequence[str]) -> None:
+    def __init__(self, models: Mapping[str, nn.Module], largest: RankMap, count: int, head: Sequence[str]) -> None:
         self.members: tuple[Member, ...] = ()
         self._models = models
         self._transposed = {prefix: stored_transposed(model, largest.under(prefix)) for prefix, model in models.items()}
@@ -56,13 +56,13 @@ class Pack:
             shapes, router = linear_modules(model), self._routers[prefix]
             for name, rank in largest.under(prefix).adapted.items():
                 base = model.get_submodule(name)
-                self._modules[prefix + name] = PackedLinear(base, shapes[name], slots, rank, router)
+                self._modules[prefix + name] = PackedLinear(base, shapes[name], count, rank, router)
             for name in head:
                 base = model.get_submodule(name)
-                copies = [copy.deepcopy(base).requires_grad_() for _ in range(slots)]
+                copies = [copy.deepcopy(base).requires_grad_() for _ in range(count)]
                 self._heads[prefix + name] = PackedHead(base, copies, router)
-        by_slot = [[self._parameters_in(prefix, slot) for prefix in models] for slot in range(slots)]
-        self._trainable = [[parameters for parameters in found if parameters.all] for found in by_slot]
+        by_map = [[self._parameters_in(prefix, k) for prefix in models] for k in range(count)]
+        self._trainable = [[parameters for parameters in found if parameters.all] for found in by_map]
 
     def inject(self) -> None:
         """Replaces modules of the base models by the packed ones."""
@@ -85,19 +85,19 @@ class Pack:
         modules: dict[str, PackedLinear | PackedHead] = {**self._modules, **self._heads}
         return {name.removeprefix(prefix): module for name, module in modules.items() if name.startswith(prefix)}
 
-    def _parameters_in(self, prefix: str, slot: int) -> TrainableParameters:
+    def _parameters_in(self, prefix: str, k: int) -> TrainableParameters:
         """The trainable parameters of one adapter in one base model."""
         adapter: list[nn.Parameter] = []
         head: list[nn.Parameter] = []
         for module in self._packed_modules(prefix).values():
             if isinstance(module, PackedHead):
-                head += module.copies[slot].parameters()
+                head += module.copies[k].parameters()
             else:
-                adapter += [_view(module.A, slot), _view(module.B, slot)]
+                adapter += [_view(module.A, k), _view(module.B, k)]
         return TrainableParameters(adapter, head)
 
-    def assign(self, members: Sequence[Member], slots: Sequence[int]) -> None:
-        """Sets which maps are in the batch, in the order of their rows, and which adapter each uses."""
+    def assign(self, members: Sequence[Member]) -> None:
+        """Sets which maps are in the batch, in the order of their rows; each uses the adapter of its number."""
         self.members = tuple(members)
         device = next(self._models[next(iter(self._models))].parameters()).device
         generators = [torch.Generator(device).manual_seed(member.seed) for member in members]
@@ -113,9 +113,9 @@ class Pack:
         for name in self._heads:
             adapted_layers.setdefault(layer_of(name), set()).update(range(len(members)))
         for router in self._routers.values():
-            router.reset(slots, adapted_layers)
+            router.reset(len(members), adapted_layers)
 
-    def initialise(self, slot: int, member: Member, directions: Mapping[str, Tensor] | None) -> None:
+    def initialise(self, k: int, member: Member, directions: Mapping[str, Tensor] | None) -> None:
         """Sets one adapter to a map's initial weights."""
         generator = torch.Generator().manual_seed(member.seed)
         with torch.no_grad():
@@ -123,12 +123,12 @@ class Pack:
                 module = self._modules[name]
                 if member.init is not None:
                     a, b = (weight.to(module.A) for weight in member.init.factors[name])
-                    module.A[slot, :, :rank], module.B[slot, :rank] = a[:, :rank], b[:rank]
+                    module.A[k, :, :rank], module.B[k, :rank] = a[:, :rank], b[:rank]
                 else:
                     a = _initial_a(rank, module.A.shape[1], member.config, generator, (directions or {}).get(name))
-                    module.A[slot, :, :rank] = a.T.to(module.A)
+                    module.A[k, :, :rank] = a.T.to(module.A)
             for name, weights in (member.init.head if member.init else {}).items():
-                self._heads[name].copies[slot].load_state_dict(dict(weights))
+                self._heads[name].copies[k].load_state_dict(dict(weights))
 
     @property
     def active(self) -> list[int]:
@@ -150,12 +150,12 @@ class Pack:
         for module in self._modules.values():
             module.training = dropout
 
-    def trainable(self, slot: int) -> list[TrainableParameters]:
+    def trainable(self, k: int) -> list[TrainableParameters]:
         """The trainable parameters of one adapter and its head, by base model.
 
         A and B are views of the stacks that hold all adapters.
         """
-        return self._trainable[slot]
+        return self._trainable[k]
 
     def state(self) -> dict[str, Tensor]:
         """Every trained tensor by a unique name; the tensors themselves, not copies."""
@@ -167,7 +167,7 @@ class Pack:
         """Copies a map's adapter out of the pack, in PEFT's form.
 
         Args:
-            k: number of the map; its adapter must be in the slot of that number.
+            k: number of the map.
             sources: where each base model comes from, by its prefix; written for whoever loads the adapter.
         """
         member = self.members[k]
@@ -222,20 +222,20 @@ def packed(
     pack = Pack(base_models(backbone), RankMap(largest), len(members), head)
     try:
         pack.inject()
-        pack.assign(members, range(len(members)))
-        for slot, member in enumerate(members):
-            pack.initialise(slot, member, directions)
+        pack.assign(members)
+        for k, member in enumerate(members):
+            pack.initialise(k, member, directions)
         yield pack
     finally:
         pack.remove()
 
 
-def _view(stack: nn.Parameter, slot: int) -> nn.Parameter:
-    """One slot of a stack as a parameter; its gradient is a view of the stack's gradient."""
+def _view(stack: nn.Parameter, k: int) -> nn.Parameter:
+    """One map's part of a stack as a parameter; its gradient is a view of the stack's gradient."""
     if stack.grad is None:
         stack.grad = torch.zeros_like(stack)
-    view = nn.Parameter(stack.detach()[slot])
-    view.grad = stack.grad[slot]
+    view = nn.Parameter(stack.detach()[k])
+    view.grad = stack.grad[k]
     return view
 
 

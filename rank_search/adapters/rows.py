@@ -30,13 +30,11 @@ class RowRouter:
 
     Attributes:
         active: numbers of the maps in the batch, in the order of their rows.
-        slots: which adapter each map uses, by the map's number.
         dtype: type in which adapters are multiplied.
     """
 
     def __init__(self) -> None:
         self.active: list[int] = []
-        self.slots: list[int] = []
         self.dtype = torch.float32
         self._adapted_layers: Mapping[str, set[int]] = {}
         self._can_share = False
@@ -49,15 +47,14 @@ class RowRouter:
         """The maps whose rows the current module sees."""
         return self.active if self._in_layer is None else self._in_layer
 
-    def reset(self, slots: Sequence[int], adapted_layers: Mapping[str, set[int]]) -> None:
+    def reset(self, maps: int, adapted_layers: Mapping[str, set[int]]) -> None:
         """Puts all maps into the batch.
 
         Args:
-            slots: the adapter of each map.
+            maps: how many there are.
             adapted_layers: full name of a layer → the maps that have an adapter in it.
         """
-        self.active = list(range(len(slots)))
-        self.slots = list(slots)
+        self.active = list(range(maps))
         self._adapted_layers = adapted_layers
 
     def attach(self, model: nn.Module, prefix: str, layers: Iterable[str]) -> list[RemovableHandle]:

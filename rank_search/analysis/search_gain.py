@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from rank_search.analysis.choice import choose
 from rank_search.analysis.front import hypervolume, reference_point
 from rank_search.core.errors import RankSearchError
-from rank_search.core.rivals import CONFIRM, SEARCH
+from rank_search.core.rivals import SEARCH
 
 if TYPE_CHECKING:
     from rank_search.analysis.evidence import Evidence
@@ -52,7 +52,7 @@ def search_gain(evidence: Evidence, rule: Rule, parameters: float) -> SearchGain
         rule: that chooses.
         parameters: of the hypervolume's reference point.
     """
-    proposed = evidence.maps["kind"].isin([SEARCH, CONFIRM])
+    proposed = evidence.maps["kind"] == SEARCH
     if not proposed.any():
         return None
     rivals = replace(evidence, maps=evidence.maps[~proposed].reset_index(drop=True))

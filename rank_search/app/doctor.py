@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from optuna.trial import TrialState
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 
 from rank_search.core.errors import InputError, RankSearchError
 from rank_search.core.job import no_callback
@@ -117,7 +117,7 @@ def _problems(study: Study) -> list[_Problem]:
 
 def _attributes(study: Study) -> Iterator[_Problem]:
     """What the study keeps beside its trials and its metadata."""
-    for read in (lambda: study.pack, lambda: study.nested_cost, lambda: part_leases(study.optuna_study)):
+    for read in (lambda: study.pack, lambda: part_leases(study.optuna_study)):
         try:
             read()
         except InputError as error:
@@ -199,8 +199,6 @@ def _files(study: Study) -> Iterator[_Problem]:
     for path in [folder.path / "test.json", *sorted((folder.path / "confirmations").glob("*.json"))]:
         if path.is_file() and not _is_json(path):
             yield _movable(study, path, f"it is damaged; {again}")
-    if folder.super_adapter.is_file() and not _is_safetensors(folder.super_adapter):
-        yield _movable(study, folder.super_adapter, f"it is damaged; {again}")
 
 
 def _facts(study: Study, fingerprints: Callable[[Study], tuple[str, str]]) -> Iterator[Finding]:
@@ -227,11 +225,3 @@ def _is_json(path: Path) -> bool:
     except (ValueError, RecursionError):
         return False
     return True
-
-
-def _is_safetensors(path: Path) -> bool:
-    try:
-        with safe_open(path, "pt"):
-            return True
-    except (SafetensorError, OSError):
-        return False

@@ -86,7 +86,7 @@ class Results:
 
         Args:
             name: ``differences``, ``pareto``, ``rank_heatmap``, ``hypervolume``, ``hypervolume_seconds``,
-                ``importance``, ``losses``; with nested scores, ``nested``.
+                ``importance``, ``losses``.
 
         Raises:
             InputError: there is no such figure.

@@ -51,8 +51,6 @@ def retrain(study: Study, number: int, console: Console, *, trust_code: bool = F
         refuse_other(study.metadata, new_metadata(config, space, task))
         executor = LocalExecutor(config, task, space)
     job = job_of(trial, config.seed, study)
-    if job.recipe == "warm":
-        executor.supernet(folder.super_adapter)
     again = f"training trial {number} again"
     with folder.locked(), console.status(again) as shown:
         (outcome,) = executor.train(

@@ -1,4 +1,4 @@
-"""Runs or resumes a study: nested scores where the study file asks for them, the search, then the verdict."""
+"""Runs or resumes a study: learning rates, the search, then the verdict."""
 
 from __future__ import annotations
 
@@ -24,7 +24,6 @@ from rank_search.core.job import no_callback
 from rank_search.models.library_logs import silence_library_logs
 from rank_search.report.trackers import Trackers
 from rank_search.search.loop import Search
-from rank_search.search.nested import NestedSearch
 from rank_search.search.rate_search import RateSearch
 from rank_search.study.faults import patiently
 from rank_search.study.folder import StudyFolder
@@ -32,7 +31,6 @@ from rank_search.study.handle import Study
 from rank_search.study.leases import Leases
 from rank_search.study.lock import ExclusiveLock
 from rank_search.study.metadata import StudyMetadata, has_moved, refuse_changed_settings
-from rank_search.study.nested_scores import NestedScores
 from rank_search.study.storage import check_storage, create_study, is_shared
 
 if TYPE_CHECKING:
@@ -49,7 +47,7 @@ if TYPE_CHECKING:
     Check = Callable[[str, StudyMetadata], None]
 
 _POLL = 2.0  # seconds between two looks at what another driver does
-_NESTED, _RATES, _VERDICT = "nested", "rates", "verdict"  # parts of a study that one driver does for all
+_RATES, _VERDICT = "rates", "verdict"  # parts of a study that one driver does for all
 
 
 def run_study(
@@ -100,7 +98,7 @@ def run_study(
         console.print(line, markup=False)
     _print_notes(task, console)
     with closing(make_executor(config, task, space)) as executor:
-        if config.search.strategy == "nested" or config.search.pack not in (1, "auto"):
+        if config.search.pack not in (1, "auto"):
             executor.check_packs()
         with folder.locked(shared=is_shared(storage)):
             study = _started(config, given, folder, storage, check)
@@ -151,7 +149,7 @@ class _Run:
         display = Display(self.console, self.study, work, self.config.training.steps)
         with Leases(self.study.lock) as parts:
             with display:
-                nested = self._run_trials(parts, display, trackers)
+                self._run_trials(parts, display, trackers)
                 check_trained(self.study)
                 if is_ours := self._acquired(parts, _VERDICT):
                     verdict = FreshVerdict.of_choice(self.study, self.config)
@@ -163,20 +161,18 @@ class _Run:
                 )
                 return None
             trackers.send()  # what an earlier run left, or another driver recorded while one was sending
-            self._print_end(nested)
+            self._print_end()
             self.on_end(self.study)
             parts.release_part(_VERDICT)
         return self.study
 
-    def _run_trials(self, parts: Leases, display: Display, trackers: Trackers) -> NestedSearch | None:
-        """Runs all trials; returns the nested search, if the study file asks for one."""
+    def _run_trials(self, parts: Leases, display: Display, trackers: Trackers) -> None:
+        """Runs all trials."""
         pack = pack_size(self.study, self.config, self.executor, self.console)
         self._tune(parts, display, pack)
-        nested = self._nested(parts, display, pack)
-        schedule = make_schedule(self.study, self.config, self.executor, nested)
+        schedule = make_schedule(self.study, self.config, self.executor)
         sole_driver = self.study.storage is None
         Search(self.study, self.config, self.executor, schedule, display, pack, sole_driver, trackers.send).run()
-        return nested
 
     def _tune(self, parts: Leases, display: Display, pack: int) -> None:
         """Searches learning rates, unless that is done, or not wanted."""
@@ -194,21 +190,6 @@ class _Run:
         for note in self.study.rates.notes:
             self.console.print(note, markup=False)
 
-    def _nested(self, parts: Leases, display: Display, pack: int) -> NestedSearch | None:
-        """The nested search, run to its end, if the study file asks for one."""
-        if self.config.search.strategy != "nested":
-            return None
-        scores = NestedScores.beside(self.study)
-        scorer = self.executor.supernet(self.study.folder.super_adapter)
-        nested = NestedSearch(scores, self.config, self.study.space, scorer, display, pack)
-        while not self._acquired(parts, _NESTED):
-            display.waiting("another driver works on nested scores")
-            time.sleep(_POLL)
-        nested.run()
-        self.study.keep_nested_cost(scores.cost)
-        parts.release_part(_NESTED)
-        return nested
-
     def _acquired(self, parts: Leases, part: str) -> bool:
         """Whether a part of the study is this driver's to do."""
 
@@ -218,11 +199,8 @@ class _Run:
 
         return patiently(acquire)
 
-    def _print_end(self, nested: NestedSearch | None) -> None:
-        trials = self.study.trials()
-        if nested is not None and nested.misleads(trials):
-            self.console.print("nested scores put maps in another order than fine-tunes: the sampler proposed the rest")
-        in_space = sum(trial.in_space for trial in trials)
+    def _print_end(self) -> None:
+        in_space = sum(trial.in_space for trial in self.study.trials())
         if in_space < self.config.search.trials:
             asked = self.config.search.trials
             self.console.print(f"every map of the space is trained: {in_space} trials of {asked} asked for")

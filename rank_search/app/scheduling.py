@@ -16,17 +16,11 @@ if TYPE_CHECKING:
     from rank_search.config import StudyConfig
     from rank_search.executors.local import LocalExecutor
     from rank_search.executors.ray_cluster import RayExecutor
-    from rank_search.search.nested import NestedSearch
     from rank_search.search.rivals.requests import Spectrum
     from rank_search.study.handle import Study
 
 
-def make_schedule(
-    study: Study,
-    config: StudyConfig,
-    executor: LocalExecutor | RayExecutor | None = None,
-    nested: NestedSearch | None = None,
-) -> Schedule:
+def make_schedule(study: Study, config: StudyConfig, executor: LocalExecutor | RayExecutor | None = None) -> Schedule:
     """The schedule of a study; without an executor it can say what is missing, and not make it."""
 
     def spectrum(trial: int) -> Spectrum:
@@ -50,4 +44,4 @@ def make_schedule(
 
     prior = read_prior(config, study.space)
     findings = Findings(front_probability, pairs_in_doubt, chosen_parameters, budget)
-    return Schedule(config, study.space, spectrum, findings, nested, prior)
+    return Schedule(config, study.space, spectrum, findings, prior)

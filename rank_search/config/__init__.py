@@ -4,7 +4,7 @@ from rank_search.config.fields import Section
 from rank_search.config.load import load_config, source_of
 from rank_search.config.models import ModelConfig, ModelSource
 from rank_search.config.recorded import recorded, refuse_code, refuse_model_code
-from rank_search.config.search import NestedConfig, SearchConfig, SpaceConfig
+from rank_search.config.search import SearchConfig, SpaceConfig
 from rank_search.config.study import ExecutorConfig, StudyConfig
 from rank_search.config.tasks import (
     AnswerColumns,
@@ -29,7 +29,6 @@ __all__ = [
     "InitConfig",
     "ModelConfig",
     "ModelSource",
-    "NestedConfig",
     "RagConfig",
     "RetrievalConfig",
     "SearchConfig",

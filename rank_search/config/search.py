@@ -67,22 +67,6 @@ class SpaceConfig(Section):
         return bounds
 
 
-class NestedConfig(Section):
-    """The nested super-adapter: it is trained once, and then any map is scored by truncating it."""
-
-    steps: PositiveInt | None = Field(
-        None, description="optimiser steps of the super-adapter's training. Default: training.steps"
-    )
-    evaluations: PositiveInt = Field(60, description="number of maps to score by truncation")
-    confirm: Literal["scratch", "warm"] = Field(
-        "scratch", description="start of a candidate's fine-tuning: scratch is a new adapter, warm is the truncation"
-    )
-    least_tau: Annotated[Number, Field(ge=-1, le=1)] = Field(
-        0.3,
-        description="lowest Kendall's τ between nested and fine-tuned scores; below it the sampler proposes the maps",
-    )
-
-
 class ChoiceConfig(Section):
     """Which map of the front is chosen. It may change while a study runs, and after."""
 
@@ -115,11 +99,6 @@ class ChoiceConfig(Section):
 class SearchConfig(Section):
     """The Optuna study."""
 
-    strategy: Literal["nested", "finetune"] = Field(
-        "finetune",
-        description="nested: score maps by truncating a super-adapter, and fine-tune those on its front; finetune: "
-        "fine-tune every proposal of the sampler",
-    )
     trials: PositiveInt = Field(
         24, description="number of finished trials in the space, including uniform maps, repeats and failures"
     )
@@ -147,11 +126,6 @@ class SearchConfig(Section):
         description="the sampler that proposes maps; nehvi models the score and knows the parameter counts, grid "
         "tries every map, the others are Optuna's",
     )
-    early_stopping: StrictBool = Field(
-        False,
-        description="whether to stop a proposal that is not in the best third after a ninth and a third of the steps",
-    )
-    nested: NestedConfig = Field(NestedConfig(), description="settings of the strategy nested")
     pack: Literal["auto"] | PositiveInt = Field(
         "auto",
         description="number of maps to train at once; auto: as many as save time and fit in memory, by timing steps",

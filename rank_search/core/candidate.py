@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from rank_search.core.ranks import RankMap
 
-Recipe = Literal["scratch", "warm", "eva", "adalora", "truncate", "recover"]
+Recipe = Literal["scratch", "eva", "adalora", "truncate", "recover"]
 CUTS: frozenset[Recipe] = frozenset({"truncate", "recover"})  # out of the adapter of a larger training
 SETS_RANKS: frozenset[Recipe] = frozenset({"eva", "adalora"})  # the ranks that come out are not the requested ones
 
@@ -28,10 +28,10 @@ class Candidate:
         settings: what it is trained at (``learning_rate``, ``head_learning_rate``, ``alpha``, ``dropout``,
             ``augmentation``, ``steps``), being searched beside the ranks or tuned for maps of its size; empty where
             the study file's own values hold.
-        recipe: how the adapter comes about. ``scratch``: trained from the study file's initialisation; ``warm``: from
-            the components of the supernet; ``eva``: from EVA's directions, at ranks that EVA redistributes;
-            ``adalora``: by AdaLoRA, which sets the ranks; ``truncate``: cut out of the source trial's adapter, without
-            training; ``recover``: cut out of it, and then trained for ``steps``.
+        recipe: how the adapter comes about. ``scratch``: trained from the study file's initialisation; ``eva``: from
+            EVA's directions, at ranks that EVA redistributes; ``adalora``: by AdaLoRA, which sets the ranks;
+            ``truncate``: cut out of the source trial's adapter, without training; ``recover``: cut out of it, and then
+            trained for ``steps``.
         source: number of the trial whose adapter is truncated. On another seed, or another order of batches, what that
             trial trained is trained again first.
     """

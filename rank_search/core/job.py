@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from rank_search.core.errors import TrainingFailed
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
     from pathlib import Path
 
     from rank_search.core.candidate import Candidate, Recipe
@@ -26,7 +26,7 @@ class Job:
         seed: draws the fresh adapter, and its dropout.
         data_seed: draws the order of the batches. Jobs that share it see the same batches, which takes that noise out
             of comparisons between maps.
-        number: of its trial, by which `Rungs` speak of it.
+        number: of its trial.
         source: folder of the adapter that is truncated.
         split: what it is scored on at the end.
         large: what is trained first, to be truncated, where there is no such adapter on this seed and these batches.
@@ -70,7 +70,6 @@ class FineTuned:
         losses: training loss of each step.
         seconds: its share of the wall clock: of what is done for a pack at once, each map bears an equal part.
         save_adapter: writes the adapter as a folder that PEFT loads; None where nothing was trained.
-        rungs: steps → score there, where it was looked at on its way.
         rank_map: the ranks that its recipe set; None where they are the job's.
     """
 
@@ -78,23 +77,7 @@ class FineTuned:
     losses: tuple[float, ...]
     seconds: float
     save_adapter: Callable[[Path], None] | None
-    rungs: Mapping[int, float] = field(default_factory=dict)
     rank_map: RankMap | None = None
-
-
-@dataclass(frozen=True)
-class Stopped:
-    """A map whose training was stopped at a rung, having no prospect of the front.
-
-    Attributes:
-        rungs: steps → score there.
-        losses: training loss of each step.
-        seconds: its share of the wall clock.
-    """
-
-    rungs: Mapping[int, float]
-    losses: tuple[float, ...]
-    seconds: float
 
 
 @dataclass(frozen=True)
@@ -105,20 +88,7 @@ class Died:
         return "its process died"
 
 
-@dataclass(frozen=True)
-class Rungs:
-    """Where maps are looked at on their way, and who goes on.
-
-    Attributes:
-        steps: after how many steps.
-        keep: called with the steps done and the scores there by the jobs' numbers; returns who goes on.
-    """
-
-    steps: Sequence[int] = ()
-    keep: Callable[[int, Mapping[int, float]], set[int]] = lambda _steps, scores: {*scores}
-
-
-Outcome = FineTuned | Stopped | TrainingFailed | Died
+Outcome = FineTuned | TrainingFailed | Died
 
 
 # Hears how far a training is: steps done, and the mean of the last loss over the maps that train together.

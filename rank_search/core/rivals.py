@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 Kind = Literal[
     "search",
-    "confirm",
     "baseline:uniform",
     "baseline:svd",
     "baseline:retrained",
@@ -30,7 +29,6 @@ Kind = Literal[
 ]
 
 SEARCH: Kind = "search"  # proposed by the sampler, or the prior of the study file
-CONFIRM: Kind = "confirm"  # picked by nested scores
 UNIFORM: Kind = "baseline:uniform"
 SVD: Kind = "baseline:svd"
 RETRAINED: Kind = "baseline:retrained"  # the ranks of a truncation, trained from scratch

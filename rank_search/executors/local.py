@@ -23,7 +23,6 @@ from rank_search.training.memory import (
     reset_peak_memory,
     retain_freed_memory,
 )
-from rank_search.training.supernet import Supernet
 from rank_search.training.trainer import fine_tune, score, time_steps
 
 if TYPE_CHECKING:
@@ -31,7 +30,7 @@ if TYPE_CHECKING:
 
     from rank_search.config import StudyConfig
     from rank_search.core.evaluation import Evaluation, Split
-    from rank_search.core.job import OnStep, Outcome, Rungs
+    from rank_search.core.job import OnStep, Outcome
     from rank_search.core.space import Space
     from rank_search.executors.protocol import Pack
     from rank_search.tasks.base import Task
@@ -86,8 +85,6 @@ class LocalExecutor:
         self._space = space
         self._device = next(task.backbone.parameters()).device
         self._serial = Serial(self.train)
-        self._supernet: Supernet | None = None
-        self._warm_init: AdapterInit | None = None
         self._spectra: dict[Path, Spectrum] = {}
         self._large: tuple[tuple[str, int, int], Spectrum] | None = (
             None  # the last one that was trained to be truncated
@@ -150,18 +147,11 @@ class LocalExecutor:
         try:
             time_steps(self._task, jobs, self._config, 0)
         except UnpackableError as error:
-            nested = self._config.search.strategy == "nested"
             raise InputError(
-                f"this model does not keep several maps apart ({error}); write {'finetune' if nested else '1'}",
-                field="search.strategy" if nested else "search.pack",
+                f"this model does not keep several maps apart ({error}); write 1", field="search.pack"
             ) from None
         except RuntimeError:  # such as out of memory, for which training falls back to smaller packs
             return
-
-    def supernet(self, file: Path) -> Supernet:
-        """The study's super-adapter, kept in a file; jobs with the recipe ``warm`` start from it."""
-        self._supernet = Supernet(self._task, self._space, self._config, file, self._directions)
-        return self._supernet
 
     def spectrum(self, folder: Path) -> Mapping[str, Sequence[float]]:
         """Module → singular values of a saved adapter's ΔW, descending."""
@@ -196,7 +186,7 @@ class LocalExecutor:
             self._large = key, spectrum
         return self._large[1]
 
-    def train(self, jobs: Sequence[Job], on_step: OnStep, rungs: Rungs | None = None) -> list[Outcome]:
+    def train(self, jobs: Sequence[Job], on_step: OnStep) -> list[Outcome]:
         """Trains and scores the adapters of a pack of rank maps.
 
         Jobs that can't be trained on the same batches are trained in separate packs. If a pack fails, it is trained
@@ -214,7 +204,7 @@ class LocalExecutor:
             packs.setdefault(key, []).append(i)
         outcomes: dict[int, Outcome] = {}
         for places in packs.values():
-            pack_outcomes = self._train_or_halve([jobs[i] for i in places], on_step, rungs)
+            pack_outcomes = self._train_or_halve([jobs[i] for i in places], on_step)
             outcomes |= dict(zip(places, pack_outcomes, strict=True))
             release_memory()
         return [outcomes[i] for i in range(len(jobs))]
@@ -227,11 +217,11 @@ class LocalExecutor:
         needed = memory_needed(error, self._device) / 2**30
         return TrainingFailed(f"{failed}; it takes more than {needed:.1f} GiB", failed.kind)
 
-    def _train_or_halve(self, jobs: Sequence[Job], on_step: OnStep, rungs: Rungs | None) -> Sequence[Outcome]:
+    def _train_or_halve(self, jobs: Sequence[Job], on_step: OnStep) -> Sequence[Outcome]:
         reset_peak_memory(self._device)
         try:
             with restored(self._task.backbone):
-                return self._run_recipe(jobs, on_step, rungs)
+                return self._run_recipe(jobs, on_step)
         except Exception as error:  # the study records any failure
             failed = self._to_failure(error)
         # After the except block no traceback keeps the memory of the failed pack.
@@ -239,9 +229,9 @@ class LocalExecutor:
             return [failed]
         middle = len(jobs) // 2
         halves = jobs[:middle], jobs[middle:]
-        return [outcome for half in halves for outcome in self._train_or_halve(half, on_step, rungs)]
+        return [outcome for half in halves for outcome in self._train_or_halve(half, on_step)]
 
-    def _run_recipe(self, jobs: Sequence[Job], on_step: OnStep, rungs: Rungs | None) -> Sequence[Outcome]:
+    def _run_recipe(self, jobs: Sequence[Job], on_step: OnStep) -> Sequence[Outcome]:
         """Trains or scores the jobs of one pack by their recipe."""
         first = jobs[0]
         if first.recipe == "adalora":
@@ -257,7 +247,6 @@ class LocalExecutor:
             sources=self._sources,
             directions=self._directions,
             inits=[ready.init for ready in prepared],
-            rungs=rungs,
             on_step=on_step,
         )
         return [ready.complete(outcome) for ready, outcome in zip(prepared, outcomes, strict=True)]
@@ -271,9 +260,6 @@ class LocalExecutor:
         """The job with the ranks that it is trained at, and its initial adapter; None for the study's init rule."""
         if job.recipe == "recover":
             return job, self._source_spectrum(job).init
-        if job.recipe == "warm" and self._supernet is not None:
-            self._warm_init = self._warm_init or self._supernet.adapter_init()
-            return job, self._warm_init
         if job.recipe == "eva":
             batches = self._task.calibration_batches(self._config.seed)
             rank_map, init = eva_init(self._task.backbone, job.rank_map, self._config.adapter, batches)

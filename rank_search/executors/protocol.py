@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from rank_search.core.job import Died, Rungs, no_callback
+from rank_search.core.job import Died, no_callback
 from rank_search.study.faults import failure
 
 if TYPE_CHECKING:
@@ -24,12 +24,10 @@ class Pack:
     Attributes:
         jobs: what to train.
         on_step: called with the steps done and the mean loss.
-        rungs: where maps may be stopped.
     """
 
     jobs: Sequence[Job]
     on_step: OnStep = no_callback
-    rungs: Rungs = field(default_factory=Rungs)
 
 
 class Executor(Protocol):
@@ -69,7 +67,7 @@ class Serial:
         train: trains jobs. If it raises an exception that a trial can cause, all jobs of the pack fail with it.
     """
 
-    train: Callable[[Sequence[Job], OnStep, Rungs], Sequence[Outcome]]
+    train: Callable[[Sequence[Job], OnStep], Sequence[Outcome]]
     _submitted: Pack | None = None
     in_process = True
 
@@ -92,7 +90,7 @@ class Serial:
         if pack is None:
             return []
         try:
-            return [(pack, self.train(pack.jobs, pack.on_step, pack.rungs))]
+            return [(pack, self.train(pack.jobs, pack.on_step))]
         except Exception as error:
             return [(pack, [failure(error)] * len(pack.jobs))]
 

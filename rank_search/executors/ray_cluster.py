@@ -7,7 +7,6 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from rank_search.core.errors import InputError, OutOfService, TrainingFailed
-from rank_search.core.files import atomic_file
 from rank_search.core.job import Died
 from rank_search.executors.payload import FolderPayload
 from rank_search.executors.ray_messages import RayConnection, start_queue
@@ -25,22 +24,18 @@ from rank_search.executors.ray_worker import Assignment, Worker
 from rank_search.study.faults import failure
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from rank_search.config import ExecutorConfig
     from rank_search.core.evaluation import Evaluation, Split
     from rank_search.core.job import Outcome
-    from rank_search.core.ranks import RankMap
     from rank_search.executors.local import LocalExecutor
     from rank_search.executors.protocol import Pack
-
-    OnReport = Callable[[int, bytes | None], None]  # steps done, checkpoint
 
 _WAIT_SECONDS = 5.0  # then the driver looks for free slots and for trials that other drivers left
 _MAX_CALLS = 3  # of a method, each on another worker
 _COUNTED_BY_RAY = {"cpu": "num_cpus", "gpu": "num_gpus"}  # options for the resources that Ray counts itself
-_SUPERNET = 0  # number in messages about the super-adapter; packs count from 1
 
 
 class RayExecutor:
@@ -72,7 +67,6 @@ class RayExecutor:
         self._owns_cluster = not ray.is_initialized()
         if self._owns_cluster:
             connect(config.address)
-        self._supernet_steps = assignment.config.search.nested.steps or assignment.config.training.steps
         self._assignment = ray.put(assignment)
         self._worker_class = ray.remote(worker).options(**self._worker_options())
         self._queue = start_queue()
@@ -80,7 +74,6 @@ class RayExecutor:
         self._idle: list[Any] = []
         self._running: dict[Any, tuple[Any, int, Pack]] = {}  # Ray's reference → worker, number, pack
         self._packs_submitted = 0
-        self._super_adapter: Path | None = None
 
     def _worker_options(self) -> dict[str, Any]:
         """Ray's options for the resources of a worker."""
@@ -97,14 +90,11 @@ class RayExecutor:
         """Sends a pack to an idle worker, or to a new one."""
         worker = self._idle.pop() if self._idle else self._new_worker()
         sources = {str(job.source): FolderPayload.from_folder(job.source) for job in pack.jobs if job.source}
-        warm = any(job.recipe == "warm" for job in pack.jobs) and self._super_adapter is not None
         self._packs_submitted += 1
         reference = worker.train.remote(
             pack.jobs,
-            pack.rungs.steps,
             RayConnection(self._queue, self._packs_submitted),
             sources,
-            self._super_adapter.read_bytes() if warm and self._super_adapter else None,
         )
         self._running[reference] = worker, self._packs_submitted, pack
 
@@ -160,33 +150,7 @@ class RayExecutor:
         """See `LocalExecutor.spectrum`; runs in the driver, because it needs no device."""
         return self._local.spectrum(folder)
 
-    def supernet(self, file: Path) -> RemoteSupernet:
-        """The super-adapter, trained by a worker and kept in a file of the driver."""
-        self._super_adapter = file
-        return RemoteSupernet(self, file, self._supernet_steps, self._local.supernet(file).energies)
-
-    def train_supernet(self, seed: int, data_seed: int, file: Path, on_step: Callable[[int], None]) -> None:
-        """Trains the super-adapter on a worker; writes each checkpoint, and the result, to the file.
-
-        Raises:
-            TrainingFailed: the loss is not finite.
-        """
-
-        def on_report(steps: int, checkpoint: bytes | None) -> None:
-            on_step(steps)
-            if checkpoint is not None:
-                _write(file, checkpoint)
-
-        checkpoint = file.read_bytes() if file.is_file() else None
-        connection = RayConnection(self._queue, _SUPERNET)
-        _write(file, self._call("train_supernet", seed, data_seed, connection, checkpoint, on_report=on_report))
-
-    def score_supernet(self, maps: Sequence[RankMap], file: Path) -> list[float]:
-        """Scores maps on a worker by truncating the super-adapter."""
-        scores: list[float] = self._call("score_supernet", maps, file.read_bytes())
-        return scores
-
-    def _call(self, method: str, *arguments: Any, on_report: OnReport | None = None) -> Any:
+    def _call(self, method: str, *arguments: Any) -> Any:
         """Calls a method of a worker, and returns its result; tries another worker if one dies.
 
         Raises:
@@ -204,7 +168,7 @@ class RayExecutor:
             reference = getattr(worker, method).remote(*arguments)
             try:
                 while reference not in ray.wait([reference, self._messages], num_returns=1)[0]:
-                    self._handle_messages(on_report)
+                    self._handle_messages()
                 result = ray.get(reference)
             except DEATHS:
                 ray.kill(worker)
@@ -221,19 +185,14 @@ class RayExecutor:
     def _new_worker(self) -> Any:
         return self._worker_class.remote(self._assignment)
 
-    def _handle_messages(self, on_report: OnReport | None = None) -> None:
-        """Receives messages: passes on reports, and answers questions at rungs."""
+    def _handle_messages(self) -> None:
+        """Receives messages, and passes on how far packs are."""
         messages = ray.get(self._messages)
         self._messages = self._queue.receive.remote()
         packs = {number: pack for _, number, pack in self._running.values()}
         for message in messages:
-            pack = packs.get(message.number)
-            if pack is not None and message.scores is not None:
-                self._queue.answer.remote(message.number, pack.rungs.keep(message.steps, message.scores))
-            elif pack is not None:
+            if (pack := packs.get(message.number)) is not None:
                 pack.on_step(message.steps, message.loss)
-            elif on_report is not None and message.number == _SUPERNET:
-                on_report(message.steps, message.checkpoint)
 
     def _collect(self, reference: Any) -> tuple[Pack, Sequence[Outcome]]:
         """Fetches the outcomes of a pack that is done, and keeps its worker if the worker is sound."""
@@ -253,32 +212,3 @@ class RayExecutor:
         else:
             self._idle.append(worker)
         return pack, outcomes
-
-
-class RemoteSupernet:
-    """The super-adapter of a study, trained and scored by workers; implements `rank_search.search.nested.Scorer`."""
-
-    def __init__(
-        self, executor: RayExecutor, file: Path, steps: int, energies: Callable[[], Mapping[str, Sequence[float]]]
-    ) -> None:
-        self._executor = executor
-        self._file = file
-        self._steps = steps
-        self._energies = energies
-
-    def train(self, seed: int, data_seed: int, on_step: Callable[[int, int], None]) -> None:
-        """See `rank_search.training.supernet.Supernet.train`."""
-        self._executor.train_supernet(seed, data_seed, self._file, lambda done: on_step(done, self._steps))
-
-    def score(self, maps: Sequence[RankMap]) -> list[float]:
-        """See `rank_search.training.supernet.Supernet.score`."""
-        return self._executor.score_supernet(maps, self._file)
-
-    def energies(self) -> Mapping[str, Sequence[float]]:
-        """See `rank_search.training.supernet.Supernet.energies`; it only reads the file."""
-        return self._energies()
-
-
-def _write(file: Path, content: bytes) -> None:
-    with atomic_file(file) as partial:
-        partial.write_bytes(content)

@@ -12,7 +12,6 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Protocol
 
 from rank_search.core.errors import OutOfService
-from rank_search.core.job import Rungs
 from rank_search.executors.payload import FolderPayload, picklable
 
 if TYPE_CHECKING:
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
     from rank_search.config import StudyConfig
     from rank_search.core.evaluation import Evaluation, Split
     from rank_search.core.job import Job, Outcome
-    from rank_search.core.ranks import RankMap
     from rank_search.core.space import Space
     from rank_search.executors.local import LocalExecutor
 
@@ -31,11 +29,8 @@ _REPORT_SECONDS = 1.0  # least time between two reports of a training
 class DriverConnection(Protocol):
     """A worker's connection to the driver while it trains."""
 
-    def report(self, steps: int, loss: float, checkpoint: bytes | None = None) -> None:
-        """Reports the finished steps and the last loss, and a checkpoint if there is a new one."""
-
-    def ask(self, steps: int, scores: Mapping[int, float]) -> set[int]:
-        """Asks the driver which jobs continue after a rung, and waits for the answer."""
+    def report(self, steps: int, loss: float) -> None:
+        """Reports the finished steps and the last loss."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +60,6 @@ class Worker:
     def __init__(self, assignment: Assignment) -> None:
         self._assignment = assignment
         self._executor: LocalExecutor | None = None
-        self._super_adapter: bytes | None = None
 
     @cached_property
     def _files(self) -> TemporaryDirectory[str]:
@@ -75,27 +69,21 @@ class Worker:
     def train(
         self,
         jobs: Sequence[Job],
-        rungs: Sequence[int],
         connection: DriverConnection,
         adapters: Mapping[str, FolderPayload],
-        super_adapter: bytes | None,
     ) -> list[Outcome]:
         """Trains and scores the adapters of a pack.
 
         Args:
             jobs: what to train.
-            rungs: steps after which the driver is asked which jobs continue.
             connection: to the driver.
             adapters: path on the driver's disk → the adapter that jobs truncate.
-            super_adapter: content of the super-adapter's file, if jobs start from it.
         """
         executor = self._load()
-        if super_adapter is not None:
-            executor.supernet(self._write_super_adapter(super_adapter))
         local_jobs = [
             replace(job, source=self._write_adapter(str(job.source), adapters)) if job.source else job for job in jobs
         ]
-        outcomes = executor.train(local_jobs, _ThrottledReporter(connection), Rungs(rungs, connection.ask))
+        outcomes = executor.train(local_jobs, _ThrottledReporter(connection))
         return [picklable(outcome) for outcome in outcomes]
 
     def choose_pack(self, most: int) -> int:
@@ -114,19 +102,6 @@ class Worker:
             adapter.write(Path(folder) / "adapter")
             return self._load().evaluate(Path(folder) / "adapter", split)
 
-    def train_supernet(
-        self, seed: int, data_seed: int, connection: DriverConnection, checkpoint: bytes | None
-    ) -> bytes:
-        """Trains the super-adapter, from a checkpoint if there is one, and returns the content of its file."""
-        file = self._write_super_adapter(checkpoint)
-        reporter = _ThrottledReporter(connection, file)
-        self._load().supernet(file).train(seed, data_seed, lambda done, _steps: reporter(done, math.nan))
-        return file.read_bytes()
-
-    def score_supernet(self, maps: Sequence[RankMap], super_adapter: bytes) -> list[float]:
-        """Scores maps by truncating the super-adapter."""
-        return self._load().supernet(self._write_super_adapter(super_adapter)).score(maps)
-
     def _load(self) -> LocalExecutor:
         """Returns the executor; loads the model and the data on the first call.
 
@@ -136,14 +111,6 @@ class Worker:
         if self._executor is None:
             self._executor = _loaded(self._assignment)
         return self._executor
-
-    def _write_super_adapter(self, content: bytes | None) -> Path:
-        """Returns the super-adapter's file; writes it first if the content is new."""
-        file = Path(self._files.name) / "nested.safetensors"
-        if content is not None and content != self._super_adapter:
-            file.write_bytes(content)
-            self._super_adapter = content
-        return file
 
     def _write_adapter(self, source: str, adapters: Mapping[str, FolderPayload]) -> Path:
         """Returns the local folder of an adapter from the driver; writes it on the first call."""
@@ -179,28 +146,14 @@ def _loaded(assignment: Assignment) -> LocalExecutor:
 
 
 class _ThrottledReporter:
-    """Reports a training to the driver, at most once a second; sends a file too if it has changed since last time.
+    """Reports a training to the driver, at most once a second."""
 
-    Args:
-        connection: to the driver.
-        file: the checkpoint that the training writes, if any.
-    """
-
-    def __init__(self, connection: DriverConnection, file: Path | None = None) -> None:
+    def __init__(self, connection: DriverConnection) -> None:
         self._connection = connection
-        self._file = file
         self._last_report = -math.inf
-        self._last_written = self._modified()
 
     def __call__(self, steps: int, loss: float) -> None:
         if (now := time.monotonic()) - self._last_report < _REPORT_SECONDS:
             return
         self._last_report = now
-        checkpoint = None
-        if self._file is not None and (modified := self._modified()) != self._last_written:
-            checkpoint, self._last_written = self._file.read_bytes(), modified
-        self._connection.report(steps, loss, checkpoint)
-
-    def _modified(self) -> int | None:
-        """The file's modification time in nanoseconds; None if there is no file."""
-        return self._file.stat().st_mtime_ns if self._file is not None and self._file.is_file() else None
+        self._connection.report(steps, loss)

@@ -12,7 +12,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
-from rank_search.analysis.trials import complete, in_space, scored
+from rank_search.analysis.trials import scored
 from rank_search.core.rivals import UNIFORM
 from rank_search.report.curves import best_uniform_label, shown_differences, thinned, training_minutes
 from rank_search.report.marks import BLUE, FAINTEST, MARKS, ORANGE, RED, thousands
@@ -64,10 +64,8 @@ class StyledFigure(Figure):
 
 def names_of(summary: Summary) -> list[str]:
     """Figures that there is something to draw in."""
-    missing = {"nested"} if not summary.nested else set()
-    if shown_differences(summary).empty:
-        missing.add("differences")
-    return [name for name in _DRAWINGS if name not in missing]
+    missing = "differences" if shown_differences(summary).empty else None
+    return [name for name in _DRAWINGS if name != missing]
 
 
 def drawn(
@@ -267,15 +265,6 @@ def _losses(axes: Axes, summary: Summary) -> None:
     axes.set_ylabel("training loss")
 
 
-def _nested(axes: Axes, summary: Summary) -> None:
-    """Scores by truncating the super-adapter against those of the same maps' own fine-tunes."""
-    both = in_space(complete(summary.trials)).dropna(subset=["nested_score"])
-    axes.scatter(both["nested_score"], both["score"], color=BLUE)
-    axes.set_xlabel("nested score")
-    axes.set_ylabel("fine-tuned score")
-    axes.set_title(f"Kendall's τ {summary.nested['tau']:.2f} over {summary.nested['pairs']:.0f} maps")
-
-
 def _importance(axes: Axes, summary: Summary) -> None:
     """Share of each dimension in reaching the front."""
     axes.set_title("Importance for reaching the front (PED-ANOVA)")
@@ -303,5 +292,4 @@ _DRAWINGS = {
     "hypervolume_seconds": _hypervolume_seconds,
     "importance": _importance,
     "losses": _losses,
-    "nested": _nested,
 }

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import plotly.graph_objects as go
 
-from rank_search.analysis.trials import complete, in_space, scored
+from rank_search.analysis.trials import scored
 from rank_search.core.rivals import UNIFORM
 from rank_search.report.curves import best_uniform_label, shown_differences, training_minutes
 from rank_search.report.marks import BLUE, FAINTEST, MARKS
@@ -34,8 +34,6 @@ def figures(summary: Summary) -> dict[str, go.Figure]:
     }
     if summary.importance:
         drawn["importance"] = _importance(summary.importance)
-    if summary.nested:
-        drawn["nested"] = _nested(summary)
     return drawn
 
 
@@ -165,17 +163,3 @@ def _importance(shares: Mapping[str, float]) -> go.Figure:
     names = list(shares)[::-1]
     figure = empty("share", "", height=max(240, 60 + 18 * len(names)))
     return figure.add_bar(x=[shares[name] for name in names], y=names, orientation="h", marker={"color": BLUE})
-
-
-def _nested(summary: Summary) -> go.Figure:
-    """Scores by truncating the super-adapter against those of the same maps' own fine-tunes."""
-    figure = empty("nested score", "fine-tuned score")
-    both = in_space(complete(summary.trials)).dropna(subset=["nested_score"])
-    return figure.add_scatter(
-        x=both["nested_score"].tolist(),
-        y=both["score"].tolist(),
-        customdata=both["number"].tolist(),
-        mode="markers",
-        marker={"color": BLUE, "size": 8},
-        hoverinfo="none",
-    )

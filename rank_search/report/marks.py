@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from matplotlib import colormaps
 from matplotlib.colors import to_hex
 
-from rank_search.core.rivals import CONFIRM, FAMILY, KINDS, RETRAINED, SEARCH, UNIFORM
+from rank_search.core.rivals import FAMILY, KINDS, RETRAINED, SEARCH, UNIFORM
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -41,7 +41,6 @@ class Mark:
 
 MARKS = {
     SEARCH: Mark("o", "circle", BLUE, "searched map"),
-    CONFIRM: Mark("D", "diamond", BLUE, "map of the nested front"),
     UNIFORM: Mark("s", "square", ORANGE, "uniform rank"),
     KINDS["svd"]: Mark("v", "triangle-down", _GREEN, "SVD of one large training"),
     RETRAINED: Mark("^", "triangle-up", _GREEN, "SVD's ranks, trained afresh"),

@@ -56,10 +56,7 @@ def write_report(study: Study, out: Path, *, paper: bool = False) -> Summary:
         pictures = write_figures(summary, partial)
         (partial / "summary.json").write_text(summary_json(summary), encoding="utf-8")
         table = summary.trials.assign(
-            **{
-                column: summary.trials[column].map(json.dumps)
-                for column in ("ranks", "requested_ranks", "settings", "rungs")
-            }
+            **{column: summary.trials[column].map(json.dumps) for column in ("ranks", "requested_ranks", "settings")}
         )
         table.to_csv(partial / "trials.csv", index=False)
         page_text = _page(summary, pictures, study.name_in_commands, None)
@@ -105,7 +102,6 @@ def _page(summary: Summary, pictures: Sequence[Path], study: str, refresh: int |
         cut={kind: counts for kind, counts in summary.metadata.cut.items() if counts[0]},
         examples=summary.test.get("examples", []),
         trials=plain(summary.trials.to_dict(orient="records")),
-        stopped=int((summary.trials["state"] == "PRUNED").sum()),
         on_front=set(summary.front["number"]),
         config=yaml.safe_dump(dict(summary.metadata.config), sort_keys=False, allow_unicode=True),
         environment=yaml.safe_dump(dict(summary.metadata.environment), sort_keys=False),

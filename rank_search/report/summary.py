@@ -24,7 +24,6 @@ from rank_search.analysis.shrinkage import expected_score
 from rank_search.analysis.slope import slope
 from rank_search.analysis.trials import complete
 from rank_search.analysis.verdict import Verdict, judge
-from rank_search.core.agreement import kendall_tau
 from rank_search.core.rivals import KINDS, UNIFORM, Rivals
 from rank_search.study.storage import DIRECTIONS
 
@@ -123,7 +122,6 @@ class Summary:
         verdict: the chosen map against its rivals.
         compared: the chosen map and its baselines.
         verdict_seconds: what fresh trainings took.
-        nested: what nested scores have cost, and how they agree with fine-tuned ones; empty without them.
         rates: learning rates by the size of a map; None where they were not searched before the trials.
         test: what the run measured on the test split for this choice; empty if it did not get there.
         losses: trial → training loss of each step, where it is on record.
@@ -150,7 +148,6 @@ class Summary:
     verdict: Verdict
     compared: Sequence[ComparedMap]
     verdict_seconds: float
-    nested: Mapping[str, float]
     rates: LearningRates | None
     test: Mapping[str, Any]
     losses: Mapping[int, Sequence[float]]
@@ -196,7 +193,6 @@ def summarise(study: Study) -> Summary:
         verdict=verdict_of(study, evidence, comparison, found_slope),
         compared=[fresh.compared_map(role, trial, test) for role, trial in comparison.trials.items()],
         verdict_seconds=fresh.seconds,
-        nested=_nested(study, trials),
         rates=study.rates,
         test=test,
         losses={number: study.folder.read_result(number).get("losses", ()) for number in trials["number"].tolist()},
@@ -259,18 +255,6 @@ def _baseline_kind(kind: str, wanted: int, trials: pd.DataFrame) -> BaselineKind
     return BaselineKind(kind, max(wanted, len(rows)), len(with_score), best, float(rows["seconds"].sum()), missing)
 
 
-def _nested(study: Study, trials: pd.DataFrame) -> dict[str, float]:
-    """``evaluations``, ``training_seconds``, ``scoring_seconds``; ``tau``, Kendall's, over so many ``pairs``.
-
-    The untrained model is left out of the pairs: its two scores are the same thing.
-    """
-    if not (cost := study.nested_cost):
-        return {}
-    both = complete(trials).query("trainable_parameters > 0").dropna(subset=["nested_score"])
-    pairs = list(zip(both["nested_score"], both["score"], strict=True))
-    return {**cost, "tau": kendall_tau(pairs), "pairs": len(pairs)}
-
-
 def verdict_of(study: Study, evidence: Evidence, comparison: Comparison, found_slope: Slope | None) -> Verdict:
     """By fresh trainings on the test split; else by saved adapters there; else on the validation split."""
     noise = evidence.searched.noise
@@ -331,8 +315,6 @@ def summary_json(summary: Summary) -> str:
         "settings",
         "seed",
         "seconds",
-        "nested_score",
-        "rungs",
         "reason",
     ]
     content = {
@@ -371,7 +353,6 @@ def summary_json(summary: Summary) -> str:
         "cut": dict(summary.metadata.cut),
         "notes": list(summary.metadata.notes),
         "importance": dict(summary.importance),
-        "nested": dict(summary.nested),
         "learning_rates": asdict(summary.rates) if summary.rates else None,
         "trials": summary.trials[columns].to_dict(orient="records"),
         "data_fingerprint": summary.metadata.data_fingerprint,

@@ -1,1 +1,1 @@
-"""What to train next: the loop, its queue and records; proposals by samplers; rivals; repeats; early stopping."""
+"""What to train next: the loop, its queue and records; proposals by samplers; rivals; repeats."""

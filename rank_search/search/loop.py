@@ -16,9 +16,8 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 from optuna.trial import TrialState
 
 from rank_search.core.errors import SearchStopped, TrainingFailed
-from rank_search.core.job import Died, Rungs
+from rank_search.core.job import Died
 from rank_search.executors.protocol import Pack
-from rank_search.search.early_stopping import rungs_for
 from rank_search.search.jobs import job_of
 from rank_search.search.kept_adapters import KeptAdapters
 from rank_search.search.proposals.samplers import DistinctSampler, sampler_maker
@@ -86,8 +85,7 @@ class Search:
     after_pack: Callable[[], None] = lambda: None
 
     def __post_init__(self) -> None:
-        nested = self.schedule.nested.scored() if self.schedule.nested else ()
-        maker = sampler_maker(self.config.search.sampler, self.study.space, nested, self._energies)
+        maker = sampler_maker(self.config.search.sampler, self.study.space, self._energies)
         self.study.optuna_study.sampler = DistinctSampler(
             maker, self.config.seed, self.study.space, self.schedule.findings.budget
         )
@@ -141,7 +139,7 @@ class Search:
     def _start(self, trials: list[Trial]) -> None:
         jobs = [self._job(trial) for trial in trials]
         numbers = [trial.number for trial in trials]
-        pack = Pack(jobs, partial(self.progress.step, numbers), self._rungs(numbers))
+        pack = Pack(jobs, partial(self.progress.step, numbers))
         self._at_work[pack] = trials
         self._queue.started()
         parameters = sum(self.study.space.parameters(job.rank_map) for job in jobs)
@@ -220,12 +218,6 @@ class Search:
 
     def _job(self, trial: Trial) -> Job:
         return job_of(self.study.read_now(trial), self.config.seed, self.study)
-
-    def _rungs(self, numbers: Sequence[int]) -> Rungs:
-        """Where these trials are looked at on their way."""
-        if not self.config.search.early_stopping:
-            return Rungs()
-        return rungs_for(numbers, self.config.training.steps, self.study.space, self._trials)
 
     def _energies(self) -> Mapping[str, Sequence[float]] | None:
         return self.schedule.energies(self._trials())

@@ -10,7 +10,6 @@ from optuna.trial import TrialState
 
 from rank_search.core.candidate import SETS_RANKS
 from rank_search.core.errors import TrainingFailed
-from rank_search.core.job import Stopped
 from rank_search.study.faults import failure, is_unreachable
 from rank_search.study.optuna_compat import stored
 from rank_search.study.record import TrialAttributes, keep
@@ -33,7 +32,7 @@ class TrialRecorder:
     study: Study
     failures: list[tuple[int, str]] = field(default_factory=list)
 
-    def record(self, trial: Trial, job: Job, outcome: FineTuned | Stopped | TrainingFailed) -> bool:
+    def record(self, trial: Trial, job: Job, outcome: FineTuned | TrainingFailed) -> bool:
         """Records a trial's end, once all that belongs to it is on disk; False where it was recorded before.
 
         Raises:
@@ -54,7 +53,7 @@ class TrialRecorder:
         else:
             if _is_recorded(trial):
                 return False
-            optuna_study.tell(trial, values, state=TrialState.PRUNED if values is None else TrialState.COMPLETE)
+            optuna_study.tell(trial, values, state=TrialState.COMPLETE)
             self.failures.clear()
         return True
 
@@ -65,8 +64,8 @@ class TrialRecorder:
         if not is_rival:  # a model that EVA can't adapt may be searched all the same
             self.failures.append((trial.number, str(failed)))
 
-    def _keep(self, trial: Trial, job: Job, outcome: FineTuned | Stopped | TrainingFailed) -> tuple[float, int] | None:
-        """Keeps what is known of a trial; returns its two objectives, or None where it was stopped.
+    def _keep(self, trial: Trial, job: Job, outcome: FineTuned | TrainingFailed) -> tuple[float, int]:
+        """Keeps what is known of a trial; returns its two objectives.
 
         Raises:
             TrainingFailed: it has no finite score.
@@ -75,11 +74,6 @@ class TrialRecorder:
             raise outcome
         folder, space = self.study.folder, self.study.space
         keep(trial, seed=job.seed, seconds=outcome.seconds)
-        if outcome.rungs:
-            keep(trial, rungs=outcome.rungs)
-        if isinstance(outcome, Stopped):
-            folder.write_result(trial.number, {"losses": outcome.losses})
-            return None
         evaluation = outcome.evaluation
         if not math.isfinite(evaluation.score):  # Optuna would fail a NaN, but take an infinity
             raise TrainingFailed(

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 from optuna.trial import TrialState
 
-from rank_search.core.rivals import CONFIRM, FAMILY, RETRAINED, SEARCH, UNIFORM, Rivals
-from rank_search.search.nested import TRUSTED_FROM
+from rank_search.core.rivals import FAMILY, RETRAINED, SEARCH, UNIFORM, Rivals
 from rank_search.search.repeats import Repeats
 from rank_search.search.rivals.families import families
 from rank_search.search.rivals.requests import RivalRequests
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
     from rank_search.core.ranks import RankMap
     from rank_search.core.rivals import Kind
     from rank_search.core.space import Space
-    from rank_search.search.nested import NestedSearch
     from rank_search.search.rivals.requests import Spectrum, SpectrumOf
     from rank_search.study.record import TrialRecord
 
@@ -54,7 +52,6 @@ class Schedule:
     Attributes:
         spectrum: of a trial's adapter.
         findings: what the analysis says of the study as it is.
-        nested: whose candidates are fine-tuned, if there is one.
         prior: a map to try after the uniform ones, if there is one.
     """
 
@@ -62,7 +59,6 @@ class Schedule:
     space: Space
     spectrum: SpectrumOf
     findings: Findings
-    nested: NestedSearch | None = None
     prior: RankMap | None = None
     _starts_by_trial: dict[int, list[RankMap]] = field(default_factory=dict)  # by number of the large training
 
@@ -93,18 +89,14 @@ class Schedule:
     def first(self, trials: Sequence[TrialRecord]) -> TrialRequest | None:
         """The next trial that comes before the sampler's proposals.
 
-        Uniform maps in order of their rank, with as many candidates of a nested search before them; the prior; the
-        rivals outside the space; truncations of the large adapter that are in the space, to start from; then all other
-        nested candidates that are not the sampler's to pick.
+        Uniform maps in order of their rank; the prior; the rivals outside the space; then maps to start from: ranks of
+        truncations of the large adapter, and families of modules.
         """
         room = self.wants_proposal(trials)
         uniform = [self.space.uniform(rank) for rank in self.space.ladder]
         planned: list[tuple[RankMap, Kind]] = [(rank_map, UNIFORM) for rank_map in uniform]
         planned += [(self.prior, SEARCH)] if self.prior else []
         left = ((rank_map, kind) for rank_map, kind in planned if not self._is_started(rank_map, trials))
-        is_early = room and len(self._first_trainings(trials)) < len(uniform)
-        if is_early and (candidate := self._nested_candidate(trials)) is not None:
-            return self._request(candidate, UNIFORM if candidate in uniform else CONFIRM)
         if room and (pair := next(left, None)) is not None:
             return self._request(*pair)
         if (rival := self.rivals.next(trials)) is not None:
@@ -112,8 +104,6 @@ class Schedule:
         starts = (start for start in self._starts(trials) if not self._is_started(start[0], trials))
         if room and (start := next(starts, None)) is not None:
             return self._request(*start)
-        if room and (candidate := self._nested_candidate(trials)) is not None:
-            return self._request(candidate, CONFIRM)
         return None
 
     def last(self, trials: Sequence[TrialRecord]) -> list[TrialRequest]:
@@ -137,35 +127,14 @@ class Schedule:
 
     def _request(self, rank_map: RankMap, kind: Kind) -> TrialRequest:
         """A trial in the space, at the study file's own settings."""
-        candidate = self.space.candidate(self.space.proposal(rank_map))
-        if kind == CONFIRM and self.config.search.nested.confirm == "warm":
-            candidate = replace(candidate, recipe="warm")
-        score = None if self.nested is None else self.nested.score_of(rank_map)
-        return TrialRequest(candidate, kind, nested_score=score)
-
-    def _nested_candidate(self, trials: Sequence[TrialRecord]) -> RankMap | None:
-        """The next map that nested scores alone pick.
-
-        A sampler that starts from nested scores, and learns how far to believe them, does better than they alone; it
-        leaves them the first few, whose agreement is reported. Maps that start warm are not compared with others.
-        """
-        settings = self.config.search
-        if self.nested is None:
-            return None
-        first = [trial for trial in self._first_trainings(trials) if trial.state != TrialState.FAIL]
-        started = sum(trial.attributes.kind == CONFIRM for trial in first)
-        if settings.sampler == "nehvi" and settings.nested.confirm == "scratch" and started >= TRUSTED_FROM:
-            return None
-        return self.nested.candidate(trials)
+        return TrialRequest(self.space.candidate(self.space.proposal(rank_map)), kind)
 
     def _is_started(self, rank_map: RankMap, trials: Sequence[TrialRecord]) -> bool:
         wanted = self.space.proposal(rank_map)
         return any(all(trial.proposal.get(name) == wanted[name] for name in self.space.dimensions) for trial in trials)
 
     def _starts(self, trials: Sequence[TrialRecord]) -> list[tuple[RankMap, Kind]]:
-        """Maps to start from: truncations of the large adapter, and families; a nested search has its own."""
-        if self.nested is not None:
-            return []
+        """Maps to start from: ranks of truncations of the large adapter, and families of modules."""
         budget = self.findings.budget()
         starts = [(rank_map, RETRAINED) for rank_map in self._truncations(trials, budget)]
         starts += [(rank_map, FAMILY) for rank_map in families(self.space)]

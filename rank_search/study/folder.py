@@ -121,11 +121,6 @@ class StudyFolder:
                     file=str(self.adapter(trial) / name),
                 )
 
-    @property
-    def super_adapter(self) -> Path:
-        """The nested super-adapter."""
-        return self.path / "nested.safetensors"
-
     def quarantine(self, path: Path) -> Path:
         """Where `move_to_quarantine` would move one of the study's files or folders."""
         wanted = self.path / "quarantine" / path.relative_to(self.path)

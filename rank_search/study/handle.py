@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from optuna.trial import TrialState
 from pydantic import PositiveInt, TypeAdapter
@@ -23,7 +23,7 @@ from rank_search.study.record import TrialRecord, damaged, read_now
 from rank_search.study.storage import explained, find_study, is_shared, study_names
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     import optuna
     import pandas as pd
@@ -34,10 +34,8 @@ if TYPE_CHECKING:
     from rank_search.study.record import TrialRequest
 
 _PACK = "pack"
-_NESTED = "nested"
 _RATES = "rates"
 _Pack = TypeAdapter(PositiveInt)
-_Cost = TypeAdapter(dict[str, float])
 _Rates = TypeAdapter(LearningRates)
 
 
@@ -236,12 +234,3 @@ class Study:
     def keep_rates(self, rates: LearningRates) -> None:
         """Keeps the learning rates, as all trials depend on them."""
         self.optuna_study.set_user_attr(_RATES, {"points": rates.points, "head": rates.head, "notes": rates.notes})
-
-    @property
-    def nested_cost(self) -> dict[str, float]:
-        """What nested scores have cost (`NestedScores.cost`); empty without them."""
-        return study_attribute(self.optuna_study, _NESTED, _Cost) or {}
-
-    def keep_nested_cost(self, cost: Mapping[str, Any]) -> None:
-        """Keeps what nested scores have cost."""
-        self.optuna_study.set_user_attr(_NESTED, dict(cost))

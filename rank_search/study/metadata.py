@@ -29,6 +29,7 @@ T = TypeVar("T")
 
 ATTRIBUTE = "rank_search"
 SCHEMA = 2  # of this and of the trials' records; rank_search.study.migration describes schema 1
+_REMOVED = ("strategy", "nested", "early_stopping")  # settings of the search that older versions had
 _MODEL_PLACE = ("source", "revision", "sha256")
 _DATA_PLACE = ("source", "config", "revision", "train", "validation", "test")
 _PACKAGES = ("rank_search", "torch", "transformers", "peft", "sentence-transformers", "optuna", "botorch", "gpytorch")
@@ -100,10 +101,10 @@ class StudyMetadata:
         """From what `write` keeps.
 
         Raises:
-            KeyError: something is missing.
+            KeyError: something is missing, or of a form that can't be read.
         """
         kept = {"notes": (), "model_files": {}, **content}
-        kept["config"] = {**content["config"], "task": {"selection_size": 0, **content["config"]["task"]}}
+        kept["config"] = _config_of(content["config"])
         return cls(
             **{
                 **{each.name: kept[each.name] for each in fields(cls)},
@@ -114,6 +115,18 @@ class StudyMetadata:
                 "cut": {kind: tuple(counts) for kind, counts in content["cut"].items()},
             }
         )
+
+
+def _config_of(kept: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a study that an older version of this package may have started.
+
+    Raises:
+        KeyError: it was searched by nested scores, which are gone since December 2026.
+    """
+    search = {name: value for name, value in kept["search"].items() if name not in _REMOVED}
+    if kept["search"].get("strategy") == "nested":
+        raise KeyError("strategy")
+    return {**kept, "search": search, "task": {"selection_size": 0, **kept["task"]}}
 
 
 def _refuse_foreign(study: Study) -> None:

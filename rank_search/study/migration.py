@@ -17,10 +17,9 @@ from optuna.trial import TrialState
 
 from rank_search.core.errors import InputError
 from rank_search.core.files import write_text
-from rank_search.core.rivals import CONFIRM
 from rank_search.study.metadata import ATTRIBUTE, SCHEMA, StudyMetadata, schema_of, version_of
 from rank_search.study.record import TrialRecord
-from rank_search.study.storage import BESIDE, DIRECTIONS, find_study, open_storage
+from rank_search.study.storage import DIRECTIONS, find_study, open_storage
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -57,7 +56,7 @@ def migrate(study: optuna.Study, folder: StudyFolder, storage: str | None) -> op
         )
     try:
         metadata = StudyMetadata.from_json({**study.user_attrs[ATTRIBUTE], "schema": SCHEMA})
-    except KeyError:  # older than schema 1; whoever reads it says so
+    except KeyError:  # of a form that can't be read; whoever reads it says so
         return study
     with folder.locked():
         _migrate(study, metadata, folder)
@@ -70,9 +69,7 @@ def _migrate(study: optuna.Study, metadata: StudyMetadata, folder: StudyFolder) 
     database, partial = folder.path / "study.db", folder.path / ".study.db.partial"
     partial.unlink(missing_ok=True)
     old, new = open_storage(folder.url), open_storage(f"sqlite:///{partial}")
-    names = [name for name in optuna.get_all_study_names(old) if name in {study.study_name, study.study_name + BESIDE}]
-    for name in names:
-        _copy(name, old, new, metadata)
+    _copy(study.study_name, old, new, metadata)
     records = [
         TrialRecord.read(trial, metadata.space)
         for trial in optuna.load_study(study_name=study.study_name, storage=new).trials
@@ -93,8 +90,7 @@ def _copy(name: str, old: RDBStorage, new: RDBStorage, metadata: StudyMetadata) 
     source = optuna.load_study(study_name=name, storage=old)
     copy = optuna.create_study(study_name=name, storage=new, directions=DIRECTIONS)
     for trial in source.get_trials(deepcopy=True):
-        if not name.endswith(BESIDE):
-            trial.user_attrs = upgraded(trial, metadata)
+        trial.user_attrs = upgraded(trial, metadata)
         copy.add_trial(trial)
     for attribute, value in source.user_attrs.items():
         copy.set_user_attr(attribute, {**value, "schema": SCHEMA} if attribute == ATTRIBUTE else value)
@@ -110,8 +106,6 @@ def upgraded(trial: FrozenTrial, metadata: StudyMetadata) -> dict[str, Any]:
     if (name := attributes.pop("baseline", None)) is not None:
         ranks = attributes.pop("ranks")
         attributes |= _rival(name, ranks, metadata, is_complete=trial.state == TrialState.COMPLETE)
-    elif attributes.get("kind") == CONFIRM and metadata.config["search"]["nested"]["confirm"] == "warm":
-        attributes["recipe"] = "warm"
     return attributes
 
 

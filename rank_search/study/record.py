@@ -66,7 +66,6 @@ class TrialAttributes(BaseModel):
         budget: trainable parameters that a truncation may have at most.
         energy: share of each module's Σσ² that a truncation keeps.
         batch_order: the order of batches it is trained on; 0 for a map's first training, then the round of repeats.
-        nested_score: what the nested search scored for its map.
         settings: that its map is trained at beside those of its proposal, such as the learning rate of its size.
 
     What came of it, written before Optuna records its end:
@@ -76,7 +75,6 @@ class TrialAttributes(BaseModel):
         seconds: of training and evaluation, a pack's shared out.
         score_se: standard error of the score over examples.
         metrics: metric → mean over examples.
-        rungs: steps → score there, where it was looked at on its way.
         failure: what sort of failure it was.
         reason: why it failed.
 
@@ -95,7 +93,6 @@ class TrialAttributes(BaseModel):
     budget: NonNegativeInt | None = None
     energy: float | None = None
     batch_order: NonNegativeInt = 0
-    nested_score: float | None = None
     settings: Mapping[str, FiniteFloat] = {}
 
     ranks: Ranks | None = None
@@ -103,7 +100,6 @@ class TrialAttributes(BaseModel):
     seconds: Seconds | None = None
     score_se: float | None = None
     metrics: Mapping[str, float] = {}
-    rungs: Mapping[Annotated[int, Field(strict=False)], float] = {}  # JSON's keys are texts
     failure: FailureKind | None = None
     reason: str | None = None
 
@@ -151,14 +147,12 @@ class TrialRequest:
         kind: why.
         rival: the rival outside the space that it is; None where the candidate is in the space.
         batch_order: 0 for a map's first training, else the round of repeats.
-        nested_score: what the nested search scored for the map, if it did.
     """
 
     candidate: Candidate
     kind: Kind
     rival: Rival | None = None
     batch_order: int = 0
-    nested_score: float | None = None
 
     def proposal(self, space: Space) -> dict[str, float]:
         """Its point of the space; empty outside it."""
@@ -173,8 +167,6 @@ class TrialRequest:
             content |= {"budget": self.rival.budget, "energy": self.rival.energy}
         if self.batch_order:
             content["batch_order"] = self.batch_order
-        if self.nested_score is not None:
-            content["nested_score"] = self.nested_score
         return content
 
 

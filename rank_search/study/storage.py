@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from rank_search.study.folder import StudyFolder
 
 DIRECTIONS: list[Literal["maximize", "minimize"]] = ["maximize", "minimize"]  # score, trainable parameters
-BESIDE = "/nested"  # what follows a study's name in that of its nested scores; no study's own name has a slash
 _SQLITE_WAIT = 60  # seconds to wait for another reader or writer
 _OPENINGS = 5
 _NETWORKED = {
@@ -96,15 +95,17 @@ def check_storage(folder: StudyFolder, storage: str | None) -> None:
         )
 
 
-def create_study(folder: StudyFolder, storage: str | None, suffix: str = "") -> optuna.Study:
-    """Opens the Optuna study of a folder, or the one beside it whose name ends in ``suffix``; makes it if it is new.
+def create_study(folder: StudyFolder, storage: str | None) -> optuna.Study:
+    """Opens the Optuna study of a folder; makes it if it is new.
 
     Raises:
         InputError: the storage can't be opened, or holds another program's study of this name.
     """
-    name = folder.name + suffix
     study = optuna.create_study(
-        storage=open_storage(storage or folder.url), study_name=name, directions=DIRECTIONS, load_if_exists=True
+        storage=open_storage(storage or folder.url),
+        study_name=folder.name,
+        directions=DIRECTIONS,
+        load_if_exists=True,
     )
     refuse_other_objectives(study)
     return study
@@ -204,8 +205,7 @@ def study_names(folder: StudyFolder, storage: str | None) -> list[str]:
                 if not file.is_file() or not inspect(create_engine(address)).has_table("studies"):
                     return []
         with explained(folder, storage):
-            names = optuna.get_all_study_names(open_storage(url))
-        return [name for name in names if not name.endswith(BESIDE)]
+            return optuna.get_all_study_names(open_storage(url))
     except SQLAlchemyError as error:
         raise _unusable(error, url) from None
 

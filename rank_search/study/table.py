@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from rank_search.core.space import Space
     from rank_search.study.record import TrialRecord
 
-_FLOATS = ("score", "score_se", "seconds", "nested_score", "energy")
+_FLOATS = ("score", "score_se", "seconds", "energy")
 _INTEGERS = ("trainable_parameters", "seed", "budget", "source")
 COLUMNS = (
     "number",
@@ -35,8 +35,6 @@ COLUMNS = (
     "settings",
     "seed",
     "seconds",
-    "nested_score",
-    "rungs",
     "finished",
     "failure",
     "reason",
@@ -52,9 +50,8 @@ def trials_table(trials: Iterable[TrialRecord], space: Space) -> pd.DataFrame:
     ``score`` and its standard error ``score_se`` over examples; ``trainable_parameters``; ``ranks`` of the adapter
     (module → rank, zeros included) with the map's ``key``, and ``requested_ranks``, which differ where the recipe sets
     the ranks; ``candidate``, the key of what was trained; ``settings`` that it was trained at beside the ranks;
-    ``seed``; ``seconds`` of training and evaluation, a
-    pack's shared out; ``nested_score`` by truncating the supernet; ``rungs``, steps → score on the way; ``finished``,
-    the moment; ``failure``, its kind, and ``reason`` of one that failed. What a trial does not have is NaN or None.
+    ``seed``; ``seconds`` of training and evaluation, a pack's shared out; ``finished``, the moment; ``failure``, its
+    kind, and ``reason`` of one that failed. What a trial does not have is NaN or None.
     """
     rows = [trial_row(trial, space) for trial in trials]
     types = dict.fromkeys(_FLOATS, "float64") | dict.fromkeys(_INTEGERS, "Int64") | {"in_space": "bool"}
@@ -85,8 +82,6 @@ def trial_row(trial: TrialRecord, space: Space) -> dict[str, Any]:
         "settings": dict(candidate.settings) if candidate else {},
         "seed": kept.seed,
         "seconds": kept.seconds,
-        "nested_score": kept.nested_score,
-        "rungs": dict(kept.rungs),
         "finished": trial.finished,
         "failure": kept.failure,
         "reason": kept.reason,

@@ -8,14 +8,10 @@ import torch
 from transformers import get_linear_schedule_with_warmup
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-
-    from torch import Tensor
+    from collections.abc import Callable, Sequence
 
     from rank_search.adapters import TrainableParameters
     from rank_search.config import TrainingConfig
-
-STATE_PREFIX = "optimiser."  # of the names of the state's tensors
 
 
 class AdapterOptimiser:
@@ -59,23 +55,3 @@ class AdapterOptimiser:
         self._schedule.step()
         # Gradients are views of a stack that all maps of a pack share, so they must not be replaced by None.
         self._adamw.zero_grad(set_to_none=False)
-
-    def state(self) -> dict[str, Tensor]:
-        """AdamW's moments and step counts, by unique names."""
-        by_parameter = self._adamw.state_dict()["state"]
-        return {
-            f"{STATE_PREFIX}{i}.{key}": value for i, values in by_parameter.items() for key, value in values.items()
-        }
-
-    def restore(self, state: Mapping[str, Tensor], steps: int) -> None:
-        """Restores what `state` returned after so many steps, and the learning rates of that moment."""
-        by_parameter: dict[int, dict[str, Tensor]] = {}
-        for name, value in state.items():
-            i, key = name.removeprefix(STATE_PREFIX).split(".")
-            by_parameter.setdefault(int(i), {})[key] = value
-        self._adamw.load_state_dict({**self._adamw.state_dict(), "state": by_parameter})
-        self._schedule.last_epoch = steps
-        for group, peak, share in zip(
-            self._adamw.param_groups, self._schedule.base_lrs, self._schedule.lr_lambdas, strict=True
-        ):
-            group["lr"] = peak * share(steps)

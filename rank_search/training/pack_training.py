@@ -12,7 +12,7 @@ import torch
 
 from rank_search.adapters import base_models
 from rank_search.core.errors import TrainingFailed
-from rank_search.core.job import FineTuned, Stopped
+from rank_search.core.job import FineTuned
 from rank_search.training.attention import eager_attention_if_short
 from rank_search.training.cost import step_flops
 from rank_search.training.memory import count_activations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from rank_search.adapters import Pack
     from rank_search.config import StudyConfig
-    from rank_search.core.job import Job, OnStep, Outcome, Rungs
+    from rank_search.core.job import Job, OnStep, Outcome
     from rank_search.tasks.base import Task
 
 _MAX_BATCHES = 1000  # of which the one with the longest texts is chosen to measure the activations
@@ -62,18 +62,14 @@ class _MapTraining:
 
     Attributes:
         index: place of its job among the jobs of `rank_search.training.trainer.fine_tune`.
-        number: the job's number.
         optimiser: takes its steps.
         losses: loss of each step so far.
-        rungs: steps → score at that rung.
         seconds: its share of the wall clock so far.
     """
 
     index: int
-    number: int
     optimiser: AdapterOptimiser
     losses: list[float] = field(default_factory=list)
-    rungs: dict[int, float] = field(default_factory=dict)
     seconds: float = 0.0
 
 
@@ -85,19 +81,17 @@ class PackTraining:
         pack: the adapters.
         jobs: the pack's jobs by their index, in the order of the pack's maps.
         config: the study file.
-        rungs: where maps may be stopped.
     """
 
-    def __init__(self, task: Task, pack: Pack, jobs: Mapping[int, Job], config: StudyConfig, rungs: Rungs) -> None:
+    def __init__(self, task: Task, pack: Pack, jobs: Mapping[int, Job], config: StudyConfig) -> None:
         self._task = task
         self._pack = pack
-        self._rungs = rungs
         first = next(iter(jobs.values()))
         self._common = config.tuned(first.settings).training
         self._data_seed = first.data_seed
         self._split = first.split
         self._maps = [
-            _MapTraining(index, job.number, AdapterOptimiser(pack.trainable(k), config.tuned(job.settings).training))
+            _MapTraining(index, AdapterOptimiser(pack.trainable(k), config.tuned(job.settings).training))
             for k, (index, job) in enumerate(jobs.items())
         ]
         self._outcomes: dict[int, Outcome] = {}
@@ -113,8 +107,6 @@ class PackTraining:
                     self._step(step, batch)
                 on_step(step, self._mean_loss())
                 self._stop_late_maps(step)
-                if step in self._rungs.steps and self._pack.active:
-                    self._score_rung(step)
                 if not self._pack.active:
                     return self._outcomes
         with self._timed():
@@ -122,7 +114,7 @@ class PackTraining:
         for k, evaluation in zip(self._pack.active, evaluations, strict=True):
             done = self._maps[k]
             save = self._pack.adapters(k, sources).save
-            self._outcomes[done.index] = FineTuned(evaluation, tuple(done.losses), done.seconds, save, dict(done.rungs))
+            self._outcomes[done.index] = FineTuned(evaluation, tuple(done.losses), done.seconds, save)
         return self._outcomes
 
     def time_steps(self, steps: int, jobs: Sequence[Job]) -> StepTiming:
@@ -191,19 +183,6 @@ class PackTraining:
         for k in late:
             self._outcomes[self._maps[k].index] = out_of_time(self._config, step)
         self._pack.keep([k for k in self._pack.active if k not in late])
-
-    def _score_rung(self, step: int) -> None:
-        """Scores the maps as they are now, and stops those that the rung does not keep."""
-        with self._timed():
-            evaluations = self._task.evaluate("validation", len(self._pack.active))
-        maps = [self._maps[k] for k in self._pack.active]
-        for current, evaluation in zip(maps, evaluations, strict=True):
-            current.rungs[step] = evaluation.score
-        kept = self._rungs.keep(step, {current.number: current.rungs[step] for current in maps})
-        for current in maps:
-            if current.number not in kept:
-                self._outcomes[current.index] = Stopped(dict(current.rungs), tuple(current.losses), current.seconds)
-        self._pack.keep([k for k in self._pack.active if self._maps[k].number in kept])
 
     @contextmanager
     def _timed(self) -> Iterator[None]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from rank_search.adapters import Member, packed
 from rank_search.config import InitConfig
-from rank_search.core.job import FineTuned, Rungs, no_callback
+from rank_search.core.job import FineTuned, no_callback
 from rank_search.training.pack_training import PackTraining
 
 if TYPE_CHECKING:
@@ -30,7 +30,6 @@ def fine_tune(
     sources: Mapping[str, str],
     directions: Mapping[str, Tensor] | None = None,
     inits: Sequence[AdapterInit | None] = (),
-    rungs: Rungs | None = None,
     on_step: OnStep = no_callback,
 ) -> list[Outcome]:
     """Fine-tunes a pack of rank maps on the same batches, and scores them on their split.
@@ -47,7 +46,6 @@ def fine_tune(
         sources: where each base model comes from, by its prefix; written into the saved adapters.
         directions: for ``init.method: eva``, the result of `rank_search.adapters.eva_directions`.
         inits: the initial adapter of each job, None for the study's init rule; may be empty if all are None.
-        rungs: where maps may be stopped.
         on_step: called after each step.
 
     Returns:
@@ -63,7 +61,7 @@ def fine_tune(
     if trained:
         members = [_member(jobs[i], config, inits[i] if inits else None) for i in trained]
         with packed(task.backbone, members, task.head, directions) as pack:
-            training = PackTraining(task, pack, {i: jobs[i] for i in trained}, config, rungs or Rungs())
+            training = PackTraining(task, pack, {i: jobs[i] for i in trained}, config)
             outcomes |= training.run(on_step, sources)
     return [outcomes[i] for i in range(len(jobs))]
 
@@ -103,7 +101,7 @@ def time_steps(task: Task, jobs: Sequence[Job], config: StudyConfig, steps: int)
     adapter = config.adapter.model_copy(update={"init": InitConfig()})
     members = [Member(job.rank_map, adapter, job.seed) for job in jobs]
     with packed(task.backbone, members, task.head) as pack:
-        return PackTraining(task, pack, dict(enumerate(jobs)), config, Rungs()).time_steps(steps, jobs)
+        return PackTraining(task, pack, dict(enumerate(jobs)), config).time_steps(steps, jobs)
 
 
 def _member(job: Job, config: StudyConfig, init: AdapterInit | None) -> Member:

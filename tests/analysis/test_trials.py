@@ -29,7 +29,6 @@ def test_only_complete_trials_are_scored(states) -> None:
     ("kind", "expected"),
     [
         ("search", True),
-        ("confirm", True),
         ("baseline:uniform", True),
         ("baseline:svd", False),
         ("baseline:eva", False),

@@ -23,7 +23,6 @@ from rank_search.study.folder import StudyFolder
 from rank_search.study.handle import Study
 from rank_search.study.leases import Leases
 from tests.bench import EMBEDDED, SPACE, Landscape, study_config
-from tests.search.test_nested import Scorer
 
 pytestmark = pytest.mark.slow
 
@@ -50,11 +49,6 @@ class Executor(Serial):
 
     def evaluate(self, adapter, split) -> Evaluation:
         return Evaluation("ndcg@10", {"ndcg@10": [0.4, 0.6]})
-
-    def supernet(self, file) -> Scorer:
-        assert file == StudyFolder.named("small").super_adapter
-        self.calls.append("supernet")
-        return Scorer()
 
 
 class Machine:
@@ -306,26 +300,3 @@ def test_the_report_is_written_while_no_other_driver_can_write_one(machine) -> N
     assert held == [False]
     machine.run()  # with nothing left to do
     assert held == [False, True]
-
-
-def test_nested_scores_come_first_and_their_cost_is_kept(machine) -> None:
-    study = machine.run(search={"trials": 6, "strategy": "nested", "nested": {"evaluations": 12}})
-    assert machine.calls == ["check_packs", "supernet", "close"]
-    assert study.nested_cost["evaluations"] == 12
-    assert {trial.attributes.kind for trial in study.trials()} >= {"confirm", "baseline:uniform"}
-
-
-def test_a_driver_waits_for_nested_scores_of_another(machine, monkeypatch) -> None:
-    study = machine.run()
-    other = other_driver(study, "nested")
-    waited = []
-    monkeypatch.setattr(runs.time, "sleep", lambda seconds: waited.append(seconds) or other.release_part("nested"))
-    config = study_config(search={"strategy": "nested", "nested": {"evaluations": 12}, "trials": TRIALS})
-    monkeypatch.setattr(runs, "refuse_changed_settings", lambda *_: None)  # the study has no nested scores yet
-    monkeypatch.setattr(runs, "refuse_other", lambda *_: None)
-    out = io.StringIO()
-    (study.folder.path / "test.json").unlink()
-    run_study(config, None, Console(file=out, width=200))
-    assert waited == [runs._POLL]
-    assert "another driver works on nested scores" in out.getvalue()
-    assert study.optuna_study.user_attrs["nested"]["evaluations"] == 12

@@ -67,8 +67,3 @@ def test_the_prior_of_the_study_file_comes_after_the_uniform_maps(bench, tmp_pat
     without = make_schedule(study, study_config()).first(study.trials())
     assert without is not None
     assert without.kind == "baseline:family"
-
-
-def test_the_nested_search_is_handed_on(bench) -> None:
-    nested = object()
-    assert make_schedule(bench.open(), study_config(), nested=nested).nested is nested

@@ -71,8 +71,8 @@ def steps(study, executor) -> None:
 class Diverging(Landscape):
     """No adapter can be trained, but rank 0 has its score."""
 
-    def train(self, jobs, on_step=no_callback, rungs=None):
-        outcomes = super().train(jobs, on_step, rungs)
+    def train(self, jobs, on_step=no_callback):
+        outcomes = super().train(jobs, on_step)
         failed = TrainingFailed("the loss is not finite after step 3", "not finite")
         return [
             failed if any(job.rank_map.ranks.values()) else outcome for job, outcome in zip(jobs, outcomes, strict=True)

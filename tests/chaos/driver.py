@@ -10,7 +10,6 @@ from random import Random
 from rank_search.executors.payload import picklable
 from rank_search.executors.ray_cluster import RayExecutor
 from rank_search.executors.ray_worker import Assignment
-from rank_search.search import loop
 from rank_search.study.folder import StudyFolder
 from tests.bench import SPACE, Bench, Landscape, study_config
 
@@ -24,10 +23,10 @@ class Pretended:
     def __init__(self, _assignment) -> None:
         pass
 
-    def train(self, jobs, rungs, connection, adapters, super_adapter):
+    def train(self, jobs, connection, adapters):
         time.sleep(Random().uniform(0.3, 1.2))
         connection.report(1, 1.0)
-        return [picklable(outcome) for outcome in Landscape(noise=NOISE).train(jobs, connection.report, loop.Rungs())]
+        return [picklable(outcome) for outcome in Landscape(noise=NOISE).train(jobs, connection.report)]
 
 
 def main(folder: str, storage: str, address: str) -> None:

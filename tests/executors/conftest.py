@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from rank_search.core.job import Rungs, no_callback
+from rank_search.core.job import no_callback
 from rank_search.core.space import Space
 from rank_search.executors.local import LocalExecutor
 from rank_search.executors.protocol import Pack, train_packs
@@ -56,10 +56,10 @@ def ray_executor(place, loaded, local, cluster):
     executor.close()
 
 
-def pack(space, *ranks, on_step=no_callback, rungs=None, **options) -> Pack:
+def pack(space, *ranks, on_step=no_callback, **options) -> Pack:
     """Jobs of these ranks."""
     jobs = [job_for(space.uniform(rank), seed=k, data_seed=0, number=k, **options) for k, rank in enumerate(ranks)]
-    return Pack(jobs, on_step, rungs or Rungs())
+    return Pack(jobs, on_step)
 
 
 def all_of(executor, *packs):

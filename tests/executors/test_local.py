@@ -142,19 +142,6 @@ def test_model_that_mixes_the_rows_of_maps_is_refused_a_pack(small_task, small_s
         made.check_packs()
     (alone,) = made.train(jobs(small_space, 1), no_callback)
     assert isinstance(alone, FineTuned)
-    nested = executor(small_task, small_space, search={"strategy": "nested"})
-    with pytest.raises(InputError, match=r"search\.strategy: .* write finetune"):
-        nested.check_packs()
-
-
-def test_warm_jobs_start_from_the_super_adapter(small_task, small_space, tmp_path) -> None:
-    made = executor(small_task, small_space)
-    scorer = made.supernet(tmp_path / "nested.safetensors")
-    scorer.train(0, 0, lambda done, of: None)
-    warm, cold = (
-        made.train(jobs(small_space, 1, recipe=recipe), no_callback)[0].losses for recipe in ("warm", "scratch")
-    )
-    assert warm[0] != pytest.approx(cold[0], rel=1e-4)
 
 
 def test_what_comes_before_a_training_counts_as_its_time(small_task, small_space, monkeypatch) -> None:

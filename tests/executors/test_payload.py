@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from rank_search.core.errors import TrainingFailed
 from rank_search.core.evaluation import Evaluation
-from rank_search.core.job import Died, FineTuned, Stopped
+from rank_search.core.job import Died, FineTuned
 from rank_search.executors.payload import FolderPayload, picklable
 
 names = st.from_regex(r"[a-z]{1,5}(/[a-z]{1,5}\.bin)?", fullmatch=True)
@@ -52,7 +52,6 @@ def test_outcome_brings_its_adapter_through_pickle(tmp_path) -> None:
     "outcome",
     [
         FineTuned(Evaluation("f1", {"f1": [0.5]}), (), 2.0, None),
-        Stopped({3: 0.1}, (1.0,), 0.5),
         TrainingFailed("no memory", "out of memory"),
         Died(),
     ],

@@ -4,7 +4,7 @@ import pytest
 
 from rank_search.core.errors import OutOfService, TrainingFailed
 from rank_search.core.evaluation import Evaluation
-from rank_search.core.job import Died, FineTuned, Rungs
+from rank_search.core.job import Died, FineTuned
 from rank_search.core.ranks import RankMap
 from rank_search.executors.protocol import Pack, Serial, train_packs
 from tests.jobs import job_for
@@ -21,11 +21,11 @@ def test_serial_trains_when_it_is_waited_for() -> None:
     serial = Serial(lambda *arguments: trained.append(arguments) or [DONE])
     assert serial.free_slots == 1
     assert serial.wait() == []
-    given = Pack(pack(0).jobs, lambda *_: None, Rungs((3,)))
+    given = Pack(pack(0).jobs, lambda *_: None)
     serial.submit(given)
     assert (serial.free_slots, trained) == (0, [])
     assert serial.wait() == [(given, [DONE])]
-    assert trained == [(given.jobs, given.on_step, given.rungs)]
+    assert trained == [(given.jobs, given.on_step)]
     assert serial.free_slots == 1
 
 

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import time
 from contextlib import suppress
 from types import SimpleNamespace
 
@@ -12,7 +11,7 @@ import ray
 from ray.exceptions import WorkerCrashedError
 
 from rank_search.core.errors import InputError, OutOfService
-from rank_search.core.job import Died, FineTuned, Rungs
+from rank_search.core.job import Died, FineTuned
 from rank_search.executors.protocol import train_packs
 from rank_search.executors.ray_cluster import RayExecutor
 from rank_search.executors.ray_worker import Assignment
@@ -32,7 +31,7 @@ def workers() -> list[psutil.Process]:
 
 
 def test_pack_of_a_killed_worker_is_given_back_and_another_takes_it(ray_executor, loaded) -> None:
-    endless = pack(loaded[1], 1, rungs=Rungs((3,), lambda _steps, scores: time.sleep(600) or {*scores}))
+    endless = pack(loaded[1], 1, settings={"steps": 1_000_000})
     before = workers()
     ray_executor.submit(endless)
     wait_until(lambda: len(workers()) > len(before))

@@ -68,7 +68,6 @@ def summary_of(trials: pd.DataFrame, space: Space = ONE_MODULE, **changes) -> Su
         "verdict": judge(comparison, {}, "validation", known.margin),
         "compared": compared,
         "verdict_seconds": 0.0,
-        "nested": {},
         "rates": None,
         "test": {},
         "losses": {},

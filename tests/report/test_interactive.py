@@ -41,14 +41,14 @@ def notes(figure) -> list[str]:
 def test_figures_with_nothing_to_draw_are_left_out() -> None:
     always = {"differences", "pareto", "hypervolume", "hypervolume_seconds", "losses"}
     assert figures(SUMMARY).keys() == always
-    more = summary_of(TRIALS, importance={"w": 1.0}, nested={"tau": 0.5})
-    assert figures(more).keys() == {*always, "importance", "nested"}
+    more = summary_of(TRIALS, importance={"w": 1.0})
+    assert figures(more).keys() == {*always, "importance"}
     alone = summary_of(table((0.5, 10)))  # there is no uniform map to compare with
     assert "differences" not in figures(alone)
 
 
 def test_every_figure_is_json() -> None:
-    more = summary_of(TRIALS.assign(nested_score=TRIALS["score"]), importance={"w": 1.0}, nested={"tau": 0.5})
+    more = summary_of(TRIALS, importance={"w": 1.0})
     assert as_json({name: figure.to_plotly_json() for name, figure in figures(more).items()})
 
 
@@ -135,7 +135,7 @@ def test_hypervolume_grows_trial_by_trial() -> None:
     [
         ([UNIFORM, UNIFORM, "search"], [2.5]),
         ([UNIFORM, "search", UNIFORM], [1.5]),
-        ([SVD, UNIFORM, "confirm"], [2.5]),
+        ([SVD, UNIFORM, "search"], [2.5]),
         (["search", UNIFORM, "search"], []),
         ([UNIFORM, UNIFORM, UNIFORM], []),
     ],
@@ -162,13 +162,6 @@ def test_the_most_important_dimension_is_on_top() -> None:
     """Plotly draws the first bar at the bottom."""
     (bars,) = figures(summary_of(TRIALS, importance={"b": 0.7, "a": 0.3}))["importance"].data
     assert (list(bars.y), list(bars.x), bars.orientation) == (["a", "b"], [0.3, 0.7], "h")
-
-
-def test_nested_scores_are_drawn_where_both_scores_are_known() -> None:
-    kinds, states = ["search", "search", SVD, "search"], ["COMPLETE", "COMPLETE", "COMPLETE", "FAIL"]
-    trials = table((0.5, 10), (0.6, 20), (0.7, 20), (0.8, 30), kinds=kinds, states=states)
-    trials = trials.assign(nested_score=[0.45, None, 0.55, 0.65])
-    assert points(figures(summary_of(trials, nested={"tau": 1.0}))["nested"]) == {0: (0.45, 0.5)}
 
 
 def test_an_empty_figure_leaves_its_colours_to_the_page() -> None:

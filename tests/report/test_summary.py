@@ -20,7 +20,7 @@ from rank_search.core.space import JointSetting
 from rank_search.report.summary import plain, summarise, summary_json, test_scores
 from rank_search.study.folder import CONFIRMATIONS, StudyFolder
 from rank_search.study.handle import Study
-from tests.analysis.conftest import TRIALS, table
+from tests.analysis.conftest import TRIALS
 from tests.bench import SPACE, Bench, Landscape, metadata, study_config
 from tests.report.conftest import measured, summary_of
 
@@ -134,7 +134,7 @@ def test_failures_have_a_reason_and_numbers_stay_json(bench) -> None:
     bench.search(6, Landscape({2: TrainingFailed("loss is nan")}))
     failed = written(bench.handle())["trials"][2]
     assert (failed["state"], failed["score"], failed["reason"]) == ("FAIL", None, "loss is nan")
-    assert (failed["front_probability"], failed["nested_score"]) == (None, None)
+    assert failed["front_probability"] is None
 
 
 def test_json_says_what_is_trained_and_searched_beside_the_ranks(bench) -> None:
@@ -287,20 +287,6 @@ def test_maps_trained_on_fewer_seeds_than_the_choice_are_compared_on_those(study
 def test_a_role_without_test_scores_has_no_mean() -> None:
     summary = summary_of(TRIALS, test={"values": {"untrained": [0.25, 0.75], "chosen": []}})
     assert test_scores(summary) == {"untrained": 0.5}
-
-
-# Nested scores
-
-
-def test_nested_scores_are_compared_with_those_of_the_same_maps(study, monkeypatch) -> None:
-    """The untrained model is no pair, nor is a trial without a nested score."""
-    trials = table((0.4, 0), (0.5, 10), (0.6, 20), (0.7, 30), (0.8, 40)).assign(nested_score=[0.9, 0.1, 0.3, 0.2, None])
-    monkeypatch.setattr(Study, "table", lambda _study: trials)
-    monkeypatch.setattr(Study, "trials", lambda _study: [])
-    assert summarise(study).nested == {}  # nothing was spent on them
-    cost = {"evaluations": 7, "training_seconds": 3.0, "scoring_seconds": 1.0}
-    study.keep_nested_cost(cost)
-    assert summarise(study).nested == {**cost, "tau": pytest.approx(1 / 3), "pairs": 3}
 
 
 # JSON's own types

@@ -66,7 +66,7 @@ def test_settings_are_part_of_a_candidate(bench) -> None:
 
 def test_a_failure_is_on_record_with_its_reason(bench) -> None:
     class Failing(Landscape):
-        def train(self, jobs, on_step, rungs):
+        def train(self, jobs, on_step):
             return [TrainingFailed("no memory")] * len(jobs)
 
     trainings = trained(bench, Failing())

@@ -244,7 +244,7 @@ def test_ladder_without_zero_of_a_single_dimension(bench) -> None:
 
 
 class _OneLayer(Landscape):
-    def train_one(self, job, rungs):
+    def train_one(self, job):
         return FineTuned(Evaluation("ndcg@10", {"ndcg@10": [0.5, 0.6]}), (), 0.0, None)
 
 
@@ -336,10 +336,10 @@ def test_raised_budget_that_cut_a_pack_changes_nothing_else(bench, tmp_path) -> 
 
 def test_deadly_trial_of_a_pack_is_found_and_spares_the_others(bench) -> None:
     class Deadly(Landscape):
-        def train(self, jobs, on_step, rungs):
+        def train(self, jobs, on_step):
             if any(job.number == 6 for job in jobs):
                 raise Killed
-            return super().train(jobs, on_step, rungs)
+            return super().train(jobs, on_step)
 
     for _ in range(40):
         try:
@@ -359,8 +359,8 @@ def test_reason_of_a_failure_is_one_line(bench) -> None:
 
 def test_failed_map_of_a_pack_fails_alone(bench) -> None:
     class Poisoned(Landscape):
-        def train(self, jobs, on_step, rungs):
-            found = super().train(jobs, on_step, rungs)
+        def train(self, jobs, on_step):
+            found = super().train(jobs, on_step)
             return [TrainingFailed("nan") if job.number == 5 else of for job, of in zip(jobs, found, strict=True)]
 
     study = bench.search(8, Poisoned(), pack=4)
@@ -370,8 +370,8 @@ def test_failed_map_of_a_pack_fails_alone(bench) -> None:
 class Hopeless(Landscape):
     """Everything fails from trial 4 on."""
 
-    def train(self, jobs, on_step, rungs):
-        found = super().train(jobs, on_step, rungs)
+    def train(self, jobs, on_step):
+        found = super().train(jobs, on_step)
         return [of if job.number < 4 else TrainingFailed("nan") for job, of in zip(jobs, found, strict=True)]
 
 

@@ -25,7 +25,7 @@ class Hill:
     def __init__(self, best: dict[int, float], head: float = BASE, fails=lambda _rate: False) -> None:
         self.best, self.head, self.fails, self.jobs = best, head, fails, []
 
-    def train(self, jobs, on_step=no_callback, rungs=None):
+    def train(self, jobs, on_step=no_callback):
         self.jobs += jobs
         return [self._outcome(job) for job in jobs]
 
@@ -124,7 +124,7 @@ def test_what_is_trained_is_not_trained_again(bench) -> None:
     study = bench.open()
 
     class Dies(Hill):
-        def train(self, jobs, on_step=no_callback, rungs=None):
+        def train(self, jobs, on_step=no_callback):
             if len(self.jobs) >= 4:
                 raise Killed
             return super().train(jobs)

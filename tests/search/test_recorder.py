@@ -14,7 +14,7 @@ from sqlalchemy.exc import OperationalError
 from rank_search.core.candidate import Candidate
 from rank_search.core.errors import OutOfService, TrainingFailed
 from rank_search.core.evaluation import Evaluation
-from rank_search.core.job import FineTuned, Job, Rungs, Stopped
+from rank_search.core.job import FineTuned, Job
 from rank_search.core.ranks import RankMap
 from rank_search.core.rivals import ADALORA, EVA, SEARCH, UNIFORM, Rival
 from rank_search.core.space import Space
@@ -65,7 +65,7 @@ def started(study: Study, request: TrialRequest = PLAIN) -> Started:
         for name in SPACE.dimensions:
             trial.suggest_int(name, 0, 3)
     job = job_of(study.read_now(trial), 0, study)
-    return Started(study, trial, job, Landscape().train_one(job, Rungs()))
+    return Started(study, trial, job, Landscape().train_one(job))
 
 
 def failing(error: BaseException):
@@ -77,12 +77,12 @@ def failing(error: BaseException):
 
 def test_a_finished_training_is_kept_whole(study) -> None:
     begun = started(study)
-    assert begun.recorded(replace(begun.outcome, rungs={3: 0.5}))
+    assert begun.recorded()
     record, attributes = begun.record, begun.record.attributes
     assert record.state == TrialState.COMPLETE
     assert record.score == begun.outcome.evaluation.score
     assert study.optuna_study.trials[0].values[1] == SPACE.parameters(SPACE.uniform(2))
-    assert (attributes.seed, attributes.seconds, attributes.rungs) == (begun.job.seed, 0.01, {3: 0.5})
+    assert (attributes.seed, attributes.seconds) == (begun.job.seed, 0.01)
     assert attributes.metrics == {"ndcg@10": record.score}
     assert attributes.score_se == begun.outcome.evaluation.standard_error
     result = study.folder.read_result(0)
@@ -107,16 +107,6 @@ def test_an_untrained_model_has_no_adapter(study) -> None:
     assert begun.record.is_complete
     assert study.folder.adapters() == {}
     assert study.folder.read_result(0)["adapter"] == {}
-
-
-def test_a_stopped_training_is_pruned_with_what_it_came_to(study) -> None:
-    begun = started(study)
-    assert begun.recorded(Stopped({1: 0.25}, (1.0,), 0.5))
-    record = begun.record
-    assert (record.state, record.score) == (TrialState.PRUNED, None)
-    assert (record.attributes.rungs, record.attributes.seconds) == ({1: 0.25}, 0.5)
-    assert study.folder.read_result(0) == {"losses": [1.0]}
-    assert study.folder.adapters() == {}
 
 
 @pytest.mark.parametrize("recipe", RIVALS)
@@ -221,7 +211,7 @@ SMALL = Space(SPACE.shapes, SPACE.dimensions, ladder=(0, 2))
 # What happens last before a kill, and whether it is about this trial.
 LAST_ACTS = {
     "lease written": (Leases, "acquire", lambda number, _leases, trial: trial.number == number),
-    "trained": (Landscape, "train_one", lambda number, _executor, job, _rungs: job.number == number),
+    "trained": (Landscape, "train_one", lambda number, _executor, job: job.number == number),
     "adapter saved": (StudyFolder, "adapter_digests", lambda number, _folder, trial: trial == number),
     "example scores written": (StudyFolder, "write_result", lambda number, _folder, trial, _result: trial == number),
     "ranks written": (

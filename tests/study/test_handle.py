@@ -9,7 +9,7 @@ from optuna.trial import TrialState, create_trial
 
 from rank_search.core.candidate import Candidate
 from rank_search.core.errors import InputError
-from rank_search.core.rivals import CONFIRM, SVD, Rival
+from rank_search.core.rivals import FAMILY, SVD, Rival
 from rank_search.study.folder import StudyFolder
 from rank_search.study.handle import Study
 from rank_search.study.leases import Leases
@@ -137,12 +137,12 @@ def test_handles_of_two_studies_share_no_trials(study, tmp_path) -> None:
 
 def test_request_that_is_enqueued_is_the_next_trial(study) -> None:
     rival = Rival(SVD, "scratch", rank=8)
-    inside = TrialRequest(Candidate(LARGEST), CONFIRM, nested_score=0.4)
+    inside = TrialRequest(Candidate(LARGEST), FAMILY)
     outside = TrialRequest(Candidate(SPACE.uniform(8)), SVD, rival)
     for request in (inside, outside):
         study.enqueue(request)
     first, second = (study.read_now(study.optuna_study.ask()) for _ in range(2))
-    assert (first.candidate, first.attributes.kind, first.attributes.nested_score) == (inside.candidate, CONFIRM, 0.4)
+    assert (first.candidate, first.attributes.kind) == (inside.candidate, FAMILY)
     assert (second.candidate, second.rival) == (outside.candidate, rival)
 
 
@@ -187,9 +187,7 @@ def test_trial_whose_driver_died_does_not_run(study) -> None:
     assert study.is_running()
 
 
-def test_pack_and_cost_of_nested_scores_are_kept_with_the_study(study) -> None:
-    assert (study.pack, study.nested_cost) == (None, {})
+def test_pack_is_kept_with_the_study(study) -> None:
+    assert study.pack is None
     study.keep_pack(4)
-    study.keep_nested_cost({"evaluations": 9, "training_seconds": 1.5})
-    again = Study(study.optuna_study, study.metadata, study.folder)
-    assert (again.pack, again.nested_cost) == (4, {"evaluations": 9, "training_seconds": 1.5})
+    assert Study(study.optuna_study, study.metadata, study.folder).pack == 4

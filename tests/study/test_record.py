@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from optuna.trial import TrialState
 
 from rank_search.core.candidate import Candidate
-from rank_search.core.rivals import CONFIRM, EVA, SVD, UNIFORM, Rival, truncated_to
+from rank_search.core.rivals import EVA, FAMILY, SVD, UNIFORM, Rival, truncated_to
 from rank_search.study.record import TrialAttributes, TrialRecord, TrialRequest, keep, read_now
 from tests.bench import SPACE
 
@@ -21,13 +21,13 @@ def asked(request: TrialRequest) -> optuna.trial.Trial:
     return study.ask()
 
 
-@given(PROPOSALS, st.sampled_from([UNIFORM, CONFIRM]), st.integers(0, 3), st.none() | st.floats(0, 1))
-def test_request_in_the_space_comes_back(proposal, kind, batch_order, nested_score) -> None:
-    request = TrialRequest(SPACE.candidate(proposal), kind, None, batch_order, nested_score)
+@given(PROPOSALS, st.sampled_from([UNIFORM, FAMILY]), st.integers(0, 3))
+def test_request_in_the_space_comes_back(proposal, kind, batch_order) -> None:
+    request = TrialRequest(SPACE.candidate(proposal), kind, None, batch_order)
     record = read_now(asked(request), SPACE)
     assert record.candidate == request.candidate
     assert record.attributes.kind == kind
-    assert (record.attributes.batch_order, record.attributes.nested_score) == (batch_order, nested_score)
+    assert record.attributes.batch_order == batch_order
     assert record.in_space
     assert record.rival is None
 
@@ -75,12 +75,6 @@ def test_only_fields_of_the_schema_are_written() -> None:
         keep(trial, colour="red")
     keep(trial, **dict.fromkeys(("lease", "ranks", "seconds")))
     assert set(trial.user_attrs) <= set(TrialAttributes.model_fields)
-
-
-def test_rungs_are_numbers_again() -> None:
-    trial = optuna.create_study().ask()
-    keep(trial, rungs={3: 0.5, 9: 0.7})
-    assert TrialAttributes.read(trial).rungs == {3: 0.5, 9: 0.7}
 
 
 def test_attributes_of_others_are_left_alone() -> None:

@@ -17,7 +17,7 @@ from rank_search.study.handle import Study
 from rank_search.study.leases import Leases
 from rank_search.study.lock import ExclusiveLock
 from rank_search.study.metadata import StudyMetadata
-from rank_search.study.storage import BESIDE, create_study, find_study
+from rank_search.study.storage import create_study, find_study
 from tests.bench import SPACE, Bench, Landscape, metadata, recorded
 from tests.processes import CONTEXT
 from tests.search.test_loop import Killed, forget_lease
@@ -48,13 +48,6 @@ def test_study_is_the_same_in_any_storage(bench, storage, tmp_path) -> None:
     assert outcomes(bench.search(9, storage=storage)) == outcomes(Bench(StudyFolder(tmp_path / "other")).search(9))
 
 
-def test_study_of_nested_scores_stands_beside_it(bench, storage) -> None:
-    create_study(bench.folder, storage, BESIDE).set_user_attr("x", 1)
-    study = bench.search(4, storage=storage)
-    assert "x" not in study.user_attrs
-    assert Study.find(bench.folder, storage).name == bench.folder.name
-
-
 def test_goes_on_where_a_killed_driver_ended(bench, storage, tmp_path) -> None:
     (tmp_path / "whole").mkdir()
     expected = Bench(StudyFolder(tmp_path / "whole")).search(10)
@@ -69,13 +62,13 @@ def test_trial_that_another_took_over_is_not_outcomes(bench, storage) -> None:
     """A driver that was silent for too long comes back when its trial is at work, or told, elsewhere."""
 
     class Silent(Landscape):
-        def train_one(self, job, rungs):
+        def train_one(self, job):
             study = create_study(bench.folder, storage)
             trial = Trial(study, study.trials[job.number]._trial_id)
             if job.number == 1:
                 Leases(ExclusiveLock(storage, study.study_name)).acquire(trial)
                 recorded(bench.handle(storage=storage), 1, 123.0)
-            return super().train_one(job, rungs)
+            return super().train_one(job)
 
     study = bench.search(6, Silent(), storage=storage)
     assert study.trials[1].values[0] == 123.0
@@ -125,10 +118,10 @@ def test_storage_that_stays_away_stops_the_run_without_a_trace_of_its_address(be
     monkeypatch.setattr(faults, "PATIENCE", 1.0)
 
     class Cut(Landscape):
-        def train_one(self, job, rungs):
+        def train_one(self, job):
             if job.number == 3:
                 server.stop()
-            return super().train_one(job, rungs)
+            return super().train_one(job)
 
     with pytest.raises(OutOfService, match=r"the storage has been out of reach .* run the same command") as stopped:
         bench.search(8, Cut(), storage=database)
@@ -143,11 +136,11 @@ def test_storage_that_stays_away_stops_the_run_without_a_trace_of_its_address(be
 
 def test_server_that_restarts_is_waited_for(bench, server, database) -> None:
     class Restarts(Landscape):
-        def train_one(self, job, rungs):
+        def train_one(self, job):
             if job.number in {2, 5}:
                 server.kill()
                 threading.Timer(1.0, server.start).start()
-            return super().train_one(job, rungs)
+            return super().train_one(job)
 
     study = bench.search(8, Restarts(), storage=database)
     assert [trial.state for trial in study.trials] == [TrialState.COMPLETE] * 8
@@ -155,9 +148,9 @@ def test_server_that_restarts_is_waited_for(bench, server, database) -> None:
 
 def _drive(folder, storage, trials, gate) -> None:
     class Slow(Landscape):
-        def train_one(self, job, rungs):
+        def train_one(self, job):
             time.sleep(0.2)
-            return super().train_one(job, rungs)
+            return super().train_one(job)
 
     loop._POLL = 0.1
     gate.wait()

@@ -19,9 +19,7 @@ COMPLETE = TrialRecord(
     state=TrialState.COMPLETE,
     proposal={},
     candidate=Candidate(MAP, {"alpha": 8.0}),
-    attributes=TrialAttributes(
-        batch_order=2, seed=2**32 - 1, seconds=1.5, score_se=0.1, nested_score=0.4, rungs={3: 0.2, 9: 0.3}
-    ),
+    attributes=TrialAttributes(batch_order=2, seed=2**32 - 1, seconds=1.5, score_se=0.1),
     score=0.5,
     finished=MOMENT,
 )
@@ -63,8 +61,6 @@ def test_complete_trial_has_all_that_is_kept_of_it() -> None:
         "settings": {"alpha": 8.0},
         "seed": 2**32 - 1,
         "seconds": 1.5,
-        "nested_score": 0.4,
-        "rungs": {3: 0.2, 9: 0.3},
         "finished": MOMENT,
         "failure": None,
         "reason": None,
@@ -99,7 +95,7 @@ def test_failed_trial_says_why_and_has_no_score() -> None:
 def test_trial_that_is_drawn_in_part_has_no_map() -> None:
     row = trial_row(UNDRAWN, SPACE)
     assert [row[name] for name in ("ranks", "requested_ranks", "key", "trainable_parameters")] == [None] * 4
-    assert (row["settings"], row["rungs"]) == ({}, {})
+    assert row["settings"] == {}
 
 
 def test_columns_and_their_types_are_the_same_whatever_the_trials_lack() -> None:
@@ -107,7 +103,7 @@ def test_columns_and_their_types_are_the_same_whatever_the_trials_lack() -> None
     for table in tables:
         assert list(table.columns) == list(COLUMNS) == list(trial_row(COMPLETE, SPACE))
         types = table.dtypes.astype(str)
-        assert {types[name] for name in ("score", "score_se", "seconds", "nested_score", "energy")} == {"float64"}
+        assert {types[name] for name in ("score", "score_se", "seconds", "energy")} == {"float64"}
         assert {types[name] for name in ("trainable_parameters", "seed", "budget", "source")} == {"Int64"}
         assert types["in_space"] == "bool"
     assert [len(table) for table in tables] == [0, 1, 3]

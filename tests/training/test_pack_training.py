@@ -2,7 +2,6 @@
 
 import copy
 import math
-from dataclasses import replace
 
 import pytest
 import torch
@@ -11,7 +10,6 @@ from torch.nn import functional
 
 from rank_search.adapters import Member, loaded, packed
 from rank_search.core.errors import TrainingFailed
-from rank_search.core.job import FineTuned, Rungs, Stopped
 from rank_search.core.ranks import RankMap
 from rank_search.tasks.base import BatchShape
 from rank_search.training.trainer import fine_tune, time_steps
@@ -166,21 +164,6 @@ def test_time_is_shared_among_the_maps_of_a_pack_and_limited(monkeypatch) -> Non
         assert isinstance(failed, TrainingFailed)
         assert failed.kind == "time limit"
         assert "by step 2 of 4" in str(failed)
-
-
-def test_rungs_see_scores_by_job_number_and_stop_the_others() -> None:
-    asked = []
-
-    def keep(steps, scores):
-        asked.append((steps, sorted(scores)))
-        return {7}
-
-    jobs = [replace(job, number=7 + k) for k, job in enumerate(jobs_of("bert", 3))]
-    outcomes = fine_tune(LastToken(MODELS["bert"]), jobs, study(steps=6), sources={}, rungs=Rungs((2, 4), keep))
-    assert asked == [(2, [7, 8, 9]), (4, [7])]
-    assert [type(outcome) for outcome in outcomes] == [FineTuned, Stopped, Stopped]
-    assert [len(outcome.losses) for outcome in outcomes] == [6, 2, 2]
-    assert [list(outcome.rungs) for outcome in outcomes] == [[2, 4], [2], [2]]
 
 
 def test_mean_loss_of_the_maps_is_reported_and_nan_when_none_is_left() -> None:

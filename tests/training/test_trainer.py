@@ -6,7 +6,6 @@ import torch
 
 from rank_search.adapters import loaded
 from rank_search.core.errors import TrainingFailed
-from rank_search.core.job import Rungs, Stopped
 from rank_search.core.ranks import RankMap
 from rank_search.training.trainer import fine_tune
 from tests.bench import study_config
@@ -101,31 +100,3 @@ def test_bfloat16_learns_and_leaves_the_weights_as_they_were(small_task, small_s
     assert result.losses[0] == pytest.approx(exact.losses[0], rel=1e-2)
     after = small_task.backbone.state_dict()
     assert all(torch.equal(after[name], weight) for name, weight in weights.items())
-
-
-def test_stopped_maps_leave_the_others_alone(small_task, small_space) -> None:
-    """The survivors of a rung train on as if the stopped maps had never been."""
-    config = study_config(training={**TRAINING, "steps": 9}, adapter={"alpha": 4.0})
-    jobs = [job_for(small_space.uniform(rank), rank, 0, number=10 + rank) for rank in (1, 2, 4)]
-    asked = []
-
-    def keep(steps, scores):
-        asked.append((steps, sorted(scores)))
-        return {11, 14} if steps == 3 else {14}
-
-    stopped, second, finished = (
-        fine_tune(small_task, [jobs[0], jobs[1], jobs[2]], config, sources={}, rungs=Rungs((3, 6), keep))[i]
-        for i in (1, 0, 2)
-    )
-    assert asked[:2] == [(3, [11, 12, 14]), (6, [11, 14])]
-    assert isinstance(stopped, Stopped)
-    assert isinstance(second, Stopped)
-    assert len(stopped.losses) == 3
-    assert list(stopped.rungs) == [3]
-    assert len(second.losses) == 6
-    assert list(second.rungs) == [3, 6]
-    assert list(finished.rungs) == [3, 6]
-    (alone,) = fine_tune(small_task, jobs[2:], config, sources={})
-    assert finished.losses == pytest.approx(alone.losses, rel=1e-4)
-    assert finished.evaluation.score == pytest.approx(alone.evaluation.score, abs=1e-3)
-    assert stopped.seconds < finished.seconds

@@ -216,7 +216,7 @@ function showTip(map, { clientX, clientY }) {
 
 function drawAll() {
   for (const name of Object.keys(figures)) draw(name);
-  for (const name of ["differences", "pareto", "nested"]) if (figures[name]) pointAt(name);
+  for (const name of ["differences", "pareto"]) if (figures[name]) pointAt(name);
   render();
 }
 

@@ -10,16 +10,14 @@ import numpy as np
 import torch
 
 from rank_search.search.proposals.energy_model import EnergyModel
-from rank_search.search.proposals.score_model import NestedModel
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from torch import Tensor
 
     from rank_search.core.space import Space
 
-_LEAST = 3  # nested scores that say something
 _DRAWN = 256  # maps by chance, whose spread is the unit of what energies say
 _SWAPS = 64  # of a proposal, that are looked at
 
@@ -34,16 +32,13 @@ class Encoder:
 
     Args:
         space: what is searched.
-        nested: proposals with their nested scores, if there are any. What these say of a map is then the last
-            feature but one.
-        energies: module → weight of each component, such as σ² of a large training's change. Where there are no
-            nested scores, what these say of a map is the last feature but one.
+        energies: module → weight of each component, such as σ² of a large training's change, if they are known. What
+            these say of a map is then the last feature but one.
     """
 
     def __init__(
         self,
         space: Space,
-        nested: Sequence[tuple[Mapping[str, float], float]] = (),
         energies: Mapping[str, Sequence[float]] | None = None,
     ) -> None:
         self.space = space
@@ -55,18 +50,15 @@ class Encoder:
         self._unit = float(min(costs.values()) * next(rank for rank in space.ladder if rank))
         self._costs = np.array([costs[name] for name in space.dimensions], dtype=float)
         self._log_most = math.log1p(self._most / self._unit)
-        self._expected: Callable[[Tensor], Tensor] | None = None
-        if len(nested) >= _LEAST:
-            proposals, scores = zip(*nested, strict=True)
-            self._expected = NestedModel(self.ranks(proposals), np.array(scores), len(space.ladder))
-        elif energies is not None:
+        self._expected: EnergyModel | None = None
+        if energies is not None:
             draw = np.random.default_rng(0)
             drawn = self.ranks([self.drawn(draw) for _ in range(_DRAWN)])
             self._expected = EnergyModel(space, energies, drawn)
 
     @property
     def expects(self) -> bool:
-        """Whether points hold what nested scores, or energies, say."""
+        """Whether points hold what energies say."""
         return self._expected is not None
 
     def points(self, proposals: Sequence[Mapping[str, float]]) -> Tensor:

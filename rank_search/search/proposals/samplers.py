@@ -81,7 +81,6 @@ SAMPLERS: Mapping[str, Callable[[int], BaseSampler]] = {
 def sampler_maker(
     kind: str,
     space: Space,
-    nested: Sequence[tuple[Mapping[str, float], float]] = (),
     energies: Callable[[], Mapping[str, Sequence[float]] | None] = lambda: None,
 ) -> Maker:
     """What makes a sampler of a kind.
@@ -89,9 +88,8 @@ def sampler_maker(
     Args:
         kind: ``nehvi``, or a key of `SAMPLERS`.
         space: what is searched.
-        nested: proposals with their nested scores, which ``nehvi`` starts from.
-        energies: module → weight of each component, which ``nehvi`` starts from without nested scores, as soon as they
-            are known; None before that.
+        energies: module → weight of each component, which ``nehvi`` starts from as soon as they are known; None
+            before that.
     """
     if kind != "nehvi":
         return lambda seed, _budget: SAMPLERS[kind](seed)
@@ -100,7 +98,7 @@ def sampler_maker(
     def encoder(*, knows_energies: bool) -> Encoder:
         from rank_search.search.proposals.encoder import Encoder
 
-        return Encoder(space, nested, energies() if knows_energies else None)
+        return Encoder(space, energies() if knows_energies else None)
 
     def cost_aware(seed: int, budget: int | None) -> BaseSampler:
         from rank_search.search.proposals.cost_aware import CostAwareSampler  # BoTorch, which only proposals wait for

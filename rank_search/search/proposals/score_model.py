@@ -22,17 +22,15 @@ with warnings.catch_warnings():
     from botorch.fit import fit_gpytorch_mll
     from botorch.models import SingleTaskGP
     from botorch.models.transforms import Standardize
-    from botorch.utils.sampling import manual_seed
     from gpytorch.kernels import RBFKernel, ScaleKernel
     from gpytorch.means import Mean
     from gpytorch.mlls import LeaveOneOutPseudoLikelihood
     from gpytorch.priors import LogNormalPrior, NormalPrior
-    from gpytorch.settings import skip_posterior_variances
     from linear_operator.utils.warnings import NumericalWarning
     from torch.nn.functional import one_hot
 
 _FIT_STEPS = 50  # of L-BFGS on the hyperparameters, which would go on along flat directions for hundreds
-_TRUST = 0.5  # prior mean of the slope from standardised nested scores to standardised scores
+_TRUST = 0.5  # prior mean of the slope from standardised expectations to standardised scores
 
 
 def score_model(
@@ -59,7 +57,8 @@ def score_model(
         variances: of these means; without them the noise is fitted with the rest.
         ranks: how many of the features are ranks; they come first.
         rungs: of the ladder that these are on.
-        expected: the last feature but one is what nested scores say, see `NestedModel`.
+        expected: the last feature but one is what is expected of a map before any is trained, see
+            `rank_search.search.proposals.energy_model`.
     """
     features = x.shape[-1]
     own = _OwnParts(ranks, rungs, lengthscale_prior=LogNormalPrior(0.0, 1.0))
@@ -81,26 +80,6 @@ def score_model(
     except ModelFittingError:  # it goes on with the hyperparameters that it began with
         model.eval()
     return model
-
-
-class NestedModel:
-    """What nested scores say of any map.
-
-    Args:
-        x: maps as points, ``[maps, features]``.
-        scores: nested score of each.
-        rungs: of the ladder.
-    """
-
-    def __init__(self, x: Tensor, scores: np.ndarray, rungs: int) -> None:
-        self._middle, self._spread = float(scores.mean()), float(scores.std()) or 1.0
-        with quiet(), manual_seed(0):
-            self._model = score_model(x, scores, ranks=x.shape[-1] - 1, rungs=rungs)
-
-    def __call__(self, x: Tensor) -> Tensor:
-        """``[points, 1]``, with the spread of the nested scores as its unit."""
-        with torch.no_grad(), skip_posterior_variances():
-            return (self._model.posterior(x).mean - self._middle) / self._spread
 
 
 class _OwnParts(RBFKernel):  # type: ignore[misc]  # GPyTorch is untyped

@@ -11,7 +11,7 @@ from rank_search.core.space import JointSetting, Space
 from rank_search.search.proposals.encoder import Encoder, _share, _value
 from rank_search.search.proposals.samplers import distributions
 from tests.bench import SPACE
-from tests.search.proposals.spaces import JOINT, LARGE, landscape
+from tests.search.proposals.spaces import JOINT, LARGE
 
 GROUPED = Space(
     {"a": Shape(4, 4), "b": Shape(10, 20), "c": Shape(6, 6)}, {"ab": ("a", "b"), "c": ("c",)}, ladder=(0, 1, 8)
@@ -58,19 +58,6 @@ def test_every_proposal_of_a_small_space_is_listed_once() -> None:
     assert len(every) == len({tuple(proposal.values()) for proposal in every}) == SPACE.size
 
 
-@pytest.mark.parametrize("space", [SPACE, JOINT, LARGE])
-def test_points_hold_what_nested_scores_say(space) -> None:
-    draw = np.random.default_rng(0)
-    plain = Encoder(space)
-    proposals = [plain.drawn(draw) for _ in range(80)]
-    scores = [landscape(space, proposal) for proposal in proposals]
-    ranks_only = [{name: proposal[name] for name in space.dimensions} for proposal in proposals]
-    encoder = Encoder(space, list(zip(ranks_only[:60], scores[:60], strict=True)))
-    points, without = encoder.points(proposals[60:]), plain.points(proposals[60:])
-    assert torch.equal(torch.cat([points[:, :-2], points[:, -1:]], dim=1), without)
-    assert np.corrcoef(points[:, -2], scores[60:])[0, 1] > 0.95
-
-
 @pytest.mark.parametrize("space", [SPACE, GROUPED, LARGE])
 def test_cost_reaches_from_0_to_1_on_a_log_scale(space) -> None:
     encoder, every = Encoder(space), [space.proposal(space.uniform(rank)) for rank in space.ladder]
@@ -97,14 +84,6 @@ def test_one_rung_is_enough() -> None:
     encoder = Encoder(space)
     assert encoder.every() == [{"a": 0, "augmentation": 0}, {"a": 0, "augmentation": 1}]
     assert encoder.points(encoder.every()).tolist() == [[0, 0, 1], [0, 1, 1]]
-
-
-def test_a_few_nested_scores_say_nothing() -> None:
-    nested = [(dict.fromkeys(SPACE.dimensions, index), float(index)) for index in range(3)]
-    assert not Encoder(SPACE, nested[:2]).expects
-    assert Encoder(SPACE, nested[:2]).points([nested[0][0]]).shape == (1, 5)
-    assert Encoder(SPACE, nested).expects
-    assert Encoder(SPACE, nested).points([nested[0][0]]).shape == (1, 6)
 
 
 @given(st.floats(0, 1), st.integers(-5, 2), st.integers(2, 1000), st.booleans())

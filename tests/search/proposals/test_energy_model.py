@@ -39,7 +39,7 @@ def test_what_is_kept_of_the_energy_is_additive() -> None:
     assert shares[2] == pytest.approx(shares[0] + shares[1], rel=1e-6)
 
 
-def test_points_hold_what_energies_say_in_the_place_of_nested_scores() -> None:
+def test_points_hold_what_energies_say_before_the_cost() -> None:
     encoder, plain = Encoder(SPACE, energies=ENERGIES), Encoder(SPACE)
     proposals = [plain.drawn(np.random.default_rng(seed)) for seed in range(9)]
     points, without = encoder.points(proposals), plain.points(proposals)

@@ -8,7 +8,7 @@ import torch
 
 from rank_search.search.proposals import score_model as module
 from rank_search.search.proposals.encoder import Encoder
-from rank_search.search.proposals.score_model import NestedModel, _OwnParts, quiet, score_model
+from rank_search.search.proposals.score_model import _OwnParts, quiet, score_model
 from tests.bench import SPACE
 from tests.search.proposals.spaces import JOINT, LARGE, landscape
 
@@ -102,26 +102,6 @@ def test_a_fit_that_fails_leaves_a_model_that_predicts(monkeypatch) -> None:
     means, deviations = predicted(fitted(POINTS[:10], SCORES[:10]), POINTS[10:])
     assert np.isfinite(means).all()
     assert (deviations > 0).all()
-
-
-def test_nested_scores_are_predicted_in_units_of_their_spread() -> None:
-    means = NestedModel(POINTS[:40], SCORES[:40], SHAPE["rungs"])(POINTS[40:])
-    assert means.shape == (len(POINTS) - 40, 1)
-    units = (SCORES[40:] - SCORES[:40].mean()) / SCORES[:40].std()
-    assert means[:, 0].numpy() == pytest.approx(units, abs=0.4)
-
-
-def test_equal_nested_scores_say_nothing() -> None:
-    means = NestedModel(POINTS[:10], np.full(10, 0.5), SHAPE["rungs"])(POINTS[10:20])
-    assert means.numpy() == pytest.approx(np.zeros((10, 1)), abs=1e-6)
-
-
-def test_nested_model_leaves_global_random_numbers_alone() -> None:
-    torch.manual_seed(0)
-    expected = torch.rand(3)
-    torch.manual_seed(0)
-    NestedModel(POINTS[:10], SCORES[:10], SHAPE["rungs"])
-    assert torch.equal(torch.rand(3), expected)
 
 
 @pytest.mark.parametrize("category", [BotorchWarning, NumericalWarning, RuntimeWarning])
