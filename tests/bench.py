@@ -213,7 +213,8 @@ class Bench:
 
         def chosen_parameters() -> int | None:
             evidence = study_evidence(study)
-            return choose(evidence, Rule(DEFAULT_RULE)).trainable_parameters if evidence.front else None
+            chosen = choose(evidence, Rule(DEFAULT_RULE)) if evidence.front else None
+            return None if chosen is None or chosen.recipe == "truncate" else chosen.trainable_parameters
 
         def spectrum(trial: int) -> dict[str, list[float]]:
             return (executor or Landscape()).spectrum(self.folder.adapter(trial))

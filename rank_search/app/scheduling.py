@@ -37,7 +37,8 @@ def make_schedule(study: Study, config: StudyConfig, executor: LocalExecutor | R
 
     def chosen_parameters() -> int | None:
         evidence = study_evidence(study)
-        return choose(evidence, Rule.parse(config.choice.rule)).trainable_parameters if evidence.front else None
+        chosen = choose(evidence, Rule.parse(config.choice.rule)) if evidence.front else None
+        return None if chosen is None or chosen.recipe == "truncate" else chosen.trainable_parameters
 
     def budget() -> int | None:
         return search_budget(study_evidence(study), study.space)

@@ -103,7 +103,9 @@ class SearchConfig(Section):
         24, description="number of finished trials in the space, including uniform maps, repeats and failures"
     )
     repeats: Annotated[StrictInt, Field(ge=0)] | None = Field(
-        None, description="number of these trials that train a map of the contested front again. Default: a quarter"
+        None,
+        description="number of these trials that train maps again, between which the choice is in doubt. Default: a "
+        "third",
     )
     baselines: tuple[Literal["svd", "eva", "adalora"], ...] = Field(
         ("svd", "eva", "adalora"),
@@ -146,7 +148,7 @@ class SearchConfig(Section):
     @property
     def repeats_planned(self) -> int:
         """Number of trials that train a map again."""
-        return self.trials // 4 if self.repeats is None else self.repeats
+        return self.trials // 3 if self.repeats is None else self.repeats
 
     @property
     def maps(self) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -192,16 +193,19 @@ def _uniform_axis(axes: Axes, uniform: Sequence[ScoredTrial]) -> None:
 def _rank_heatmap(axes: Axes, summary: Summary) -> None:
     """Rank of each dimension (rows) in each map of the front (columns, by ascending parameters)."""
     dimensions = summary.metadata.space.dimensions
-    ladder = list(summary.metadata.space.ladder)
     maps = summary.front["ranks"].tolist()
-    ranks = np.array([[ranks[modules[0]] for ranks in maps] for modules in dimensions.values()])
+    # Of a map outside the space the modules of a dimension may differ: then it is their mean.
+    ranks = np.array(
+        [[np.mean([ranks[name] for name in modules]) for ranks in maps] for modules in dimensions.values()]
+    )
+    ladder = sorted({*summary.metadata.space.ladder, math.ceil(ranks.max(initial=0))})
     # Colour by the rung, not the rank, so that 1 and 2 look as far apart as 8 and 16.
-    rungs = np.vectorize(ladder.index)(ranks)
+    rungs = np.interp(ranks, ladder, range(len(ladder)))
     image = axes.imshow(rungs, aspect="auto", cmap="viridis", vmin=0, vmax=max(1, len(ladder) - 1))
     if ranks.size <= 400:
         for (row, column), rank in np.ndenumerate(ranks):
-            light = rungs[row, column] > (len(ladder) - 1) * 0.6
-            axes.text(column, row, str(rank), ha="center", va="center", fontsize=8, color="black" if light else "white")
+            ink = "black" if rungs[row, column] > (len(ladder) - 1) * 0.6 else "white"
+            axes.text(column, row, f"{rank:.2g}", ha="center", va="center", fontsize=8, color=ink)
     shown = max(1, round(1.5 * len(maps) / _width(axes)))
     labels = [
         f"{number}\n{thousands(float(parameters))}"

@@ -35,7 +35,8 @@ class Findings:
     Attributes:
         front_probability: number of each finished trial in the space → how likely its map is on the front.
         contested: pairs of maps, by their numbers, whose comparison decides what is chosen; the most urgent first.
-        chosen_parameters: parameters of the map that the study's rule chooses; None where nothing has a score.
+        chosen_parameters: of the map that the study's rule chooses; None where nothing has a score, or the choice is a
+            truncation itself.
         budget: parameters that a map may have at most that is still to be proposed; None for no bound.
     """
 

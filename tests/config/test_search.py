@@ -40,7 +40,7 @@ def test_repeats_and_first_trainings_add_up_to_the_trials(trials, repeats) -> No
     search = SearchConfig(trials=trials, repeats=repeats)
     assert search.maps + search.repeats_planned == trials
     assert search.maps >= 1
-    assert search.repeats_planned == (trials // 4 if repeats is None else repeats)
+    assert search.repeats_planned == (trials // 3 if repeats is None else repeats)
 
 
 def test_pack_is_a_number_or_auto() -> None:

@@ -1,7 +1,6 @@
 """The message queue between workers and the driver, without Ray around it."""
 
 import asyncio
-import math
 import pickle
 
 from rank_search.executors.ray_messages import Message, MessageQueue, RayConnection
@@ -13,12 +12,12 @@ def test_all_reports_are_received_in_their_order_and_once() -> None:
         for step in (1, 2):
             await queue.report(Message(4, step, 0.5))
         first = await queue.receive()
-        await queue.report(Message(5, 1, 0.5, checkpoint=b"file"))
+        await queue.report(Message(5, 1, 0.25))
         return [first, await queue.receive()]
 
     first, second = asyncio.run(scenario())
     assert [(message.number, message.steps) for message in first] == [(4, 1), (4, 2)]
-    assert [(message.number, message.checkpoint) for message in second] == [(5, b"file")]
+    assert [(message.number, message.loss) for message in second] == [(5, 0.25)]
 
 
 def test_driver_waits_for_a_message() -> None:
@@ -33,29 +32,9 @@ def test_driver_waits_for_a_message() -> None:
     assert [message.steps for message in asyncio.run(scenario())] == [9]
 
 
-def test_each_question_waits_for_its_own_answer() -> None:
-    async def scenario() -> tuple[set[int], set[int]]:
-        queue = MessageQueue()
-        one = asyncio.create_task(queue.ask(Message(1, 3, scores={10: 0.5, 11: 0.1})))
-        two = asyncio.create_task(queue.ask(Message(2, 3, scores={20: 0.7})))
-        await asyncio.sleep(0)
-        asked = await queue.receive()
-        assert [(message.number, message.scores) for message in asked] == [(1, {10: 0.5, 11: 0.1}), (2, {20: 0.7})]
-        await queue.answer(2, {20})
-        await asyncio.sleep(0)
-        assert two.done()
-        assert not one.done()
-        await queue.answer(1, {10})
-        await queue.answer(1, {11})  # it has its answer already
-        return await one, await two
-
-    assert asyncio.run(scenario()) == ({10}, {20})
-
-
 def test_messages_travel_by_pickle() -> None:
-    message = Message(3, 5, scores={1: 0.5})
-    assert pickle.loads(pickle.dumps(message)).scores == {1: 0.5}
-    assert math.isnan(message.loss)
+    message = Message(3, 5, 0.5)
+    assert pickle.loads(pickle.dumps(message)) == message
 
 
 class Actor:
@@ -75,14 +54,8 @@ class Actor:
 def test_connection_waits_for_what_it_sends(monkeypatch) -> None:
     """As Ray does not keep the order of calls."""
     waited = []
-    results = {"report": None, "ask": {1}}
-    get = "rank_search.executors.ray_messages.ray.get"
-    monkeypatch.setattr(get, lambda reference: waited.append(reference) or results[reference])
+    monkeypatch.setattr("rank_search.executors.ray_messages.ray.get", waited.append)
     actor = Actor()
-    connection = RayConnection(actor, 4)
-    connection.report(2, 0.5, b"checkpoint")
-    assert connection.ask(3, {1: 0.9}) == {1}
-    assert waited == ["report", "ask"]
-    (_, report), (_, question) = actor.calls
-    assert report == Message(4, 2, 0.5, None, b"checkpoint")
-    assert (question.number, question.steps, question.scores) == (4, 3, {1: 0.9})
+    RayConnection(actor, 4).report(2, 0.5)
+    assert waited == ["report"]
+    assert actor.calls == [("report", Message(4, 2, 0.5))]

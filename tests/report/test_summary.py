@@ -124,7 +124,7 @@ def test_hypervolume_follows_from_the_front_and_the_reference_point(study) -> No
     area, floor = 0.0, score
     for number in found["front"]:
         row = maps[number]
-        area += max(0.0, row["score"] - floor) * (parameters - row["trainable_parameters"])
+        area += max(0.0, row["score"] - floor) * max(0.0, parameters - row["trainable_parameters"])
         floor = max(floor, row["score"])
     assert found["hypervolume"] == pytest.approx(area)
     assert summarise(study).hypervolume[-1] == pytest.approx(area)
@@ -162,7 +162,7 @@ def test_every_training_of_a_map_has_the_maps_place_on_the_front(study) -> None:
     assert any(row["seeds"] > 1 for row in maps.values())
     for number, probability in zip(summary.trials["number"], summary.trials["front_probability"], strict=True):
         assert probability == maps[number]["front_probability"] if number in maps else math.isnan(probability)
-    assert set(summary.trials["number"]) > maps.keys()
+    assert set(summary.trials["number"]) >= maps.keys()
 
 
 def test_losses_and_kept_weights_are_those_of_the_folder(study) -> None:
@@ -226,7 +226,7 @@ def test_without_example_scores_there_is_no_verdict(study) -> None:
     shutil.rmtree(study.folder.path / "results")
     verdict = summarise(study).verdict
     assert (verdict.outcome, verdict.comparisons) == ("not shown", ())
-    assert "no smaller map is shown to be as good" in verdict.headline
+    assert "no scores are on this machine" in verdict.headline
 
 
 def test_saved_adapters_on_the_test_split_come_before_validation(study) -> None:

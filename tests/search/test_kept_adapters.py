@@ -8,7 +8,7 @@ from optuna.trial import TrialState
 
 from rank_search.analysis.maps import study_maps
 from rank_search.core.candidate import Candidate
-from rank_search.core.rivals import EVA, SEARCH, UNIFORM, Rival
+from rank_search.core.rivals import EVA, KINDS, SEARCH, UNIFORM, Rival
 from rank_search.search.kept_adapters import KeptAdapters
 from rank_search.study.handle import Study
 from rank_search.study.record import TrialRequest
@@ -117,7 +117,8 @@ def test_adapters_of_baselines_and_of_likely_maps_are_kept(bench) -> None:
     kept = bench.folder.adapters().keys()
     maps = study_maps(bench.handle())
     likely = {n for numbers in maps[maps["front_probability"] >= 0.01]["trials"] for n in numbers}
-    baselines = {trial.number for trial in study.trials if trial.user_attrs.get("kind", "").startswith("baseline:")}
+    kinds = {trial.number: trial.user_attrs.get("kind", "") for trial in study.trials}
+    baselines = {number for number, kind in kinds.items() if kind in {UNIFORM, *KINDS.values()}}
     complete = {trial.number for trial in study.trials if trial.state == TrialState.COMPLETE and trial.values[1] > 0}
     assert kept == (likely | baselines) & complete
     assert len(kept) < len(complete)

@@ -26,7 +26,7 @@ def test_uniform_ladder_comes_first(bench) -> None:
     study = bench.search(8)
     assert maps(study)[:4] == [dict.fromkeys(SPACE.dimensions, index) for index in range(4)]
     table = table_of(study)
-    assert table["kind"].tolist() == ["baseline:uniform"] * 4 + ["search"] * 4
+    assert table["kind"].tolist() == ["baseline:uniform"] * 4 + ["baseline:family"] + ["search"] * 3
     assert all(trial.state == TrialState.COMPLETE for trial in study.trials)
 
 
@@ -287,7 +287,7 @@ def test_pack_trains_several_trials_together_and_tells_each(bench) -> None:
     executor = Landscape()
     study = bench.search(14, executor, pack=3)
     # What is planned and what is proposed are not mixed: proposals see the scores of all baselines.
-    assert executor.packs == [[0, 1, 2], [3], [4, 5], [6, 7, 8], [9, 10, 11], [12, 13]]
+    assert executor.packs == [[0, 1, 2], [3, 4], [5], [6, 7, 8], [9, 10, 11], [12, 13]]
     assert all(trial.state == TrialState.COMPLETE for trial in study.trials)
     assert len({key_of(SPACE, trial) for trial in study.trials}) == 14
 
@@ -298,11 +298,11 @@ def test_trials_of_a_killed_pack_are_trained_again_together(bench, tmp_path) -> 
     with pytest.raises(Killed):
         broken.search(12, Landscape({6: Killed()}), pack=4, sampler="tpe")
     running = [trial for trial in broken.study().trials if trial.state == TrialState.RUNNING]
-    assert [trial.number for trial in running] == [4, 5, 6, 7]
+    assert [trial.number for trial in running] == [5, 6, 7]
     forget_lease(broken.study())
     executor = Landscape()
     resumed = broken.search(12, executor, pack=4, sampler="tpe")
-    assert executor.packs[0] == [4, 5, 6, 7]
+    assert executor.packs[0] == [5, 6, 7]
     assert maps(resumed) == maps(expected)
     assert [trial.values for trial in resumed.trials] == [trial.values for trial in expected.trials]
 

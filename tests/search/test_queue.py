@@ -64,7 +64,7 @@ def test_planned_trials_come_first_then_proposals_then_nothing(driver) -> None:
     assert mine.take() == []
     records = mine.study.trials()
     assert [record.candidate.rank_map for record in records[:4]] == [SPACE.uniform(rank) for rank in SPACE.ladder]
-    assert [record.attributes.kind for record in records[4:]] == ["search", "search"]
+    assert [record.attributes.kind for record in records[4:]] == ["baseline:family", "search"]
     assert not mine.queue.others_running()
 
 
@@ -74,7 +74,7 @@ def test_pack_ends_at_a_multiple_of_its_size_and_mixes_no_plans_with_proposals(d
     while taken := mine.take():
         packs.append(taken)
         mine.tell(*taken)
-    assert packs == [[0, 1, 2], [3], [4, 5], [6, 7, 8]]
+    assert packs == [[0, 1, 2], [3, 4], [5], [6, 7, 8]]
 
 
 def test_taken_trials_are_leased_and_drawn(driver) -> None:

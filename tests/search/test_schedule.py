@@ -10,6 +10,7 @@ from rank_search.analysis.evidence import study_evidence
 from rank_search.analysis.maps import study_maps
 from rank_search.core.choice import DEFAULT_RULE, Rule
 from rank_search.core.errors import TrainingFailed
+from rank_search.core.evaluation import Evaluation
 from rank_search.core.ranks import RankMap
 from rank_search.core.seeds import batch_seed
 from rank_search.study.folder import StudyFolder
@@ -24,24 +25,40 @@ SVD = ["baseline:svd"] * (
     1 + 2 + 3 + 5
 )  # the large training; cuts to 1/4 and 1/2 of rank 1, to uniform prices, by share
 OUTSIDE = SVD + ["baseline:eva"] * 3 + ["baseline:adalora"] * 3
+# The fourth retrained map would be the largest uniform one; the only family of layers of one module is the upper half.
+STARTS = ["baseline:retrained"] * 3 + ["baseline:family"]
 
 
 def test_every_baseline_comes_before_the_search_and_beside_its_budget(bench) -> None:
     table = table_of(bench.search(10, baselines=ALL))
-    assert table["kind"].tolist() == UNIFORM + OUTSIDE + ["search"] * 6
+    assert table["kind"].tolist()[:-1] == UNIFORM + OUTSIDE + STARTS + ["search"] * 2
+    assert table["kind"].tolist()[-1] == "baseline:svd"  # cut to the price of the choice
     assert (table["state"] == "COMPLETE").all()
     names = table[~table["in_space"]]["label"].tolist()
     assert names[0] == "large training for SVD, rank 8"
     assert "SVD truncated to 90% of each module's energy" in names
-    assert names[-1] == "AdaLoRA from rank 4"
-    assert len(set(names)) == len(OUTSIDE)
+    assert names[-2] == "AdaLoRA from rank 4"
+    assert len(set(names)) == len(OUTSIDE) + 1
+
+
+class Trained(Landscape):
+    """What is cut and not trained scores less."""
+
+    def train_one(self, job):
+        outcome = super().train_one(job)
+        worse = [value - 0.1 for value in outcome.evaluation.values["ndcg@10"]]
+        return (
+            dataclasses.replace(outcome, evaluation=Evaluation("ndcg@10", {"ndcg@10": worse}))
+            if job.source
+            else outcome
+        )
 
 
 def test_the_last_baseline_is_cut_to_the_price_of_the_choice(bench) -> None:
-    uneven = Landscape(weights=(2.0, -0.5, -0.5, 0.1))
+    uneven = Trained(weights=(2.0, -0.5, -0.5, 0.1))
     study = bench.search(14, uneven, baselines=["svd"])
     chosen = choose(study_evidence(bench.handle()), Rule(DEFAULT_RULE))
-    assert chosen.kind == "search"
+    assert chosen.recipe == "scratch"
     last = table_of(study).iloc[-1]
     assert (last["recipe"], last["budget"]) == ("truncate", chosen.trainable_parameters)
     assert chosen.trainable_parameters - 23 < last["trainable_parameters"] <= chosen.trainable_parameters
@@ -85,14 +102,15 @@ def test_truncations_are_cut_out_of_the_large_adapter(bench) -> None:
 def test_without_the_large_training_there_are_no_truncations_and_the_search_goes_on(bench) -> None:
     wrongs = {n: TrainingFailed(f"wrong {n}") for n in range(4, 11)}  # more in a row than max_failures
     table = table_of(bench.search(8, Landscape(wrongs), baselines=ALL))
-    assert table["kind"].tolist() == [*UNIFORM, "baseline:svd", *OUTSIDE[len(SVD) :], *["search"] * 4]
+    after = ["baseline:family", *["search"] * 3]
+    assert table["kind"].tolist() == [*UNIFORM, "baseline:svd", *OUTSIDE[len(SVD) :], *after]
     assert table["reason"].dropna().tolist() == [f"wrong {n}" for n in range(4, 11)]
 
 
 def test_the_search_starts_from_cuts_of_the_large_adapter(bench) -> None:
     study = bench.search(9, baselines=["svd"])
-    starts = [trial for trial in study.trials if trial.user_attrs.get("kind") == "search"]
-    assert len(starts) == 3  # the fourth is the largest uniform map, which is trained already
+    starts = [trial for trial in study.trials if trial.user_attrs.get("kind") == "baseline:retrained"]
+    assert len(starts) == 3
     # The weights of the landscape are 0.5, 0.1, 0.3, 0.2: so are the first cuts.
     assert list(SPACE.rank_map(starts[0].params).ranks.values()) == [1, 0, 0, 0]
 
@@ -198,4 +216,4 @@ def test_prior_is_tried_after_the_uniform_maps(bench) -> None:
     request = schedule.first(study.trials())
     assert (request.candidate.rank_map, request.kind) == (prior, "search")
     study.enqueue(request)
-    assert schedule.first(study.trials()) is None
+    assert schedule.first(study.trials()).kind == "baseline:family"

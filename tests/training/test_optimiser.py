@@ -6,7 +6,7 @@ from torch import nn
 from transformers import get_linear_schedule_with_warmup
 
 from rank_search.adapters import TrainableParameters
-from rank_search.training.optimiser import STATE_PREFIX, AdapterOptimiser
+from rank_search.training.optimiser import AdapterOptimiser
 from tests.bench import study_config
 
 
@@ -85,24 +85,3 @@ def test_gradients_stay_in_their_place_and_are_seen_before_they_are_zeroed() -> 
     assert seen == [True] * 4
     assert [weight.grad.data_ptr() for weight in weights_of(parts)] == places
     assert not any(weight.grad.any() for weight in weights_of(parts))
-
-
-def test_restored_optimiser_goes_on_as_if_it_had_never_stopped() -> None:
-    whole, broken = parameters(), parameters()
-    optimiser = AdapterOptimiser(whole, training())
-    for step in range(8):
-        backward(weights_of(whole), step)
-        optimiser.step()
-    first = AdapterOptimiser(broken, training())
-    for step in range(5):
-        backward(weights_of(broken), step)
-        first.step()
-    state = {name: tensor.clone() for name, tensor in first.state().items()}
-    assert all(name.startswith(STATE_PREFIX) for name in state)
-    resumed = AdapterOptimiser(broken, training())
-    resumed.restore(state, 5)
-    for step in range(5, 8):
-        backward(weights_of(broken), step)
-        resumed.step()
-    assert resumed.learning_rates == pytest.approx(optimiser.learning_rates)
-    assert all(torch.equal(a, b) for a, b in zip(weights_of(whole), weights_of(broken), strict=True))

@@ -100,7 +100,7 @@ def test_energies_help_where_they_are_true_and_do_little_harm_where_they_mislead
 
 
 def test_noise_is_that_of_repeats_where_there_are_any(bench) -> None:
-    study = bench.search(20, Landscape(noise=0.02), repeats=7)
+    study = bench.search(27, Landscape(noise=0.02), repeats=14)
     observed = _Observed.from_trials(study.trials)
     assert len(observed.scores) == 13
     assert observed.variances is not None
