@@ -2,8 +2,15 @@
 
 import asyncio
 import pickle
+from concurrent.futures import ThreadPoolExecutor
 
 from rank_search.executors.ray_messages import Message, MessageQueue, RayConnection
+
+
+def finished(scenario) -> list:
+    """What a coroutine returns; in a thread of its own, as a browser's loop may run in this one."""
+    with ThreadPoolExecutor(1) as threads:
+        return threads.submit(asyncio.run, scenario).result()
 
 
 def test_all_reports_are_received_in_their_order_and_once() -> None:
@@ -15,7 +22,7 @@ def test_all_reports_are_received_in_their_order_and_once() -> None:
         await queue.report(Message(5, 1, 0.25))
         return [first, await queue.receive()]
 
-    first, second = asyncio.run(scenario())
+    first, second = finished(scenario())
     assert [(message.number, message.steps) for message in first] == [(4, 1), (4, 2)]
     assert [(message.number, message.loss) for message in second] == [(5, 0.25)]
 
@@ -29,7 +36,7 @@ def test_driver_waits_for_a_message() -> None:
         await queue.report(Message(1, 9, 0.1))
         return await received
 
-    assert [message.steps for message in asyncio.run(scenario())] == [9]
+    assert [message.steps for message in finished(scenario())] == [9]
 
 
 def test_messages_travel_by_pickle() -> None:

@@ -12,6 +12,7 @@ from rank_search.core.choice import Rule
 from rank_search.core.ranks import Shape
 from rank_search.core.space import Space
 from rank_search.report.folder import ReportFolder
+from rank_search.report.marks import MARKS
 from rank_search.report.page import write_page, write_report
 from tests.bench import Bench, Landscape, StudyFolder
 from tests.browser import opened
@@ -65,10 +66,10 @@ def rule_shown(page) -> str:
 def test_every_map_and_baseline_is_a_mark(page, reported) -> None:
     summary = reported[1]
     adapted = (summary.maps["trainable_parameters"] > 0).sum()
-    outside = (~summary.trials["in_space"]).sum()
-    assert page.page.locator("#pareto .scatterlayer .points path.point").count() == adapted + outside
+    assert page.page.locator("#pareto .scatterlayer .points path.point").count() == adapted
     legend = page.page.locator("#pareto .legendtext").all_text_contents()
-    assert legend == ["searched map", "uniform rank", "SVD of one large training", "EVA", "AdaLoRA", "front"]
+    kinds = set(summary.maps["kind"])
+    assert legend == [mark.label for kind, mark in MARKS.items() if kind in kinds] + ["front"]
 
 
 def test_pointing_at_a_map_shows_its_ranks(page, reported) -> None:
@@ -161,7 +162,7 @@ def test_table_says_of_every_trial_what_it_is(page, reported) -> None:
         assert row[1] == (trial["label"] if outside else trial["kind"])
         if trial["number"] in sure:
             assert row[8].removesuffix(" ✓") == f"{sure[trial['number']]:.2f}"
-        assert (row[8] == "") == outside
+        assert (row[8] == "") == math.isnan(trial["front_probability"])
         assert row[9] == ""
 
 
