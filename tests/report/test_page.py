@@ -1,5 +1,6 @@
 """The page, as a reader uses it: in a browser, offline."""
 
+import math
 import re
 import shlex
 from dataclasses import replace
