@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rank_search.core.errors import InputError
 from rank_search.data.splits import LEAST_SELECTION, Splits
 
 if TYPE_CHECKING:
@@ -23,8 +24,7 @@ if TYPE_CHECKING:
     from rank_search.config import TaskConfig
 
 _EXCLUDED_FOLDERS = {"test", "tests", "idle_test", "idlelib", "lib2to3", "turtledemo", "ensurepip", "site-packages"}
-_HELD_OUT_SHARE = 1 / 8  # share of the pairs for validation, and the same share for test and for the choice
-_SELECTION = 2  # the eighth of the pairs that is for the choice of a map, where the study file asks for it
+_SELECTION = 2  # the part of the pairs that is for the choice of a map, where the study file asks for it
 _MIN_QUERY_WORDS = 3
 
 
@@ -45,11 +45,14 @@ def load_stdlib_pairs(settings: TaskConfig, root: Path | None = None) -> Splits[
     """Reads the standard library and splits its pairs by their hash.
 
     Args:
-        settings: sizes of the parts.
+        settings: sizes of the parts, and the share of the pairs that each of them may have.
         root: folder to read instead of the interpreter's own library.
+
+    Raises:
+        InputError: the parts leave nothing to train on.
     """
     pairs = sorted(_unique(_read_pairs(root or Path(sysconfig.get_path("stdlib")))), key=lambda pair: pair.digest)
-    held_out = int(_HELD_OUT_SHARE * 2**32)
+    held_out = int(settings.data.held_out * 2**32)
     # The last 32 bits of the digest decide the split; the first bits decide the order, by the sort above.
     positions = [int(pair.digest[-8:], 16) // held_out for pair in pairs]
     parts = [
@@ -61,6 +64,8 @@ def load_stdlib_pairs(settings: TaskConfig, root: Path | None = None) -> Splits[
         selection = []
     held_out_parts = {0, 1, _SELECTION} if selection else {0, 1}
     train = [pair for pair, place in zip(pairs, positions, strict=True) if place not in held_out_parts]
+    if not train:
+        raise InputError("leaves nothing to train on; lower it", field="task.data.held_out")
     return Splits(tuple(train), (*validation, *selection), tuple(test), selection=len(selection))
 
 

@@ -3,6 +3,7 @@ import textwrap
 import pytest
 
 from rank_search.config import RetrievalConfig
+from rank_search.core.errors import InputError
 from rank_search.data.splits import Splits
 from rank_search.data.stdlib import Pair, first_sentence, load_stdlib_pairs
 
@@ -120,3 +121,14 @@ def test_pairs_for_the_choice_are_taken_from_training_alone(stdlib) -> None:
     assert found.test == stdlib.test
     assert {*found.validation[500:]} < {*stdlib.train}
     assert not {*found.validation[500:]} & {*found.train}
+
+
+@pytest.mark.slow
+def test_a_larger_share_is_held_out_where_the_study_file_asks_for_it(stdlib) -> None:
+    sizes = {"validation_size": 5000, "selection_size": 5000, "test_size": 5000}
+    found = load_stdlib_pairs(settings(data={"source": "builtin:python-stdlib", "held_out": 0.25}, **sizes))
+    total = len(found.train) + len(found.validation) + len(found.test)
+    assert len(found.test) == pytest.approx(total / 4, rel=0.1)
+    assert {*stdlib.validation} < {*found.validation}
+    with pytest.raises(InputError, match="leaves nothing to train on"):
+        load_stdlib_pairs(settings(data={"source": "builtin:python-stdlib", "held_out": 0.4}, **sizes))
