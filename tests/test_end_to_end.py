@@ -226,7 +226,8 @@ def test_exported_adapter_scores_the_same_under_plain_peft(demo, tmp_path) -> No
     result = demo("export", "demo", "--rule", "best", "--to", "peft", "--out", str(tmp_path / "adapter"))
     assert result.returncode == 0, result.stderr
     pairs = tmp_path / "pairs.json"
-    sizes = RetrievalConfig(kind="retrieval", validation_size=40, selection_size=0, test_size=20)
+    data = {"source": "builtin:python-stdlib", "held_out": 0.25}
+    sizes = RetrievalConfig(kind="retrieval", data=data, validation_size=40, selection_size=0, test_size=20)
     validation = load_stdlib_pairs(sizes).validation
     pairs.write_text(json.dumps([[pair.query, pair.document] for pair in validation]))
     base = locate(ModelConfig(source=EMBEDDED)).path_or_id
