@@ -62,6 +62,21 @@ def test_metadata_of_a_version_that_kept_no_notes_on_data_is_read(study) -> None
     assert StudyMetadata.read(study) == dataclasses.replace(FULL, notes=())
 
 
+@pytest.mark.parametrize("strategy", ["finetune", "nested"])
+def test_study_that_was_searched_by_nested_scores_is_refused_and_others_of_that_time_are_read(study, strategy) -> None:
+    content = dataclasses.asdict(FULL)
+    older = {"strategy": strategy, "nested": {"evaluations": 60}, "early_stopping": False}
+    content["config"] = {**content["config"], "search": {**content["config"]["search"], **older}}
+    study.set_user_attr(ATTRIBUTE, content)
+    if strategy == "finetune":
+        assert StudyMetadata.read(study) == FULL
+    else:
+        with pytest.raises(
+            InputError, match=r"was started by rank_search 1\.2\.3, which keeps studies in another form"
+        ):
+            StudyMetadata.read(study)
+
+
 def test_metadata_survives_json_as_a_storage_keeps_it() -> None:
     assert StudyMetadata.from_json(json.loads(json.dumps(dataclasses.asdict(FULL)))) == FULL
 
