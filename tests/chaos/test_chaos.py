@@ -22,7 +22,6 @@ from sqlalchemy import create_engine, text
 
 from rank_search.analysis.front import front, hypervolume, reference_point
 from rank_search.analysis.maps import maps_table
-from rank_search.core.job import Rungs
 from rank_search.core.seeds import adapter_seed, batch_seed
 from rank_search.report.page import write_report
 from rank_search.study.folder import StudyFolder
@@ -167,9 +166,12 @@ def test_nothing_is_lost_and_nothing_done_twice_whatever_is_killed(tmp_path, ser
     assert len({json.dumps(params, sort_keys=True) for params in first["params"]}) == len(first)
     for row in rows.assign(batch_order=rounds).itertuples():
         job = job_for(
-            SPACE.rank_map(row.params), adapter_seed(0, row.number), batch_seed(0, row.batch_order), number=row.number
+            SPACE.rank_map(row.params),
+            adapter_seed(0, row.batch_order),
+            batch_seed(0, row.batch_order),
+            number=row.number,
         )
-        assert row.score == pytest.approx(Landscape(noise=NOISE).train_one(job, Rungs()).evaluation.score)
+        assert row.score == pytest.approx(Landscape(noise=NOISE).train_one(job).evaluation.score)
         assert row.trainable_parameters == SPACE.parameters(job.rank_map)
         assert row.seed == job.seed
         assert folder.read_result(row.number)["losses"] == [1.0, 0.5]
@@ -179,7 +181,8 @@ def test_nothing_is_lost_and_nothing_done_twice_whatever_is_killed(tmp_path, ser
     ranks = [SPACE.rank_map(params) for params in rows["params"]]
     settings = [{}] * len(rows)
     table = rows.assign(kind=rows["kind"].fillna("search"), in_space=True, batch_order=rounds, settings=settings)
-    table = table.assign(ranks=[rank_map.ranks for rank_map in ranks], key=[rank_map.key for rank_map in ranks])
+    keys = [rank_map.key for rank_map in ranks]
+    table = table.assign(ranks=[rank_map.ranks for rank_map in ranks], key=keys, candidate=keys, recipe="scratch")
     maps = maps_table(table, study.example_scores)
     written = json.loads((tmp_path / "report" / "summary.json").read_text())
     assert written["front"] == front(maps)["number"].tolist()
