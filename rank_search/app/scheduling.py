@@ -45,4 +45,4 @@ def make_schedule(study: Study, config: StudyConfig, executor: LocalExecutor | R
 
     prior = read_prior(config, study.space)
     findings = Findings(front_probability, pairs_in_doubt, chosen_parameters, budget)
-    return Schedule(config, study.space, spectrum, findings, prior)
+    return Schedule(config, study.space, spectrum, findings, prior, bool(study.metadata.head))

@@ -25,10 +25,12 @@ class Repeats:
     Attributes:
         planned: how many there will be.
         contested: pairs of maps, by their numbers, whose comparison decides what is chosen; the most urgent first.
+        has_head: a head is trained with every map, with that of rank 0 everywhere too.
     """
 
     planned: int
     contested: Callable[[], Sequence[tuple[int, int]]]
+    has_head: bool = False
 
     def next_round(self, trials: Sequence[TrialRecord]) -> list[TrialRequest]:
         """The next round of repeats: those that give the most urgent comparison one more pair, or several.
@@ -44,15 +46,14 @@ class Repeats:
         by_number = {trial.number: trial for trial in trials}
         orders = _orders(trials)
         for pair in self.contested():
-            maps = [by_number[number] for number in pair if number in by_number and _can_repeat(by_number[number])]
+            maps = [by_number[number] for number in pair if number in by_number and self._can_repeat(by_number[number])]
             if len(maps) == 2 and (requests := _one_more_pair(maps[0], maps[1], orders, left)):
                 return requests
         return []
 
-
-def _can_repeat(trial: TrialRecord) -> bool:
-    """Whether another training says more: the untrained model scores the same each time."""
-    return trial.candidate is not None and bool(trial.candidate.rank_map.adapted)
+    def _can_repeat(self, trial: TrialRecord) -> bool:
+        """Whether another training says more: the untrained model scores the same each time."""
+        return trial.candidate is not None and (self.has_head or bool(trial.candidate.rank_map.adapted))
 
 
 def _orders(trials: Iterable[TrialRecord]) -> Orders:

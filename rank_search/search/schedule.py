@@ -54,6 +54,7 @@ class Schedule:
         spectrum: of a trial's adapter.
         findings: what the analysis says of the study as it is.
         prior: a map to try after the uniform ones, if there is one.
+        has_head: a head is trained with every map.
     """
 
     config: StudyConfig
@@ -61,6 +62,7 @@ class Schedule:
     spectrum: SpectrumOf
     findings: Findings
     prior: RankMap | None = None
+    has_head: bool = False
     _starts_by_trial: dict[int, list[RankMap]] = field(default_factory=dict)  # by number of the large training
 
     def is_done(self, trials: Sequence[TrialRecord]) -> bool:
@@ -124,7 +126,7 @@ class Schedule:
     @cached_property
     def repeats(self) -> Repeats:
         """The repeats."""
-        return Repeats(self.config.search.repeats_planned, self.findings.contested)
+        return Repeats(self.config.search.repeats_planned, self.findings.contested, self.has_head)
 
     def _request(self, rank_map: RankMap, kind: Kind) -> TrialRequest:
         """A trial in the space, at the study file's own settings."""

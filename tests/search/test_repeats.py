@@ -115,3 +115,11 @@ def test_the_untrained_model_is_left_out() -> None:
     trials = [trial(0, untrained), trial(1, CANDIDATES[1]), trial(2, CANDIDATES[2])]
     assert places(repeats(4, (0, 2), (1, 2)).next_round(trials)) == [(2, 1), (1, 1)]
     assert repeats(4, (0, 2)).next_round(trials) == []
+
+
+@pytest.mark.parametrize(("has_head", "expected"), [(True, [(1, 1), (0, 1)]), (False, [])])
+def test_rank_0_everywhere_is_trained_again_where_it_has_a_head(has_head, expected) -> None:
+    candidates = [SPACE.candidate(SPACE.proposal(SPACE.uniform(rank))) for rank in (0, 1)]
+    trials = [trial(number, candidate) for number, candidate in enumerate(candidates)]
+    found = Repeats(4, lambda: [(0, 1)], has_head).next_round(trials)
+    assert [(candidates.index(request.candidate), request.batch_order) for request in found] == expected
