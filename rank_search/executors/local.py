@@ -237,8 +237,11 @@ class LocalExecutor:
         if first.recipe == "adalora":
             return [train_adalora(self._task, first, self._config, sources=self._sources, on_step=on_step)]
         if first.recipe == "truncate":
+            started = time.perf_counter()
             inits = [self._source_spectrum(first).init] * len(jobs)
-            return score(self._task, jobs, self._config, inits, sources=self._sources)
+            before = (time.perf_counter() - started) / len(jobs)
+            cut = score(self._task, jobs, self._config, inits, sources=self._sources)
+            return [replace(outcome, seconds=before + outcome.seconds) for outcome in cut]
         prepared = [self._prepare(job) for job in jobs]
         outcomes = fine_tune(
             self._task,

@@ -121,7 +121,7 @@ def _config_of(kept: Mapping[str, Any]) -> dict[str, Any]:
     """The settings of a study that an older version of this package may have started.
 
     Raises:
-        KeyError: it was searched by nested scores, which are gone since December 2026.
+        KeyError: it was searched by nested scores, which this version has not.
     """
     search = {name: value for name, value in kept["search"].items() if name not in _REMOVED}
     if kept["search"].get("strategy") == "nested":
