@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rank_search.analysis.slope import slope
+from rank_search.core.rivals import SEARCH
 
 if TYPE_CHECKING:
     from rank_search.analysis.evidence import Evidence
@@ -26,8 +27,15 @@ def remarks(evidence: Evidence, rates: LearningRates | None, gain: SearchGain | 
     """
     found = slope(evidence)
     of_slope = [found.sentence] if found is not None else []
-    of_search = [gain.sentence] if gain is not None else []
+    of_search = [gain.sentence] if gain is not None else _without_search(evidence)
     return [*of_slope, *of_search, *_saturation(evidence), *(rates.notes if rates is not None else ())]
+
+
+def _without_search(evidence: Evidence) -> list[str]:
+    """A sentence where the sampler proposed nothing, since the maps that come before took all trials."""
+    if evidence.maps.empty or (evidence.maps["kind"] == SEARCH).any():
+        return []
+    return ["No map was searched: uniform ranks, starts and repeats took all trials; raise search.trials."]
 
 
 def _saturation(evidence: Evidence) -> list[str]:

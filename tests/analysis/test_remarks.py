@@ -4,11 +4,12 @@ from dataclasses import replace
 
 from rank_search.analysis.remarks import remarks
 from rank_search.core.rates import LearningRates
+from rank_search.core.rivals import SEARCH
 from tests.analysis.conftest import UNIFORM, evidence, table
 
 
 def said(untrained, best, values, rates=None):
-    found = evidence(table((untrained, 0), (best, 10), kinds=[UNIFORM] * 2))
+    found = evidence(table((untrained, 0), (best, 10), (untrained, 5), kinds=[UNIFORM, UNIFORM, SEARCH]))
     return remarks(replace(found, searched=replace(found.searched, values=lambda _trial: values)), rates)
 
 
@@ -28,7 +29,13 @@ def test_fine_tuning_that_gains_nothing_is_said() -> None:
 
 
 def test_whether_rank_matters_comes_first_and_the_recipe_last() -> None:
-    found = evidence(table((0.5, 0), (0.6, 10), (0.7, 20), kinds=[UNIFORM] * 3))
+    found = evidence(table((0.5, 0), (0.6, 10), (0.7, 20), (0.55, 5), kinds=[*[UNIFORM] * 3, SEARCH]))
     first, last = remarks(found, LearningRates(((10, 0.1),), notes=("Its rate is 0.1.",)))
     assert first.startswith("Rank matters")
     assert last == "Its rate is 0.1."
+
+
+def test_a_study_without_a_searched_map_says_so() -> None:
+    found = evidence(table((0.5, 0), (0.9, 10), kinds=[UNIFORM] * 2))
+    assert any("raise search.trials" in sentence for sentence in remarks(found, None))
+    assert remarks(evidence(table()), None) == []
